@@ -1,0 +1,1 @@
+"""Measures deployed students. Its suites, runners and gates live here; building and running models do not."""

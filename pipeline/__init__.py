@@ -1,0 +1,1 @@
+"""Builds: stages, their driver, launchers, sources of foreign checkpoints, reports."""
