@@ -34,7 +34,7 @@ RelativePath = Annotated[str, AfterValidator(check_relative_path)]
 class Frozen(BaseModel):
     """Base of everything that crosses disk: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class FileEntry(Frozen):

@@ -1,7 +1,7 @@
 """Checkpoint contract: a student's weights, architecture and tokenizer, as they cross between interpreters.
 
 Here: the fields and the rules between them. Not here: foreign formats (pipeline/sources), the model itself (runtime/student).
-The directory holds `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and, where the model has one, `chat_template.jinja`.
+The directory holds `model.safetensors`, `tokenizer.json` and, where the model has one, `chat_template.jinja`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from interlock.contracts.base import Contract, Frozen, Sha256
 
 FILE = "checkpoint_contract.json"
-WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+WEIGHTS, TOKENIZER, CHAT_TEMPLATE = "model.safetensors", "tokenizer.json", "chat_template.jinja"
 
 Width = Annotated[int, Field(ge=1, le=1 << 20)]
 Count = Annotated[int, Field(ge=1, le=4096)]
@@ -121,7 +121,7 @@ class Source(Frozen):
 
 
 class CheckpointContract(Contract):
-    """The body: enough to rebuild the student without opening the weights."""
+    """The body: enough to rebuild the student without opening the weights. `tokenizer` is null where the source brought none."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     arch: Arch
@@ -129,11 +129,11 @@ class CheckpointContract(Contract):
     dtype: Literal["float32", "float16", "bfloat16"]
     step: Annotated[int, Field(ge=0)] = 0
     parameters: Annotated[int, Field(ge=1)]
-    tokenizer: TokenizerInfo
+    tokenizer: TokenizerInfo | None
     source: Source
 
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> CheckpointContract:
-        if self.tokenizer.vocab_size > self.arch.vocab_size:
+        if self.tokenizer and self.tokenizer.vocab_size > self.arch.vocab_size:
             raise ValueError(f"tokenizer has {self.tokenizer.vocab_size} ids, the embedding has {self.arch.vocab_size} rows")
         return self

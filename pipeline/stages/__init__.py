@@ -1,0 +1,1 @@
+"""One module per stage: its parameters and options, and its work from top to bottom."""

@@ -1,0 +1,85 @@
+"""What every entry point shares: the parser's error form, the session a verb runs in, errors turned into messages and exit codes.
+
+Here: the shell around a verb. Not here: the table of verbs (pipeline/verbs.py), any verb's options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from interlock import environments, errors, voice
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a verb was called: `argv` are its own words; `launch` lets it start work in other interpreters."""
+
+    verb: str
+    voice: voice.Voice
+    argv: tuple[str, ...]
+    launch: bool
+
+    def admit(self, environment: str) -> None:
+        """Refuse before any work unless this interpreter is that environment. Raises EnvironmentRefused."""
+        environments.admit(environments.environment(environment), self.verb, self.argv)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our error form: one message, what was expected, what to do, exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.UsageError(self._near(message), remedy=f"see `{self.prog} --help`")
+
+    def _near(self, message: str) -> str:
+        text = f"{message[:1].lower()}{message[1:]}"
+        if not message.startswith("unrecognized arguments: "):
+            return text
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        options = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown, options, 1)
+        return f"unknown option `{unknown}`" + (f"; did you mean `{near[0]}`?" if near else "")
+
+
+def parser(name: str, summary: str, example: str) -> Parser:
+    """The parser of one verb; `--json` is every verb's."""
+    made = Parser(
+        prog=name, description=summary, epilog=f"example:\n  {example}", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--json", action="store_true", help="print the report as one JSON document on stdout")
+    return made
+
+
+def guarded(work: Callable[[], int], *, json_output: bool = False) -> int:
+    """Run `work`; every mistake of a user becomes one message on stderr (with --json a document on stdout too) and its exit code."""
+    try:
+        return work()
+    except errors.InterlockError as error:
+        voice.tell(error)
+        if json_output:
+            emit(error.as_dict())
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing was published; run the same command again to go on\n")
+        return errors.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): no mistake of the user, and stdout must not be flushed again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def emit(document: dict[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def words(argv: Sequence[str] | None) -> list[str]:
+    return list(sys.argv[1:] if argv is None else argv)

@@ -1,0 +1,118 @@
+"""Export contract: what the TorchScript files of a student promise, and the evidence that the saved files keep it.
+
+Here: the fields and the rules between them. Not here: tracing (pipeline/export), thresholds (pipeline/stages/export).
+The directory holds `model_prefill_fp16.pt`, `model_decode_fp16.pt`, a signature beside each, and the checkpoint's tokenizer files.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from interlock.contracts.base import Contract, Frozen, RelativePath
+from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
+
+FILE = "model_contract.json"
+PREFILL, DECODE = "model_prefill_fp16.pt", "model_decode_fp16.pt"
+
+Dtype = Literal["int32", "float16", "float32"]
+
+
+def signature_file(artifact: str) -> str:
+    """The guide's `<stem>_contract.json` beside an exported file."""
+    return f"{artifact.removesuffix('.pt')}_contract.json"
+
+
+class TensorSpec(Frozen):
+    """A named input or output. A string in `shape` is a dimension that may vary: `T` tokens, `C` cache slots."""
+
+    name: str
+    dtype: Dtype
+    shape: tuple[Annotated[int, Field(ge=0)] | Literal["T", "C"], ...]
+
+
+class Method(Frozen):
+    """One callable of a TorchScript file: `forward`, or `prefill` of the prefill file. Order of inputs and outputs is positional."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Signature(Frozen):
+    """What one exported file takes and returns, as the guide's per-file contract. Dtypes are those after loading; weights are stored in fp16."""
+
+    artifact: RelativePath
+    mode: Literal["prefill", "decode"]
+    methods: dict[str, Method]
+    weights_dtype: Literal["float16"] = "float16"
+    enumerated_T: tuple[Annotated[int, Field(ge=1)], ...]
+    use_halt_head: bool
+    n_layers: int
+    n_kv_heads: int
+    d_head: int
+
+
+class ShapeResult(Frozen):
+    """One enumerated length, run through the saved files and compared with the eager student in fp32.
+
+    `psnr_db` is 20 log10(max|reference| / rmse) over all logits (capped at 200), `kl_*` nats per position, flips are counted over positions.
+    `decode_steps` teacher-forced steps after a prefill of this length were compared as well: `decode_psnr_db`.
+    """
+
+    status: Literal["ok", "rejected"]
+    error: str | None = None
+    psnr_db: float | None = None
+    kl_mean: float | None = None
+    kl_max: float | None = None
+    argmax_flips: int | None = None
+    halt_flips: int | None = None
+    decode_steps: int | None = None
+    decode_psnr_db: float | None = None
+
+
+class ShapeValidation(Frozen):
+    """Every enumerated length by its decimal name, and the verdicts that later stages read."""
+
+    primary_shape: int
+    primary_ok: bool
+    all_ok: bool
+    results: dict[str, ShapeResult]
+
+    @model_validator(mode="after")
+    def _verdicts_follow(self) -> ShapeValidation:
+        ok = {name: result.status == "ok" for name, result in self.results.items()}
+        if str(self.primary_shape) not in ok:
+            raise ValueError(f"primary shape {self.primary_shape} is not among the results {sorted(ok)}")
+        if self.primary_ok != ok[str(self.primary_shape)] or self.all_ok != all(ok.values()):
+            raise ValueError("primary_ok and all_ok must follow from the results")
+        return self
+
+
+class ExportContract(Contract):
+    """The body. `enumerated_T` holds the lengths that passed; rejected ones stay in `shape_validation` with their reason."""
+
+    kind: Literal["export"] = "export"
+    arch: Arch
+    model_arch: ModelArch
+    step: int
+    use_halt_head: bool
+    mode: Literal["prefill", "decode", "both"]
+    lane: Literal["trace"] = "trace"
+    enumerated_T: tuple[int, ...]
+    signatures: dict[str, Signature]
+    shape_validation: ShapeValidation
+    tokenizer: TokenizerInfo | None
+
+    @model_validator(mode="after")
+    def _signatures_agree(self) -> ExportContract:
+        wanted = {"prefill": {PREFILL}, "decode": {DECODE}, "both": {PREFILL, DECODE}}[self.mode]
+        if set(self.signatures) != wanted:
+            raise ValueError(f"mode {self.mode} has signatures {sorted(wanted)}, found {sorted(self.signatures)}")
+        if self.use_halt_head != self.model_arch.use_halt_head:
+            raise ValueError("use_halt_head must equal model_arch.use_halt_head")
+        for name, signature in self.signatures.items():
+            has = any(output.name == "halt_logits" for method in signature.methods.values() for output in method.outputs)
+            if has != self.use_halt_head:
+                raise ValueError(f"{name}: halt_logits is {'present' if has else 'absent'}, use_halt_head is {self.use_halt_head}")
+        return self

@@ -1,0 +1,242 @@
+"""Contracts on disk: strict reading, digests of files, verification of a whole directory.
+
+Here: the way from bytes to a validated record and back to the first violation. Not here: what the fields mean (one module per kind), publishing (interlock/fs.py).
+Reading is strict where the standard parser is not: duplicate keys, NaN, integers beyond 2^53, deep nesting, a byte-order mark and trailing data are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from interlock.contracts import checkpoint, deployment, export, package
+from interlock.contracts.base import Contract, FileEntry, Kind, digest_of
+from interlock.errors import ContractError, Violation, refuse
+
+MAX_BYTES = 16 << 20
+MAX_DEPTH = 64
+MAX_INTEGER = 1 << 53  # beyond it, JSON numbers lose digits in other readers (RFC 8259 section 6)
+
+KINDS: dict[str, tuple[str, type[Contract]]] = {
+    "checkpoint": (checkpoint.FILE, checkpoint.CheckpointContract),
+    "export": (export.FILE, export.ExportContract),
+    "package": (package.FILE, package.PackageContract),
+    "deployment": (deployment.FILE, deployment.DeploymentContract),
+}
+MADE_BY = {"checkpoint": "interlock import SOURCE", "export": "interlock export", "package": "interlock convert", "deployment": "interlock deploy"}
+
+C = TypeVar("C", bound=Contract)
+M = TypeVar("M", bound=BaseModel)
+Progress = Callable[[int], None]
+
+
+class _Bad(ValueError):
+    pass
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise _Bad(f"the key `{key[:80]}` twice in one object")
+        seen[key] = value
+    return seen
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
+        raise _Bad(f"an integer beyond 2^53: {text[:40]}")
+    return int(text)
+
+
+def _constant(text: str) -> Any:
+    raise _Bad(f"the number {text}")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _Bad(f"a number out of range: {text[:40]}")
+    return value
+
+
+def _depth(text: str) -> int:
+    """Deepest nesting of brackets outside strings: checked before the parser, whose recursion is not bounded by the input's size."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            escaped, in_string = (False, True) if escaped else (char == "\\", char != '"')
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in "]}":
+            depth -= 1
+    return deepest
+
+
+def parse_json(data: bytes, name: str, *, limit: int = MAX_BYTES, remedy: str) -> dict[str, Any]:
+    """A JSON object from untrusted bytes. Raises ContractError naming `name`, what was expected and what was found."""
+
+    def bad(found: str) -> ContractError:
+        return refuse(name, "", expected="one strict JSON object", found=found, remedy=remedy)
+
+    if len(data) > limit:
+        raise bad(f"{len(data)} bytes, more than {limit}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise bad(f"bytes that are not UTF-8 at offset {error.start}") from None
+    if text.startswith("\ufeff"):
+        raise bad("a byte-order mark")
+    if _depth(text) > MAX_DEPTH:
+        raise bad(f"nesting deeper than {MAX_DEPTH}")
+    try:
+        document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer, parse_float=_float)
+    except _Bad as error:
+        raise bad(str(error)) from None
+    except ValueError as error:
+        raise bad(f"text that is not JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise bad(f"a JSON {type(document).__name__}")
+    return document
+
+
+def validate(model: type[M], document: dict[str, Any], name: str, *, remedy: str) -> M:
+    """`document` as `model`. Raises ContractError with every violation at once, each at its JSON path."""
+    try:
+        # JSON has no tuples: JSON mode accepts lists for them, and nothing else that Python mode would coerce.
+        return model.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        violations = [
+            Violation(name, "/" + "/".join(str(part) for part in item["loc"]), item["msg"], _shown(item.get("input"))) for item in error.errors()
+        ]
+        raise ContractError(*violations, remedy=remedy) from None
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return f"`{text if len(text) <= 80 else text[:77] + '...'}`"
+
+
+def contract_path(directory: Path, kind: str) -> Path:
+    """Where the contract of `kind` stands in an artifact directory."""
+    return directory / KINDS[kind][0]
+
+
+def kind_of(directory: Path) -> Kind | None:
+    """Which kind of artifact directory this is, by its contract file; a deployment holds others' contracts too, and is named first."""
+    for kind in ("deployment", "package", "export", "checkpoint"):
+        if contract_path(directory, kind).is_file():
+            return kind  # type: ignore[return-value]  # the literal loop variable is a Kind
+    return None
+
+
+def read_contract(path: Path, model: type[C]) -> C:
+    """A contract from its file: strict JSON, of the expected kind and version, its fields valid, its own digest true. Raises ContractError."""
+    wanted = model.model_fields["kind"].default
+    remedy = f"make it again: {MADE_BY[wanted]}"
+    if not path.is_file():
+        here = kind_of(path.parent) if path.parent.is_dir() else None
+        found = f"a directory of kind `{here}`" if here else ("no such file" if path.parent.is_dir() else f"no directory `{path.parent}`")
+        raise refuse(path, "", expected=f"the contract of kind `{wanted}`", found=found, remedy=f"name a directory made by {MADE_BY[wanted]}")
+    document = parse_json(_read_small(path), str(path), remedy=remedy)
+    kind, version = document.get("kind"), document.get("schema_version")
+    if kind != wanted:
+        raise refuse(path, "/kind", expected=f"`{wanted}`", found=_shown(kind), remedy=f"name a directory made by {MADE_BY[wanted]}")
+    if version != 1:
+        newer = isinstance(version, int) and version > 1
+        what = "a newer interlock wrote it: upgrade this one, or make the artifact again" if newer else remedy
+        raise refuse(path, "/schema_version", expected="1", found=_shown(version), remedy=what)
+    claimed = document.get("digest")
+    actual = digest_of(document)
+    if claimed != actual:
+        raise refuse(path, "/digest", expected=f"{actual} (computed from the fields)", found=_shown(claimed), remedy=f"the contract was edited: {remedy}")
+    return validate(model, document, str(path), remedy=remedy)
+
+
+def _read_small(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def open_regular(path: Path) -> Any:
+    """Open a regular file for reading without following a link and without blocking on a FIFO or device. Raises ContractError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        found = "a symbolic link" if path.is_symlink() else (error.strerror or str(error)).lower()
+        raise refuse(path, "", expected="a regular file", found=found, remedy="put the file itself there, readable by you") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise refuse(path, "", expected="a regular file", found="a directory, device or pipe", remedy="put the file itself there")
+    return os.fdopen(descriptor, "rb")
+
+
+def sha256_file(path: Path, progress: Progress | None = None) -> str:
+    """sha256 of a regular file, never through a link. `progress` gets the bytes of each chunk."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+            if progress:
+                progress(len(chunk))
+    return digest.hexdigest()
+
+
+def walk(directory: Path) -> Iterator[str]:
+    """Relative POSIX paths of everything in `directory` that is not a directory, sorted; links are listed, never followed."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(directory).as_posix()
+
+
+def entries(directory: Path, *, without: str = "", progress: Progress | None = None) -> tuple[FileEntry, ...]:
+    """The `files` of an artifact directory as it is now, except the file `without`."""
+    names = [name for name in walk(directory) if name != without]
+    return tuple(FileEntry(path=n, sha256=sha256_file(directory / n, progress), bytes=(directory / n).stat().st_size) for n in names)
+
+
+def file_violations(directory: Path, contract: Contract, progress: Progress | None = None) -> list[Violation]:
+    """How the files of `directory` differ from `contract.files`: changed, missing, extra. Empty when they are exactly those."""
+    contract_file = KINDS[contract.kind][0]
+    listed = {entry.path: entry for entry in contract.files}
+    present = set(walk(directory)) - {contract_file}
+    found = [Violation(str(directory / name), "", "no such file (the contract does not list it)", "an extra file") for name in sorted(present - set(listed))]
+    for name, entry in listed.items():
+        path = directory / name
+        if name not in present:
+            found.append(Violation(str(path), "", f"a file of {entry.bytes} bytes", "nothing"))
+            continue
+        if path.is_symlink() or not path.is_file():
+            found.append(Violation(str(path), "", "a regular file", "a link, pipe or device"))
+            continue
+        size = path.stat().st_size
+        if size != entry.bytes:
+            found.append(Violation(str(path), "", f"{entry.bytes} bytes", f"{size} bytes"))
+        elif (actual := sha256_file(path, progress)) != entry.sha256:
+            found.append(Violation(str(path), "", f"sha256 {entry.sha256}", f"sha256 {actual}"))
+    return found
+
+
+def read_artifact(directory: Path, model: type[C], progress: Progress | None = None) -> C:
+    """A contract and the proof that the directory holds exactly the files it describes. Raises ContractError with all violations."""
+    wanted = model.model_fields["kind"].default
+    contract = read_contract(contract_path(directory, wanted), model)
+    if found := file_violations(directory, contract, progress):
+        raise ContractError(*found, remedy=f"an artifact was changed after its contract was written; make it again: {MADE_BY[wanted]}")
+    return contract
+
+
+def pretty(document: BaseModel) -> bytes:
+    """A contract as it stands on disk: indented for people, keys in field order; digests cover the canonical form instead."""
+    return (json.dumps(document.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

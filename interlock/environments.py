@@ -1,0 +1,147 @@
+"""Environments: what `envs/` says, what is running, and whether the one satisfies the other.
+
+Here: reading definitions and locks, the record that contracts carry, admission. Not here: starting an interpreter (pipeline/launchers), making an
+environment (ci/sync). A version of Python is stated in `envs/<name>/pyproject.toml` alone; this module compares, it knows no number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from interlock.contracts.base import EnvironmentRecord
+from interlock.errors import EnvironmentRefused, StageFailed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)\s*(?:;\s*([^\\]+))?")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    # tomllib came with 3.11; its backport is locked where the environment still allows an older one.
+    try:
+        import tomllib
+    except ModuleNotFoundError:
+        import tomli as tomllib
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One folder of `envs/`: its definition and its lock."""
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        return _read_toml(self.folder / "pyproject.toml")
+
+    @property
+    def requires_python(self) -> str:
+        return str(self.definition["project"]["requires-python"])
+
+    @property
+    def lock_file(self) -> Path:
+        return self.folder / "requirements.lock"
+
+    @cached_property
+    def lock_digest(self) -> str:
+        return hashlib.sha256(self.lock_file.read_bytes()).hexdigest()
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of the synced environment."""
+        return self.folder / ".venv" / "bin" / "python"
+
+    @property
+    def direct(self) -> list[str]:
+        """Names of the direct dependencies that apply to the running interpreter."""
+        from packaging.requirements import Requirement
+
+        wanted = [Requirement(line) for line in self.definition["project"]["dependencies"]]
+        return sorted(need.name for need in wanted if need.marker is None or need.marker.evaluate())
+
+    def pins(self) -> dict[str, str]:
+        """Locked versions that apply to the running interpreter, by normalised name."""
+        from packaging.markers import Marker
+        from packaging.utils import canonicalize_name
+
+        found = {}
+        for line in self.lock_file.read_text(encoding="utf-8").splitlines():
+            match = _PIN.match(line)
+            if match and (not match[3] or Marker(match[3].strip()).evaluate()):
+                found[str(canonicalize_name(match[1]))] = match[2]
+        return found
+
+
+def environments(root: Path = ROOT) -> dict[str, Environment]:
+    """Every environment that the project defines. Raises StageFailed where the project's folder is incomplete."""
+    found = {path.parent.name: Environment(path.parent.name, path.parent) for path in sorted((root / "envs").glob("*/pyproject.toml"))}
+    if not found:
+        raise StageFailed(f"no environment is defined under `{root / 'envs'}`", remedy="run interlock from a clone of its repository (`make deploy-full`)")
+    return found
+
+
+def environment(name: str) -> Environment:
+    return environments()[name]
+
+
+def platform_name() -> str:
+    """`linux-x86_64`, `darwin-arm64`."""
+    return f"{sys.platform}-{platform.machine()}"
+
+
+def record(env: Environment) -> EnvironmentRecord:
+    """The running interpreter as contracts carry it: measured versions of the direct dependencies, `absent` where one is not installed."""
+    versions = {name: _installed(name) or "absent" for name in env.direct}
+    return EnvironmentRecord(
+        name=env.name, python=platform.python_version(), platform=platform_name(), lock_digest=env.lock_digest, packages=dict(sorted(versions.items()))
+    )
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def admit(env: Environment, verb: str, argv: Sequence[str] = ()) -> None:
+    """Let the running interpreter do `verb`, or refuse it before any work. Raises EnvironmentRefused.
+
+    Refused: a Python outside `requires-python`, or a direct dependency whose installed version is not the locked one.
+    """
+    from packaging.specifiers import SpecifierSet
+
+    running = f"Python {platform.python_version()} ({sys.executable})"
+    if not SpecifierSet(env.requires_python).contains(platform.python_version(), prereleases=True):
+        raise EnvironmentRefused(
+            f"`{verb}` belongs to environment `{env.name}`",
+            required=f"Python {env.requires_python} (requires-python of envs/{env.name}/pyproject.toml)",
+            running=running,
+            remedy=_ways(env, verb, argv),
+        )
+    pins = env.pins()
+    wrong = [f"{name} {_installed(name) or 'absent'} instead of {pins[name]}" for name in env.direct if _installed(name) != pins[name]]
+    if wrong:
+        raise EnvironmentRefused(
+            f"the packages of environment `{env.name}` are not the locked ones",
+            required=f"the versions of envs/{env.name}/requirements.lock",
+            running=f"{running} with {', '.join(wrong)}",
+            remedy=f"run `ci/sync {env.name}`, then the same command; or one of:\n{_ways(env, verb, argv)}",
+        )
+
+
+def _ways(env: Environment, verb: str, argv: Sequence[str]) -> str:
+    words = " ".join([verb, *argv])
+    tox = f"tox -e {verb if verb in ('export', 'convert') else env.name} -- {' '.join(argv if verb in ('export', 'convert') else [verb, *argv])}"
+    return "\n".join(["run one of", f"  interlock {words}", f"  {tox}", f"  nix develop .#{env.name} -c interlock {words}"])

@@ -1,0 +1,301 @@
+"""The one module that writes artifacts: a workspace beside the output, and one `publish` that makes it visible whole or not at all.
+
+Here: every mutating call, behind an injectable `Fs`, so that tests can kill, fail or record each one. Not here: what is written.
+Order of publication: files are fsynced, then directories bottom-up, then one rename (or exchange, where something stands there), then the parent.
+A directory cannot replace a non-empty one by rename, and two renames leave a moment without either: hence exchange
+(renameat2 RENAME_EXCHANGE on Linux, renamex_np RENAME_SWAP on macOS).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from interlock.errors import InterlockError, StageFailed, UsageError
+
+PARTIAL = ".partial-"
+SCRATCH = ".scratch"
+
+
+class Fs:
+    """Every call that changes a file system. Subclasses in tests count, fail or kill; nothing else in the project may call these functions itself."""
+
+    def mkdir(self, path: Path) -> None:
+        path.mkdir(mode=0o755)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Create `path` with `data`; it must not exist."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy the bytes of a regular file; the kernel shares blocks where the file system can (copy_file_range)."""
+        with source.open("rb") as reader:
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            with os.fdopen(descriptor, "wb") as writer:
+                if not hasattr(os, "copy_file_range"):
+                    shutil.copyfileobj(reader, writer, 1 << 22)
+                    return
+                while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
+                    pass
+
+    def call(self, writer: Callable[[Path], None], path: Path) -> None:
+        """Let a library write `path` itself (torch.jit.save, a package's save)."""
+        writer(path)
+
+    def chmod(self, path: Path, mode: int) -> None:
+        path.chmod(mode)
+
+    def fsync(self, path: Path) -> None:
+        """Flush one file or directory to the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        source.rename(target)
+
+    def exchange(self, one: Path, other: Path) -> None:
+        """Swap two paths of one file system atomically. Raises OSError where the file system cannot."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(one), os.fsencode(other)
+        if sys.platform == "darwin":
+            failed = libc.renamex_np(*names, 2)  # RENAME_SWAP, sys/stdio.h
+        else:
+            at_cwd = -100  # AT_FDCWD, fcntl.h
+            failed = libc.renameat2(at_cwd, names[0], at_cwd, names[1], 2)  # RENAME_EXCHANGE, renameat2(2)
+        if failed:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(other))
+
+    def unlink(self, path: Path) -> None:
+        path.unlink()
+
+    def rmdir(self, path: Path) -> None:
+        path.rmdir()
+
+
+def remove_tree(fs: Fs, path: Path) -> None:
+    """Remove a directory of ours, links themselves and not what they name."""
+    for child in path.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            remove_tree(fs, child)
+        else:
+            fs.unlink(child)
+    fs.rmdir(path)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A directory beside the output in which a stage builds its artifact. Nothing in it is visible under the output's name before `publish`."""
+
+    path: Path
+    fs: Fs
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files that do not belong to the artifact; it is removed before publication."""
+        folder = self.path / SCRATCH
+        if not folder.exists():
+            self.fs.mkdir(folder)
+        return folder
+
+    def write(self, name: str, data: bytes) -> Path:
+        """A file of the artifact, from bytes."""
+        with named_failures(self.path):
+            self.fs.write(self.path / name, data)
+        return self.path / name
+
+    def copy(self, source: Path, name: str) -> Path:
+        """A file of the artifact, copied; a directory with everything in it."""
+        with named_failures(self.path):
+            self._copy(source, self.path / name)
+        return self.path / name
+
+    def _copy(self, source: Path, target: Path) -> None:
+        if not source.is_dir():
+            self.fs.copy(source, target)
+            return
+        self.fs.mkdir(target)
+        for child in sorted(source.iterdir()):
+            self._copy(child, target / child.name)
+
+    def produce(self, name: str, writer: Callable[[Path], None]) -> Path:
+        """A file or directory of the artifact, written by a library that insists on a path."""
+        with named_failures(self.path):
+            self.fs.call(writer, self.path / name)
+        return self.path / name
+
+
+_SPACE = {errno.ENOSPC: "no space is left", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the limit on file size is reached"}
+_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextlib.contextmanager
+def named_failures(place: Path) -> Iterator[None]:
+    """Turn what the operating system refuses while writing near `place` into StageFailed with the reason and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise _failure(error, place) from error
+    except InterlockError:
+        raise
+    except Exception as error:
+        # Libraries in C++ hide errno: a full disk is recognised by looking at it.
+        if shutil.disk_usage(place).free < 1 << 20:
+            raise _failure(OSError(errno.ENOSPC, "no space"), place) from error
+        raise
+
+
+def _failure(error: OSError, place: Path) -> StageFailed:
+    where = error.filename or place
+    if error.errno in _SPACE:
+        free = shutil.disk_usage(place if place.exists() else place.parent).free
+        problem = f"{_SPACE[error.errno]} on the file system of `{place.parent}` ({free / 1e6:.0f} MB free)"
+        return StageFailed(problem, remedy="free some space or choose another --out, then run the same command again; nothing was published")
+    if error.errno in _ACCESS:
+        return StageFailed(f"`{where}` cannot be written ({error.strerror})", remedy="make the folder writable or choose another --out")
+    return StageFailed(f"{error.strerror or error} at `{where}`", remedy="see the reason above, then run the same command again; nothing was published")
+
+
+def require_space(place: Path, needed: int) -> None:
+    """Refuse before work when the file system of `place` has less than `needed` bytes free. Raises StageFailed."""
+    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        problem = f"about {needed / 1e6:.0f} MB are needed on the file system of `{existing}`, {free / 1e6:.0f} MB are free"
+        raise StageFailed(problem, remedy="free some space or choose another --out, then run the same command again")
+
+
+@contextlib.contextmanager
+def workspace(out: Path, fs: Fs | None = None) -> Iterator[Workspace]:
+    """A workspace for `out`; removed when the block raises. Left-overs of killed runs for the same `out` are removed first.
+
+    The workspace is held by a kernel lock on its own directory: a killed run leaves nothing to unlock, and a living one is never robbed.
+    """
+    fs = fs or Fs()
+    with named_failures(out):
+        _make_parents(fs, out.parent)
+        path, lock = _fresh(fs, out)
+    try:
+        _sweep(fs, out, keep=path)
+        yield Workspace(path, fs)
+    finally:
+        if path.exists() and path != out:
+            with contextlib.suppress(OSError):
+                remove_tree(fs, path)
+        os.close(lock)
+
+
+def _make_parents(fs: Fs, folder: Path) -> None:
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    for parent in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            fs.mkdir(parent)
+
+
+def _fresh(fs: Fs, out: Path) -> tuple[Path, int]:
+    while True:
+        path = out.with_name(f"{out.name}{PARTIAL}{secrets.token_hex(4)}")
+        fs.mkdir(path)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Between mkdir and flock a sweeper may have taken it for a left-over.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(lock).st_ino:
+                return path, lock
+        os.close(lock)
+
+
+def _sweep(fs: Fs, out: Path, keep: Path) -> None:
+    for left in out.parent.glob(f"{_escaped(out.name)}{PARTIAL}*"):
+        if left == keep or left.is_symlink() or not left.is_dir():
+            continue
+        try:
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(fs, left)
+        except OSError:
+            pass  # its owner is alive, or another sweeper is at it
+        finally:
+            os.close(lock)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+
+
+def check_replaceable(out: Path, is_ours: Callable[[Path], bool]) -> None:
+    """Refuse an output that exists and is not ours, before any work. Raises UsageError."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"`{out}` is not a directory", remedy="choose another --out, or remove it")
+    if out.exists() and any(out.iterdir()) and not is_ours(out):
+        raise UsageError(f"`{out}` holds files that interlock did not write", remedy="choose another --out, or empty it yourself")
+
+
+def publish(work: Workspace, out: Path) -> None:
+    """Make the workspace visible as `out`: afterwards a reader sees the old directory or the new one, whole. Raises StageFailed."""
+    fs, path = work.fs, work.path
+    with named_failures(out):
+        if (path / SCRATCH).exists():
+            remove_tree(fs, path / SCRATCH)
+        _sync_tree(fs, path)
+        if out.exists():
+            _exchange(fs, path, out)
+        else:
+            fs.rename(path, out)
+        fs.fsync(out.parent)
+        if path.exists():
+            remove_tree(fs, path)
+
+
+def _exchange(fs: Fs, path: Path, out: Path) -> None:
+    try:
+        fs.exchange(path, out)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV):
+            raise
+        problem = f"the file system of `{out}` cannot exchange two directories"
+        raise StageFailed(problem, remedy=f"remove `{out}` yourself, then run the same command again") from error
+
+
+def _sync_tree(fs: Fs, folder: Path) -> None:
+    for child in sorted(folder.iterdir()):
+        if child.is_dir():
+            _sync_tree(fs, child)
+            continue
+        fs.chmod(child, 0o644)  # libraries write with the umask of the moment; equal builds have equal modes
+        fs.fsync(child)
+    fs.chmod(folder, 0o755)
+    fs.fsync(folder)
+
+
+def save_file(path: Path, data: bytes, fs: Fs | None = None) -> None:
+    """Replace one file outside artifacts (a result, a driver's record) atomically: temporary name, fsync, rename."""
+    fs = fs or Fs()
+    with named_failures(path):
+        _make_parents(fs, path.parent)
+        temporary = path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")
+        try:
+            fs.write(temporary, data)
+            fs.fsync(temporary)
+            fs.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise

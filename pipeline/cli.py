@@ -1,0 +1,97 @@
+"""The command line: find the verb, start it in its environment.
+
+Here: dispatch. Not here: any verb's options or work; nothing heavy is imported before the verb is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from interlock import __version__, errors
+from interlock.command import Session, guarded, parser, words
+from interlock.voice import for_terminal
+from pipeline.verbs import VERBS, Verb
+
+
+def overview() -> str:
+    """The text of `interlock --help`."""
+    width = max(len(verb.name) for verb in VERBS)
+    rows = "\n".join(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS)
+    examples = "\n".join(f"  {verb.example}" for verb in VERBS)
+    return f"""interlock {__version__}: from a training checkpoint to a verified on-device package
+
+usage: interlock VERB [options]      interlock VERB --help      interlock --version
+
+verbs
+{rows}
+
+examples
+{examples}
+
+exit codes
+  0 done   2 usage   3 contract   4 environment   5 stage failed   6 gate failed   130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None, *, launch: bool = True) -> int:
+    """Run one command line; `launch` False keeps it in this interpreter. Returns the exit code."""
+    given = words(argv)
+    return guarded(lambda: _dispatch(given, launch), json_output="--json" in given)
+
+
+def _dispatch(given: list[str], launch: bool) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0
+    if given[0] == "--version":
+        sys.stdout.write(f"interlock {__version__}\n")
+        return 0
+    verb = _find(given[0])
+    module = importlib.import_module(verb.module)
+    options = parser(f"interlock {verb.name}", verb.summary, verb.example)
+    module.add_options(options)
+    args = options.parse_args(given[1:])
+    session = Session(verb.name, for_terminal(), tuple(given[1:]), launch)
+    if verb.environment and not getattr(args, "toy", False):
+        if not launch:
+            session.admit(verb.environment)
+        elif not _admitted(verb, session):
+            _elsewhere(verb, session)
+    return int(module.run(args, session))
+
+
+def _find(name: str) -> Verb:
+    for verb in VERBS:
+        if verb.name == name:
+            return verb
+    near = difflib.get_close_matches(name, [verb.name for verb in VERBS], 1)
+    known = ", ".join(verb.name for verb in VERBS)
+    raise errors.UsageError(f"there is no verb `{name}`" + (f"; did you mean `{near[0]}`?" if near else f"; there are {known}"), remedy="see `interlock --help`")
+
+
+def _admitted(verb: Verb, session: Session) -> bool:
+    with contextlib.suppress(errors.EnvironmentRefused):
+        session.admit(str(verb.environment))
+        return True
+    return False
+
+
+def _elsewhere(verb: Verb, session: Session) -> None:
+    """Run the verb in its own interpreter. It takes over this process, so that signals and the terminal are its own."""
+    from interlock import environments
+    from pipeline.launchers import uv
+
+    env = environments.environment(str(verb.environment))
+    uv.sync(env)
+    command = uv.command(env, [verb.name, *session.argv])
+    sys.stdout.flush()
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Stage `import`: a foreign checkpoint in, a checkpoint with its contract out.
+
+Here: what is written, and its options. Not here: reading foreign formats (pipeline/sources).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlock.command import Session, emit
+from interlock.contracts import checkpoint
+from interlock.contracts.base import InputRef
+from interlock.fs import Workspace, require_space
+from interlock.voice import Voice
+from pipeline.driver import stage
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.sources.foreign import Foreign, TokenizerFiles
+
+
+class Params(stage.Params):
+    """`source` is `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE` or a bare path. `tokenizer` is a Hugging Face directory, for a source without one."""
+
+    source: str
+    tokenizer: Path | None = None
+
+
+def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
+    from pipeline.sources.opening import open_source
+
+    with voice.task(f"read {params.source}"):
+        foreign = open_source(params.source)
+    sizes = {name: _count(shape) for name, shape in foreign.shapes.items()}
+    require_space(params.out.parent, 4 * sum(sizes.values()) + (64 << 20))
+    _write_weights(foreign, sizes, work, voice)
+    files = foreign.tokenizer or _other_tokenizer(params.tokenizer)
+    return stage.Outcome(
+        body={
+            "arch": foreign.arch,
+            "model_arch": foreign.model_arch,
+            "dtype": "float32",
+            "step": foreign.step,
+            "parameters": sum(sizes.values()),
+            "tokenizer": _write_tokenizer(files, work) if files else None,
+            "source": foreign.source,
+        },
+        inputs=(InputRef(kind="source", digest=foreign.source.sha256),),
+    )
+
+
+STAGE = stage.Stage("import", "train", "checkpoint", Params, work, __name__)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for extent in shape:
+        total *= extent
+    return total
+
+
+def _write_weights(foreign: Foreign, sizes: dict[str, int], work: Workspace, voice: Voice) -> None:
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    with voice.task("read tensors", sum(sizes.values()) * 4, "B") as task:
+        for name, size in sizes.items():
+            task.note(name)
+            tensors[name] = foreign.load(name).contiguous()
+            task.advance(size * 4)
+    with voice.task(f"write {checkpoint.WEIGHTS}"):
+        work.produce(checkpoint.WEIGHTS, lambda path: save_file(tensors, path))
+
+
+def _other_tokenizer(directory: Path | None) -> TokenizerFiles | None:
+    if directory is None:
+        return None
+    from pipeline.sources.tokenizer import from_huggingface
+
+    return from_huggingface(directory)
+
+
+def _write_tokenizer(files: TokenizerFiles, work: Workspace) -> checkpoint.TokenizerInfo:
+    work.write(checkpoint.TOKENIZER, files.tokenizer_json)
+    tokens = {entry["content"]: entry["id"] for entry in json.loads(files.tokenizer_json).get("added_tokens", [])}
+    info = checkpoint.TokenizerInfo(
+        sha256=hashlib.sha256(files.tokenizer_json).hexdigest(),
+        vocab_size=files.vocab_size,
+        bos_id=files.bos_id,
+        eos_ids=files.eos_ids,
+        pad_id=files.pad_id,
+        bot_id=tokens.get("<bot>"),
+        eot_id=tokens.get("<eot>"),
+        add_bos=files.add_bos,
+        has_chat_template=files.chat_template is not None,
+    )
+    if files.chat_template is not None:
+        work.write(checkpoint.CHAT_TEMPLATE, files.chat_template.encode())
+    return info
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="package:NAME, gguf:FILE, hf:DIR, pt:FILE, or a path whose kind is recognised")
+    parser.add_argument("--out", type=Path, default=Path("models/student/checkpoint"), help="checkpoint directory to make (default %(default)s)")
+    parser.add_argument("--tokenizer", type=Path, help="directory with tokenizer.json, for a source that brings none (.pt)")
+
+
+def run(args: argparse.Namespace, session: Session) -> int:
+    params = Params(source=args.source, out=args.out, tokenizer=args.tokenizer)
+    return finish(stage.run(STAGE, params, session.voice, session.argv), as_json=args.json)
+
+
+def finish(report: stage.Report, *, as_json: bool) -> int:
+    """End a stage verb: its report as a table or as JSON."""
+    if as_json:
+        emit(report.as_dict())
+    else:
+        from pipeline.reports import text
+
+        text.show([report])
+    return 0
