@@ -114,14 +114,12 @@ class Workspace:
 
     def write(self, name: str, data: bytes) -> Path:
         """A file of the artifact, from bytes."""
-        with named_failures(self.path):
-            self.fs.write(self.path / name, data)
+        self.fs.write(self.path / name, data)
         return self.path / name
 
     def copy(self, source: Path, name: str) -> Path:
         """A file of the artifact, copied; a directory with everything in it."""
-        with named_failures(self.path):
-            self._copy(source, self.path / name)
+        self._copy(source, self.path / name)
         return self.path / name
 
     def _copy(self, source: Path, target: Path) -> None:
@@ -134,8 +132,7 @@ class Workspace:
 
     def produce(self, name: str, writer: Callable[[Path], None]) -> Path:
         """A file or directory of the artifact, written by a library that insists on a path."""
-        with named_failures(self.path):
-            self.fs.call(writer, self.path / name)
+        self.fs.call(writer, self.path / name)
         return self.path / name
 
 
@@ -145,7 +142,7 @@ _ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 @contextlib.contextmanager
 def named_failures(place: Path) -> Iterator[None]:
-    """Turn what the operating system refuses while writing near `place` into StageFailed with the reason and the remedy."""
+    """Turn what the operating system refuses during work for `place` into StageFailed with the reason and the remedy."""
     try:
         yield
     except OSError as error:
@@ -154,7 +151,7 @@ def named_failures(place: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # Libraries in C++ hide errno: a full disk is recognised by looking at it.
-        if shutil.disk_usage(place).free < 1 << 20:
+        if shutil.disk_usage(_existing(place)).free < 1 << 20:
             raise _failure(OSError(errno.ENOSPC, "no space"), place) from error
         raise
 
@@ -162,17 +159,21 @@ def named_failures(place: Path) -> Iterator[None]:
 def _failure(error: OSError, place: Path) -> StageFailed:
     where = error.filename or place
     if error.errno in _SPACE:
-        free = shutil.disk_usage(place if place.exists() else place.parent).free
+        free = shutil.disk_usage(_existing(place)).free
         problem = f"{_SPACE[error.errno]} on the file system of `{place.parent}` ({free / 1e6:.0f} MB free)"
         return StageFailed(problem, remedy="free some space or choose another --out, then run the same command again; nothing was published")
     if error.errno in _ACCESS:
-        return StageFailed(f"`{where}` cannot be written ({error.strerror})", remedy="make the folder writable or choose another --out")
+        return StageFailed(f"`{where}` cannot be used ({error.strerror})", remedy="give yourself the right to it, or choose another --out")
     return StageFailed(f"{error.strerror or error} at `{where}`", remedy="see the reason above, then run the same command again; nothing was published")
+
+
+def _existing(place: Path) -> Path:
+    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
 
 
 def require_space(place: Path, needed: int) -> None:
     """Refuse before work when the file system of `place` has less than `needed` bytes free. Raises StageFailed."""
-    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    existing = _existing(place)
     free = shutil.disk_usage(existing).free
     if free < needed:
         problem = f"about {needed / 1e6:.0f} MB are needed on the file system of `{existing}`, {free / 1e6:.0f} MB are free"
@@ -191,7 +192,8 @@ def workspace(out: Path, fs: Fs | None = None) -> Iterator[Workspace]:
         path, lock = _fresh(fs, out)
     try:
         _sweep(fs, out, keep=path)
-        yield Workspace(path, fs)
+        with named_failures(out):
+            yield Workspace(path, fs)
     finally:
         if path.exists() and path != out:
             with contextlib.suppress(OSError):
@@ -249,19 +251,18 @@ def check_replaceable(out: Path, is_ours: Callable[[Path], bool]) -> None:
 
 
 def publish(work: Workspace, out: Path) -> None:
-    """Make the workspace visible as `out`: afterwards a reader sees the old directory or the new one, whole. Raises StageFailed."""
+    """Make the workspace visible as `out`: afterwards a reader sees the old directory or the new one, whole. OSErrors become StageFailed in the workspace's block."""
     fs, path = work.fs, work.path
-    with named_failures(out):
-        if (path / SCRATCH).exists():
-            remove_tree(fs, path / SCRATCH)
-        _sync_tree(fs, path)
-        if out.exists():
-            _exchange(fs, path, out)
-        else:
-            fs.rename(path, out)
-        fs.fsync(out.parent)
-        if path.exists():
-            remove_tree(fs, path)
+    if (path / SCRATCH).exists():
+        remove_tree(fs, path / SCRATCH)
+    _sync_tree(fs, path)
+    if out.exists():
+        _exchange(fs, path, out)
+    else:
+        fs.rename(path, out)
+    fs.fsync(out.parent)
+    if path.exists():
+        remove_tree(fs, path)
 
 
 def _exchange(fs: Fs, path: Path, out: Path) -> None:

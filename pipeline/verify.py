@@ -1,0 +1,108 @@
+"""Verb `verify`: prove that a directory is what its contract says, and that derived fields follow from the artifacts.
+
+Here: everything that can be proven without running a model. Not here: numeric gates (they run before publication).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from interlock.command import Session, emit
+from interlock.contracts import checkpoint, deployment, export, io, package
+from interlock.contracts.base import Contract
+from interlock.errors import ContractError, Violation, refuse
+from interlock.voice import Voice
+from pipeline.driver.stage import digesting
+
+REMEDY = "the directory is not what was published: make it again (`make deploy-full`), or restore the file named"
+
+
+def verify(directory: Path, voice: Voice) -> Contract:
+    """The contract of `directory`, proven. Raises ContractError with every violation found."""
+    kind = io.kind_of(directory) if directory.is_dir() else None
+    if kind is None:
+        expected = "an artifact directory (with one of " + ", ".join(f"`{file}`" for file, _ in io.KINDS.values()) + ")"
+        found = "none of them" if directory.is_dir() else "no such directory"
+        raise refuse(directory, "", expected=expected, found=found, remedy="name a directory that a stage made")
+    model = io.KINDS[kind][1]
+    contract: Contract = io.read_contract(io.contract_path(directory, kind), model)
+    with digesting(directory, voice) as progress:
+        wrong = io.file_violations(directory, contract, progress)
+    if not wrong:  # contents are only read once their digests are known
+        wrong = _content(directory, contract)
+    if wrong:
+        raise ContractError(*wrong, remedy=REMEDY)
+    return contract
+
+
+def _content(directory: Path, contract: Contract) -> list[Violation]:
+    if isinstance(contract, checkpoint.CheckpointContract):
+        return _checkpoint(directory, contract)
+    if isinstance(contract, export.ExportContract):
+        return _signatures(directory, contract)
+    if isinstance(contract, deployment.DeploymentContract):
+        return _deployment(directory, contract)
+    return []
+
+
+def _checkpoint(directory: Path, contract: checkpoint.CheckpointContract) -> list[Violation]:
+    from pipeline.sources.safetensors import check_header
+
+    file = directory / checkpoint.WEIGHTS
+    wanted = contract.arch.weight_shapes(contract.model_arch)
+    found = {name: tuple(entry.shape) for name, entry in check_header(file).items()}
+    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    return [Violation(str(file), name, f"shape {wanted.get(name)}", f"shape {found.get(name)}") for name in names]
+
+
+def _signatures(directory: Path, contract: export.ExportContract) -> list[Violation]:
+    wrong = []
+    for artifact, signature in contract.signatures.items():
+        file = directory / export.signature_file(artifact)
+        beside = io.validate(export.Signature, io.parse_json(file.read_bytes(), str(file), remedy=REMEDY), str(file), remedy=REMEDY)
+        if beside != signature:
+            wrong.append(Violation(str(file), "", f"the signature in {export.FILE}", "another one"))
+    return wrong
+
+
+def _deployment(directory: Path, manifest: deployment.DeploymentContract) -> list[Violation]:
+    from pipeline.stages.deploy import derive, read_deployment
+    from runtime.config import RuntimeConfig
+
+    _, exported, packaged = read_deployment(directory)
+    listed = {entry.path: entry for entry in manifest.files}
+    wrong = []
+    for part in filter(None, (exported, packaged)):
+        file = io.KINDS[part.kind][0]
+        for entry in part.files:
+            if listed.get(entry.path) != entry:
+                wrong.append(Violation(str(directory / entry.path), "", f"sha256 {entry.sha256} ({file})", "another file in the manifest"))
+    expected = derive(exported, packaged)
+    for field, value in expected.items():
+        told = getattr(manifest, field)
+        if told != value:
+            wrong.append(Violation(str(directory / deployment.FILE), f"/{field}", f"{value} (derived from the artifacts)", str(told)))
+    wrong += _signatures(directory, exported)
+    config = RuntimeConfig.from_file(directory / deployment.RUNTIME_CONFIG)
+    if config.halt_head_enabled and not manifest.capabilities.halt_head:
+        wrong.append(Violation(str(directory / deployment.RUNTIME_CONFIG), "/halt_head_enabled", "false: the artifacts have no halt head", "true"))
+    if config.latent_mode_enabled and not manifest.capabilities.latent_reasoning:
+        wrong.append(Violation(str(directory / deployment.RUNTIME_CONFIG), "/latent_mode_enabled", "false: no latent reasoning in the artifacts", "true"))
+    return wrong
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, help="a checkpoint, export, package or deployed directory")
+
+
+def run(args: argparse.Namespace, session: Session) -> int:
+    contract = verify(args.directory, session.voice)
+    if args.json:
+        emit({"verified": True, "directory": str(args.directory), "contract": json.loads(io.pretty(contract))})
+        return 0
+    from pipeline.reports import text
+
+    text.show_verified(args.directory, contract)
+    return 0

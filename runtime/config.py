@@ -1,0 +1,101 @@
+"""RuntimeConfig: how a deployed student is run, in the guide's fields.
+
+Here: the fields, their ranges, file and environment variables, tier limits. Not here: what latent mode or refinement does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from interlock.contracts.io import parse_json, validate
+from interlock.errors import UsageError
+
+
+class CawsTier(str, Enum):
+    """CAWS budget: how many refinement loops and latent spans a request may use."""
+
+    tier_1 = "tier_1"
+    tier_2 = "tier_2"
+    tier_3 = "tier_3"
+
+    @property
+    def max_loops(self) -> int:
+        return {"tier_1": 1, "tier_2": 2, "tier_3": 3}[self.value]
+
+    @property
+    def max_latent_spans(self) -> int:
+        return {"tier_1": 0, "tier_2": 1, "tier_3": 3}[self.value]
+
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+class RuntimeConfig(BaseModel):
+    """The guide's thirteen fields with its defaults. Unknown fields and values out of range are errors; tier limits are applied where a limit is used."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    latent_mode_enabled: bool = False
+    halt_head_enabled: bool = False
+    caws_tier: CawsTier = CawsTier.tier_2
+    max_refinement_loops: Annotated[int, Field(ge=1, le=100)] = 5
+    judge_score_threshold: Unit = 0.8
+    halt_probability_threshold: Unit = 0.7
+    curriculum_probability: Unit = 1.0
+    curriculum_slots: Annotated[int, Field(ge=0, le=1024)] = 1
+    max_latent_spans: Annotated[int, Field(ge=0, le=1024)] = 10
+    max_latent_length: Annotated[int, Field(ge=1, le=1 << 20)] = 100
+    temperature: Annotated[float, Field(ge=0, le=100)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1, le=1 << 24)] = 256
+    enable_efficiency_tracking: bool = True
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> RuntimeConfig:
+        """Read a configuration file. Raises ContractError with every violation."""
+        path = Path(path)
+        remedy = "see docs/contracts.md for the fields of runtime_config.json"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"`{path}` cannot be read ({error.strerror})", remedy="name an existing runtime_config.json") from None
+        return validate(cls, parse_json(data, str(path), remedy=remedy), str(path), remedy=remedy)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> RuntimeConfig:
+        """Read the guide's environment variables over the defaults. Raises UsageError naming the variable."""
+        given = {field: name for name, field in ENVIRONMENT.items() if name in (os.environ if environ is None else environ)}
+        source = os.environ if environ is None else environ
+        try:
+            # Lax on purpose: every value of an environment is text ("1", "true", "0.8").
+            return cls.model_validate({field: source[name] for field, name in given.items()}, strict=False)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = given[str(first["loc"][0])]
+            raise UsageError(f"environment variable `{name}` is `{source[name]}`: {first['msg'].lower()}", remedy=f"correct or unset {name}") from None
+
+    def to_json(self) -> bytes:
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+ENVIRONMENT = {
+    "LATENT_MODE": "latent_mode_enabled",
+    "HALT_HEAD": "halt_head_enabled",
+    "CAWS_TIER": "caws_tier",
+    "MAX_REFINEMENT_LOOPS": "max_refinement_loops",
+    "JUDGE_THRESHOLD": "judge_score_threshold",
+    "HALT_THRESHOLD": "halt_probability_threshold",
+    "CURRICULUM_P": "curriculum_probability",
+    "CURRICULUM_SLOTS": "curriculum_slots",
+    "MAX_LATENT_SPANS": "max_latent_spans",
+    "MAX_LATENT_LENGTH": "max_latent_length",
+    "TEMPERATURE": "temperature",
+    "MAX_NEW_TOKENS": "max_new_tokens",
+    "EFFICIENCY_TRACKING": "enable_efficiency_tracking",
+}
+

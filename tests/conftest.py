@@ -1,0 +1,25 @@
+"""Which tests run where: a test marked `train` or `export` needs that environment; e2e tests drive both and run from train."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+HERE = "export" if importlib.util.find_spec("coremltools") else "train"
+HOME = {"train": "train", "export": "export", "e2e": "train"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what belongs to the other environment: tox runs it there (`tox -e test-export`, `tox -e test-train`)."""
+    elsewhere = [item for item in items if any(HOME[name] != HERE for name in HOME if item.get_closest_marker(name))]
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,68 @@
+"""File systems that watch, fail or kill: subclasses of the one object that makes every mutating call."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from interlock.fs import Fs
+
+MUTATING = ("mkdir", "write", "copy", "call", "chmod", "fsync", "rename", "exchange", "unlink", "rmdir")
+
+
+class _Watching(Fs):
+    """Calls `before(name, args)` ahead of every mutating call."""
+
+    def before(self, name: str, args: tuple[Any, ...]) -> None:
+        raise NotImplementedError
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in MUTATING:
+            return found
+        return _announced(name, found, super().__getattribute__("before"))
+
+
+def _announced(name: str, call: Callable[..., Any], before: Callable[[str, tuple[Any, ...]], None]) -> Callable[..., Any]:
+    def announced(*args: Any) -> Any:
+        before(name, args)
+        return call(*args)
+
+    return announced
+
+
+class RecordingFs(_Watching):
+    """Remembers every mutating call and its first path."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Path]] = []
+
+    def before(self, name: str, args: tuple[Any, ...]) -> None:
+        self.calls.append((name, next(arg for arg in args if isinstance(arg, Path))))
+
+
+class KillingFs(_Watching):
+    """Kills its own process, as a power cut or the out-of-memory killer does, before the n-th mutating call."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def before(self, name: str, args: tuple[Any, ...]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailingFs(_Watching):
+    """Fails the n-th mutating call with an errno, once."""
+
+    def __init__(self, n: int, code: int) -> None:
+        self.left, self.code = n, code
+
+    def before(self, name: str, args: tuple[Any, ...]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(self.code, os.strerror(self.code), str(args[0]))

@@ -1,0 +1,166 @@
+"""Contracts on disk: what is written is what is read, and any changed byte is refused with its place."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from fakes.artifacts import describe, write_checkpoint
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from interlock.contracts import checkpoint, export, io
+from interlock.contracts.base import canonical_json, check_relative_path, digest_of
+from interlock.errors import ContractError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+def read(directory: Path) -> checkpoint.CheckpointContract:
+    return io.read_artifact(directory, checkpoint.CheckpointContract)
+
+
+def test_a_written_artifact_reads_back_equal(tmp_path: Path) -> None:
+    written = write_checkpoint(tmp_path)
+    assert read(tmp_path) == written
+
+
+def test_the_digest_ignores_layout_but_not_values(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    file = tmp_path / checkpoint.FILE
+    document = json.loads(file.read_bytes())
+    file.write_text(json.dumps(document, sort_keys=True, indent=7))
+    read(tmp_path)
+    document["step"] = 7
+    file.write_text(json.dumps(document))
+    with pytest.raises(ContractError) as refused:
+        read(tmp_path)
+    assert refused.value.violations[0].where == "/digest"
+
+
+def test_canonical_json_is_the_published_form() -> None:
+    # RFC 8785 section 3.2.3's ordering and whitespace on a document with plain ASCII keys and integers.
+    assert canonical_json({"b": [1, {"z": None, "a": True}], "a": "ü"}) == '{"a":"ü","b":[1,{"a":true,"z":null}]}'.encode()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), name=st.sampled_from([checkpoint.WEIGHTS, checkpoint.TOKENIZER, checkpoint.FILE]))
+def test_one_flipped_bit_anywhere_is_refused_by_name(tmp_path: Path, position: float, bit: int, name: str) -> None:
+    write_checkpoint(tmp_path)
+    file = tmp_path / name
+    data = bytearray(file.read_bytes())
+    before = json.loads(bytes(data)) if name == checkpoint.FILE else None
+    data[int(position * len(data))] ^= 1 << bit
+    file.write_bytes(data)
+    if before is not None:
+        try:
+            if json.loads(bytes(data)) == before:
+                return  # white space between tokens: the same document
+        except ValueError:
+            pass
+    with pytest.raises(ContractError) as refused:
+        read(tmp_path)
+    assert str(file) in [violation.file for violation in refused.value.violations]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"kind": "checkpoint", "kind": "export"}', b'{"a": NaN}', b'{"a": Infinity}', b'{"a": 1e999}', b'{"a": 9007199254740993}',
+        b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"a":' * 1000 + b"1" + b"}" * 1000, b"\xef\xbb\xbf{}", '{"a": 1}'.encode("utf-16"),
+        b'{"a": 1} trailing', b"{} {}", b'{"a": 1 /* no */}', b"", b"null", b"[]", b'"x"', b'{"a": "\xff"}', b"{'a': 1}", b'{"a": 01}', b'{"a": 1,}', b"{\x00}",
+    ],
+)  # fmt: skip
+def test_json_that_the_standard_parser_lets_through_is_refused(text: bytes) -> None:
+    with pytest.raises(ContractError) as refused:
+        io.parse_json(text, "file.json", remedy="make it again")
+    assert refused.value.violations[0].file == "file.json"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
+    try:
+        assert isinstance(io.parse_json(data, "file.json", remedy="make it again"), dict)
+    except ContractError:
+        pass
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(TEXT, st.recursive(st.integers(-(2**53), 2**53) | TEXT | st.booleans() | st.none(), st.lists, max_leaves=8)))
+def test_ordinary_documents_survive_strict_reading(document: dict[str, object]) -> None:
+    assert io.parse_json(json.dumps(document, ensure_ascii=False).encode(), "x", remedy="") == document
+
+
+def edited(tmp_path: Path, **changes: object) -> Path:
+    """A checkpoint whose contract was edited and sealed again: only the fields' own rules can refuse it."""
+    document = json.loads(io.pretty(write_checkpoint(tmp_path))) | changes
+    document["digest"] = digest_of(document)
+    (tmp_path / checkpoint.FILE).write_text(json.dumps(document))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"kind": "export"}, "/kind"), ({"schema_version": 2}, "/schema_version"), ({"schema_version": "1"}, "/schema_version"), ({"schema_version": 0}, "/schema_version"),
+        ({"surprise": 1}, "/surprise"), ({"step": -1}, "/step"), ({"step": "7"}, "/step"), ({"step": 1.5}, "/step"), ({"dtype": "int4"}, "/dtype"),
+        ({"files": []}, "/files"), ({"toy": "yes"}, "/toy"), ({"tokenizer": {"sha256": "0" * 64, "vocab_size": 4}}, "/"),
+    ],
+)  # fmt: skip
+def test_a_field_outside_its_rule_is_refused_at_its_path(tmp_path: Path, changes: dict[str, object], where: str) -> None:
+    with pytest.raises(ContractError) as refused:
+        read(edited(tmp_path, **changes))
+    assert where in [violation.where for violation in refused.value.violations]
+    assert refused.value.remedy
+
+
+def test_all_violations_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ContractError) as refused:
+        read(edited(tmp_path, step=-1, dtype="int4", surprise=1))
+    assert {violation.where for violation in refused.value.violations} == {"/step", "/dtype", "/surprise"}
+
+
+def test_extra_missing_and_truncated_files_are_named(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    (tmp_path / "extra").write_bytes(b"")
+    (tmp_path / checkpoint.TOKENIZER).unlink()
+    weights = tmp_path / checkpoint.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ContractError) as refused:
+        read(tmp_path)
+    assert {Path(v.file).name for v in refused.value.violations} == {"extra", checkpoint.TOKENIZER, checkpoint.WEIGHTS}
+
+
+@pytest.mark.parametrize("trap", ["link", "dangling", "fifo", "folder"])
+def test_a_listed_file_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path: Path, trap: str) -> None:
+    write_checkpoint(tmp_path)
+    file = tmp_path / checkpoint.TOKENIZER
+    content = file.read_bytes()
+    file.unlink()
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.write_bytes(content)
+    make = {"link": lambda: file.symlink_to(outside), "dangling": lambda: file.symlink_to("nowhere"), "fifo": lambda: os.mkfifo(file), "folder": file.mkdir}
+    make[trap]()
+    with pytest.raises(ContractError):
+        read(tmp_path)
+
+
+def test_the_wrong_kind_says_what_it_is_and_what_is_needed(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    with pytest.raises(ContractError) as refused:
+        io.read_artifact(tmp_path, export.ExportContract)
+    assert "`export`" in refused.value.violations[0].expected and "`checkpoint`" in refused.value.violations[0].found
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../b", "", ".", "a//b", "C:x", "a\x00b", "con", "aux.txt", "a.", "-rf", "~", "$HOME", "é", "a/b\n", "x" * 200, "a b"])
+def test_paths_that_leave_or_trick_are_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="relative path"):
+        check_relative_path(path)
+
+
+def test_describing_a_directory_twice_gives_the_same_digest(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    assert describe(tmp_path).digest == describe(tmp_path).digest
