@@ -1,0 +1,202 @@
+"""Chat templates: messages to the model's own prompt format, by a Jinja program that came with the model and is not trusted.
+
+Here: rendering in a limited child, and encoding so that what a user typed stays text. Not here: the ids of text (tokenizer.py), the child's
+limits (sandbox.py).
+This is the only call site of a template engine in the project.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from interlock.errors import UsageError, refuse
+from runtime.engine import sandbox
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from runtime.engine.tokenizer import Tokenizer
+
+Json = Any  # what json.loads returns
+Message = Mapping[str, Json]
+
+TEMPLATE_BYTES = 256 << 10  # the longest published templates (tool calling, reasoning) are near 20 KB
+CONVERSATION_BYTES = 2 << 20  # messages and variables as JSON: several times the longest context that a student has
+_PROMPT_CHARS = 4 << 20
+_LIMITS = sandbox.Limits(wall_s=5.0, memory_bytes=256 << 20, output_bytes=32 << 20)  # JSON may spend six bytes on a character
+_NONCE_DIGITS = 24
+
+
+def render_chat(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool = True,
+    bos_token: str | None = None,
+    eos_token: str | None = None,
+    variables: Mapping[str, Json] | None = None,
+    today: datetime.date | None = None,
+) -> str:
+    """The prompt text of a conversation, as transformers' `apply_chat_template(tokenize=False)` gives it.
+
+    `messages`: records with at least `role` and `content`. `variables`: what the template may read beside them (`tools`, `enable_thinking`).
+    `today` is what the template's `strftime_now` sees; without it the function does not exist, so that a prompt depends on its arguments only.
+    Raises ContractError for a template that fails, reaches for Python's internals or exceeds its limits; UsageError for messages that it refuses
+    by its own `raise_exception`, and for a conversation that is too long.
+    """
+    size = len(template.encode("utf-8", "surrogatepass"))
+    if size > TEMPLATE_BYTES:
+        raise refuse("chat template", "", expected=f"at most {TEMPLATE_BYTES} bytes", found=f"{size} bytes", remedy=_REMEDY)
+    given = {"tools": None, "documents": None, **(variables or {})}  # transformers defines these two always, and templates test them against none
+    given |= {name: token for name, token in (("bos_token", bos_token), ("eos_token", eos_token)) if token is not None}
+    given |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+    size = len(json.dumps(given))
+    if size > CONVERSATION_BYTES:
+        raise UsageError(f"the conversation has {size} bytes, a prompt may have {CONVERSATION_BYTES}", remedy="drop or shorten its oldest messages")
+    request = {"template": template, "variables": given, "today": today.isoformat() if today else None}
+    try:
+        reply = sandbox.call("runtime.engine.chat:render_in_child", request, limits=_LIMITS)
+    except sandbox.ChildFailed as failed:
+        raise refuse("chat template", "", expected="a template that renders these messages", found=failed, remedy=_REMEDY) from None
+    assert isinstance(reply, dict)
+    if "refusal" in reply:
+        raise UsageError(f"the chat template refuses these messages: {reply['refusal']}", remedy="change the order or the roles of the messages")
+    return str(reply["text"])
+
+
+_REMEDY = "use a model with a sound template, or give the prompt as plain text"
+
+
+def encode_chat(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool = True,
+    variables: Mapping[str, Json] | None = None,
+    today: datetime.date | None = None,
+) -> list[int]:
+    """The prompt ids of a conversation. Control tokens come from the template only: one that was typed in a message is encoded as characters.
+
+    Typed ones are replaced before rendering by numbers that nobody can guess, and put back as text after the template's own tokens were found.
+    A conversation without them is encoded as its plain rendering, id for id what transformers' `apply_chat_template` gives.
+    Raises as `render_chat`, and UsageError where the model has no template.
+    """
+    if tokenizer.chat_template is None:
+        raise UsageError("this model has no chat template", remedy="give the prompt as plain text, without `--chat`")
+    veil = _Veil(tokenizer.control_strings)
+    text = render_chat(
+        tokenizer.chat_template,
+        [veil.hide(message) for message in messages],
+        add_generation_prompt=add_generation_prompt,
+        bos_token=tokenizer.token_string(tokenizer.info.bos_id),
+        eos_token=tokenizer.token_string(next(iter(tokenizer.info.eos_ids), None)),
+        variables=veil.hide(variables or {}),
+        today=today,
+    )
+    return tokenizer.encode_rendered(text, veil.reveal)
+
+
+class _Veil:
+    """Stands a secret number in for each control string of a conversation. Digits: no common filter (`trim`, `upper`) changes them."""
+
+    def __init__(self, controls: Sequence[str]) -> None:
+        self._controls = list(controls)
+        self._nonce = f"{secrets.randbelow(10**_NONCE_DIGITS):0{_NONCE_DIGITS}d}"
+        longest_first = sorted(self._controls, key=len, reverse=True)
+        self._typed = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._veiled = re.compile(rf"{self._nonce}(\d{{6}})")
+
+    def hide(self, value: Json) -> Json:
+        """The same JSON value; keys too, since a tool's description may come from a stranger."""
+        if isinstance(value, str) and self._typed is not None:
+            return self._typed.sub(lambda found: f"{self._nonce}{self._controls.index(found[0]):06d}", value)
+        if isinstance(value, Mapping):
+            return {self.hide(key): self.hide(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.hide(item) for item in value]
+        return value
+
+    def reveal(self, text: str) -> str:
+        return self._veiled.sub(lambda found: self._controls[int(found[1])], text)
+
+
+def render_in_child(request: dict[str, Json]) -> dict[str, str]:
+    """The child's side of `render_chat`: `{"text"}`, or `{"refusal"}` where the template called `raise_exception`."""
+
+    class Refusal(Exception):
+        pass
+
+    def raise_exception(message: object) -> None:
+        raise Refusal(str(message))
+
+    environment = _environment()
+    environment.globals["raise_exception"] = raise_exception
+    if request["today"] is not None:
+        environment.globals["strftime_now"] = datetime.date.fromisoformat(request["today"]).strftime
+    pieces, length = [], 0
+    try:
+        for piece in environment.from_string(request["template"]).generate(**request["variables"]):
+            length += len(piece)
+            if length > _PROMPT_CHARS:
+                raise ValueError(f"more than {_PROMPT_CHARS} characters of output")
+            pieces.append(piece)
+    except Refusal as refusal:
+        return {"refusal": "".join(char if char.isprintable() else " " for char in str(refusal)[:400])}
+    return {"text": "".join(pieces)}
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Jinja as transformers sets it up (block trimming, `tojson`, loop controls, the `generation` block), with less in it and no quiet escapes."""
+    from jinja2 import nodes
+    from jinja2.exceptions import SecurityError
+    from jinja2.ext import Extension
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import Namespace
+
+    class Generation(Extension):
+        """`{% generation %}…{% endgeneration %}` marks the assistant's words for training masks: here its body is all there is to it."""
+
+        tags = {"generation"}  # noqa: RUF012 - the base class declares an instance attribute
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            line = next(parser.stream).lineno
+            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+    class Environment(ImmutableSandboxedEnvironment):
+        def unsafe_undefined(self, obj: object, attribute: str) -> Any:
+            # Jinja would render an empty string; a template that reaches for this is hostile and must not pass.
+            raise SecurityError(f"access to attribute {attribute!r} of a {type(obj).__name__}")
+
+    class PlainNamespace(Namespace):
+        """A name that starts with an underscore could stand in for a Python attribute and mislead the sandbox (transformers forbids it, too)."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            values = dict(*args, **kwargs)
+            super().__init__()
+            for name, value in values.items():
+                self[name] = value
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            if name.startswith("_"):
+                raise SecurityError(f"a namespace attribute {name!r}")
+            super().__setitem__(name, value)
+
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"])
+    for name in ("lipsum", "cycler", "joiner"):  # functions of jinja2 whose globals hold modules; no published template uses them
+        del environment.globals[name]
+    environment.globals["namespace"] = PlainNamespace
+    environment.filters["tojson"] = _tojson
+    return environment
+
+
+def _tojson(
+    value: Json, ensure_ascii: bool = False, indent: int | None = None, separators: tuple[str, str] | None = None, sort_keys: bool = False
+) -> str:
+    """Jinja's own filter escapes for HTML; transformers replaces it by this, and templates are written for that."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
