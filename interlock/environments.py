@@ -13,12 +13,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from interlock.contracts.base import EnvironmentRecord
 from interlock.errors import EnvironmentRefused, StageFailed
+
+if TYPE_CHECKING:
+    from interlock.contracts.base import EnvironmentRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,6 +103,8 @@ def platform_name() -> str:
 
 def record(env: Environment) -> EnvironmentRecord:
     """The running interpreter as contracts carry it: measured versions of the direct dependencies, `absent` where one is not installed."""
+    from interlock.contracts.base import EnvironmentRecord  # pydantic: a tenth of a second that `--help` does not need
+
     versions = {name: _installed(name) or "absent" for name in env.direct}
     return EnvironmentRecord(
         name=env.name, python=platform.python_version(), platform=platform_name(), lock_digest=env.lock_digest, packages=dict(sorted(versions.items()))
@@ -109,6 +112,8 @@ def record(env: Environment) -> EnvironmentRecord:
 
 
 def _installed(name: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -6,7 +6,6 @@ Here: dispatch. Not here: any verb's options or work; nothing heavy is imported 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
@@ -69,7 +68,9 @@ def _find(name: str) -> Verb:
     for verb in VERBS:
         if verb.name == name:
             return verb
-    near = difflib.get_close_matches(name, [verb.name for verb in VERBS], 1)
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [verb.name for verb in VERBS], 1)
     known = ", ".join(verb.name for verb in VERBS)
     raise errors.UsageError(f"there is no verb `{name}`" + (f"; did you mean `{near[0]}`?" if near else f"; there are {known}"), remedy="see `interlock --help`")
 

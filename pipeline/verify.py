@@ -1,15 +1,12 @@
-"""Verb `verify`: prove that a directory is what its contract says, and that derived fields follow from the artifacts.
+"""Prove that a directory is what its contract says, and that derived fields follow from the artifacts.
 
 Here: everything that can be proven without running a model. Not here: numeric gates (they run before publication).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 
-from interlock.command import Session, emit
 from interlock.contracts import checkpoint, deployment, export, io, package
 from interlock.contracts.base import Contract
 from interlock.errors import ContractError, Violation, refuse
@@ -91,18 +88,3 @@ def _deployment(directory: Path, manifest: deployment.DeploymentContract) -> lis
     if config.latent_mode_enabled and not manifest.capabilities.latent_reasoning:
         wrong.append(Violation(str(directory / deployment.RUNTIME_CONFIG), "/latent_mode_enabled", "false: no latent reasoning in the artifacts", "true"))
     return wrong
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", type=Path, help="a checkpoint, export, package or deployed directory")
-
-
-def run(args: argparse.Namespace, session: Session) -> int:
-    contract = verify(args.directory, session.voice)
-    if args.json:
-        emit({"verified": True, "directory": str(args.directory), "contract": json.loads(io.pretty(contract))})
-        return 0
-    from pipeline.reports import text
-
-    text.show_verified(args.directory, contract)
-    return 0

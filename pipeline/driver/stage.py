@@ -24,6 +24,7 @@ from interlock.voice import Voice
 from pipeline.driver import keys
 
 P = TypeVar("P", bound="Params")
+C = TypeVar("C", bound=Contract)
 
 
 class Params(Frozen):
@@ -125,11 +126,11 @@ def digesting(directory: Path, voice: Voice) -> Iterator[Callable[[int], None]]:
         yield task.advance
 
 
-def read_input(directory: Path, kind: Kind, voice: Voice) -> Contract:
+def read_input(directory: Path, model: type[C], voice: Voice) -> C:
     """The consumer's side of a boundary: contract, files and their digests. Raises ContractError."""
-    io.read_contract(io.contract_path(directory, kind), io.KINDS[kind][1])
+    io.read_contract(io.contract_path(directory, model.model_fields["kind"].default), model)
     with digesting(directory, voice) as progress:
-        return io.read_artifact(directory, io.KINDS[kind][1], progress)
+        return io.read_artifact(directory, model, progress)
 
 
 def _peak_rss() -> int:

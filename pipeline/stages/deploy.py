@@ -1,18 +1,16 @@
-"""Stage `deploy`: exported files and a package in, one deployed directory with a manifest out; and the chain that makes the parts first.
+"""Stage `deploy`: exported files and a package in, one deployed directory with a manifest out.
 
-Here: the directory's content, the manifest's derivation, the verb's two forms. Not here: running a chain (driver/chain.py), proving a directory (pipeline/verify.py).
+Here: the directory's content, the manifest's derivation. Not here: the chain that makes the parts (pipeline/verbs/deploy.py), proving a directory (pipeline/verify.py).
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from interlock.command import Session, emit
-from interlock.contracts import checkpoint, deployment, export, io, package
-from interlock.contracts.base import InputRef
-from interlock.errors import ContractError, UsageError, Violation
+from interlock.contracts import deployment, export, io, package
+from interlock.contracts.base import Contract, InputRef
+from interlock.errors import ContractError, Violation
 from interlock.fs import Workspace, require_space
 from interlock.voice import Voice
 from pipeline.driver import stage
@@ -30,20 +28,19 @@ class Params(stage.Params):
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
-    exported = stage.read_input(params.export, "export", voice)
-    assert isinstance(exported, export.ExportContract)
-    packaged = None
-    if params.package:
-        packaged = stage.read_input(params.package, "package", voice)
-        assert isinstance(packaged, package.PackageContract)
+    exported = stage.read_input(params.export, export.ExportContract, voice)
+    packaged = stage.read_input(params.package, package.PackageContract, voice) if params.package else None
     _check(params, exported, packaged)
-    contracts = [exported, *([packaged] if packaged else [])]
+    contracts: list[Contract] = [exported, *([packaged] if packaged else [])]
     require_space(params.out.parent, sum(entry.bytes for contract in contracts for entry in contract.files) + (16 << 20))
     with voice.task("copy artifacts"):
         for folder in filter(None, (params.export, params.package)):
             for child in sorted(folder.iterdir()):
                 work.copy(child, child.name)
-    config = RuntimeConfig(latent_mode_enabled=params.latent_mode, halt_head_enabled=exported.use_halt_head, caws_tier=params.caws_tier)
+    # Temperature 0: what is deployed answers the same question the same way until somebody decides otherwise.
+    config = RuntimeConfig(
+        latent_mode_enabled=params.latent_mode, halt_head_enabled=exported.use_halt_head, caws_tier=params.caws_tier, temperature=0.0
+    )
     work.write(deployment.RUNTIME_CONFIG, config.to_json())
     inputs = tuple(InputRef(kind=contract.kind, digest=contract.digest) for contract in contracts)
     return stage.Outcome(derive(exported, packaged), inputs, toy=any(contract.toy for contract in contracts))
@@ -97,100 +94,6 @@ def _check(params: Params, exported: export.ExportContract, packaged: package.Pa
         wrong.append(Violation(here, "/toy", "false, or an explicit --toy", "true: a toy artifact"))
     if wrong:
         raise ContractError(*wrong, remedy="leave out the flag, or make the part that is missing; capabilities are what the artifacts have")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", help="checkpoint directory, .pt file or import source (package:NAME, gguf:FILE, hf:DIR): runs the stages that are missing")
-    parser.add_argument("--out-dir", type=Path, required=True, help="deployed directory to make; parts are made beside it")
-    parser.add_argument("--export-pytorch", action="store_true", help="with --checkpoint: export TorchScript prefill and decode")
-    parser.add_argument("--export-coreml", action="store_true", help="with --checkpoint: convert to a Core ML package as well")
-    parser.add_argument("--export", type=Path, help="a finished export directory, instead of --checkpoint")
-    parser.add_argument("--package", type=Path, help="a finished package directory made from that export")
-    parser.add_argument("--tokenizer", type=Path, help="directory with tokenizer.json, for a checkpoint that brings none (.pt)")
-    parser.add_argument("--latent-mode", action="store_true", help="claim latent reasoning: refused unless the artifacts have it")
-    parser.add_argument("--halt-head", action="store_true", help="claim a halt head: refused unless the artifacts have it")
-    parser.add_argument("--caws-tier", choices=[tier.value for tier in CawsTier], default="tier_2", help="CAWS budget (default %(default)s)")
-    parser.add_argument("--force", action="store_true", help="with --checkpoint: make every part again")
-    parser.add_argument("--toy", action="store_true", help="allow toy artifacts and any interpreter; the manifest says so")
-
-
-def run(args: argparse.Namespace, session: Session) -> int:
-    from pipeline.stages.import_ import finish
-
-    if args.checkpoint and (args.export or args.package):
-        raise UsageError("--checkpoint cannot be combined with --export or --package", remedy="name the checkpoint, or the finished parts")
-    if args.checkpoint:
-        return _chain(args, session)
-    if not args.export:
-        raise UsageError("nothing to deploy: neither --checkpoint nor --export was given", remedy="see `interlock deploy --help`")
-    params = Params(
-        out=args.out_dir, toy=args.toy, export=args.export, package=args.package, latent_mode=args.latent_mode, halt_head=args.halt_head,
-        caws_tier=CawsTier(args.caws_tier),
-    )  # fmt: skip
-    return finish(stage.run(STAGE, params, session.voice, session.argv), as_json=args.json)
-
-
-def _chain(args: argparse.Namespace, session: Session) -> int:
-    from pipeline.driver import chain
-
-    if not args.export_pytorch:
-        raise UsageError("a deployment needs its TorchScript files: --export-pytorch is missing", remedy="add --export-pytorch, and --export-coreml for a package")
-    reports = chain.run(plan(args), session.voice, force=args.force)
-    if args.json:
-        emit({"stages": [report.as_dict() for report in reports]})
-        return 0
-    from pipeline.reports import text
-
-    text.show(reports)
-    sys_hint = f'next: interlock infer {args.out_dir} --prompt "What is the capital of France?"'
-    session.voice.step(sys_hint)
-    return 0
-
-
-def plan(args: argparse.Namespace) -> list[Any]:
-    """The stages that `--checkpoint` asks for, in order; pure but for looking at what kind of thing the checkpoint is."""
-    from pipeline.driver import chain
-    from pipeline.stages import source_digest
-
-    base, out = args.out_dir.parent, args.out_dir
-    exported, packaged = base / "exported", base / "package"
-    toy = ("--toy",) if args.toy else ()
-    steps: list[chain.Step] = []
-    source = Path(args.checkpoint)
-    if (source / checkpoint.FILE).is_file():
-        imported = source
-    else:
-        imported = base / "checkpoint"
-        tokenizer = ("--tokenizer", str(args.tokenizer)) if args.tokenizer else ()
-        steps.append(
-            chain.Step(
-                "import", "pipeline.stages.import_", "train", "checkpoint", (args.checkpoint, "--out", str(imported), *tokenizer), imported,
-                lambda: source_digest.of(args.checkpoint, args.tokenizer),
-            )
-        )  # fmt: skip
-    steps.append(
-        chain.Step(
-            "export", "pipeline.stages.export", "export", "export", ("--checkpoint", str(imported), "--out", str(exported), *toy), exported,
-            lambda: {"checkpoint": chain.contract_digest(imported, "checkpoint")},
-        )
-    )  # fmt: skip
-    if args.export_coreml:
-        steps.append(
-            chain.Step(
-                "convert", "pipeline.stages.convert", "export", "package", ("--in", str(exported), "--out", str(packaged), *toy), packaged,
-                lambda: {"export": chain.contract_digest(exported, "export")},
-            )
-        )  # fmt: skip
-
-    def parts() -> dict[str, str]:
-        found = {"export": chain.contract_digest(exported, "export")}
-        return found | ({"package": chain.contract_digest(packaged, "package")} if args.export_coreml else {})
-
-    claims = [flag for flag, given in (("--latent-mode", args.latent_mode), ("--halt-head", args.halt_head)) if given]
-    part = ("--package", str(packaged)) if args.export_coreml else ()
-    argv = ("--export", str(exported), *part, "--out-dir", str(out), "--caws-tier", args.caws_tier, *claims, *toy)
-    steps.append(chain.Step("deploy", __name__, "train", "deployment", argv, out, parts))
-    return steps
 
 
 def read_deployment(directory: Path) -> tuple[deployment.DeploymentContract, export.ExportContract, package.PackageContract | None]:

@@ -5,14 +5,12 @@ Here: what is asked for, the gate, the contract's body. Not here: tracing and co
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Literal
 
-from interlock.command import Session
 from interlock.contracts import checkpoint, export
 from interlock.contracts.base import InputRef
-from interlock.errors import ContractError, GateFailed, UsageError, Violation
+from interlock.errors import GateFailed
 from interlock.fs import Workspace, require_space
 from interlock.voice import Voice
 from pipeline.driver import stage
@@ -36,8 +34,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     from pipeline.export import shapes, torchscript
     from runtime.student.checkpoint import load_student
 
-    source = stage.read_input(params.checkpoint, "checkpoint", voice)
-    assert isinstance(source, checkpoint.CheckpointContract)
+    source = stage.read_input(params.checkpoint, checkpoint.CheckpointContract, voice)
     require_space(params.out.parent, 4 * source.parameters + (256 << 20))
     with voice.task("load the student"):
         student = load_student(params.checkpoint, source)
@@ -109,37 +106,3 @@ def _body(params: Params, source: checkpoint.CheckpointContract, methods: dict[s
         "shape_validation": validation,
         "tokenizer": source.tokenizer,
     }
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint directory, or a .pt file (brought in first)")
-    parser.add_argument("--out", type=Path, default=Path("models/student/exported"), help="export directory to make (default %(default)s)")
-    parser.add_argument("--mode", choices=["prefill", "decode", "both"], default="both", help="which files to export (default %(default)s)")
-    parser.add_argument("--enumerated-T", dest="lengths", type=int, nargs="+", metavar="T", help="prefill lengths to prove (default 512 1024 2048 4096; toy 64 128 256)")
-    parser.add_argument("--primary", type=int, metavar="T", help="the length that must pass (default 1024; toy 128; else the first)")
-    parser.add_argument("--toy", action="store_true", help="toy lengths, any interpreter; the contract is marked and so is all that follows")
-
-
-def params_from(args: argparse.Namespace) -> Params:
-    """Raises UsageError on lengths that make no sense together."""
-    default, usual = (TOY, TOY_PRIMARY) if args.toy else (PRODUCTION, PRODUCTION_PRIMARY)
-    lengths = tuple(sorted(set(args.lengths or default)))
-    if lengths[0] < 1:
-        raise UsageError(f"--enumerated-T {lengths[0]}: a length is at least 1 token", remedy="name positive lengths")
-    primary = args.primary or (usual if usual in lengths else lengths[0])
-    if primary not in lengths:
-        raise UsageError(f"--primary {primary} is not among the lengths {', '.join(map(str, lengths))}", remedy="add it to --enumerated-T")
-    return Params(out=args.out, toy=args.toy, checkpoint=args.checkpoint, mode=args.mode, lengths=lengths, primary=primary)
-
-
-def run(args: argparse.Namespace, session: Session) -> int:
-    from pipeline.stages.import_ import finish
-
-    params = params_from(args)
-    if params.checkpoint.is_file():
-        found = f"the file `{params.checkpoint.name}`"
-        raise ContractError(
-            Violation(str(params.checkpoint), "", "a checkpoint directory with its contract", found),
-            remedy=f"bring it in first: interlock import {params.checkpoint} --out {params.checkpoint.parent / 'imported'}",
-        )
-    return finish(stage.run(STAGE, params, session.voice, session.argv), as_json=args.json)

@@ -1,17 +1,15 @@
 """Stage `import`: a foreign checkpoint in, a checkpoint with its contract out.
 
-Here: what is written, and its options. Not here: reading foreign formats (pipeline/sources).
+Here: what is written. Not here: reading foreign formats (pipeline/sources).
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interlock.command import Session, emit
 from interlock.contracts import checkpoint
 from interlock.contracts.base import InputRef
 from interlock.fs import Workspace, require_space
@@ -102,25 +100,3 @@ def _write_tokenizer(files: TokenizerFiles, work: Workspace) -> checkpoint.Token
     if files.chat_template is not None:
         work.write(checkpoint.CHAT_TEMPLATE, files.chat_template.encode())
     return info
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="package:NAME, gguf:FILE, hf:DIR, pt:FILE, or a path whose kind is recognised")
-    parser.add_argument("--out", type=Path, default=Path("models/student/checkpoint"), help="checkpoint directory to make (default %(default)s)")
-    parser.add_argument("--tokenizer", type=Path, help="directory with tokenizer.json, for a source that brings none (.pt)")
-
-
-def run(args: argparse.Namespace, session: Session) -> int:
-    params = Params(source=args.source, out=args.out, tokenizer=args.tokenizer)
-    return finish(stage.run(STAGE, params, session.voice, session.argv), as_json=args.json)
-
-
-def finish(report: stage.Report, *, as_json: bool) -> int:
-    """End a stage verb: its report as a table or as JSON."""
-    if as_json:
-        emit(report.as_dict())
-    else:
-        from pipeline.reports import text
-
-        text.show([report])
-    return 0

@@ -1,0 +1,36 @@
+"""`python -m runtime.inference_production`: the guide's entry to `infer`, in this very interpreter.
+
+`--model` names an exported file of a deployed directory (or the directory); the rest is the verb's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from interlock.command import Session, guarded, parser, words
+from interlock.voice import for_terminal
+from runtime import infer
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = words(argv)
+    return guarded(lambda: _run(given), json_output="--json" in given)
+
+
+def _run(given: list[str]) -> int:
+    example = 'python -m runtime.inference_production --model models/student/deployed/model_prefill_fp16.pt --prompt "Your prompt here" --output results.json'
+    options = parser("python -m runtime.inference_production", "generate text with a deployed directory", example)
+    options.add_argument("--model", type=Path, required=True, help="a deployed directory, or an exported file in it")
+    infer.add_generation_options(options)
+    args = options.parse_args(given)
+    session = Session("infer", for_terminal(), tuple(given), launch=False)
+    session.admit("train")
+    model = args.model.parent if args.model.suffix == ".pt" else args.model
+    full = argparse.Namespace(**vars(args) | {"model": model, "source": None, "out": None, "backend": "torchscript", "dtype": "float32"})
+    return infer.run(full, session)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

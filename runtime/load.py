@@ -1,0 +1,118 @@
+"""Open a directory for inference: a deployed one, or a checkpoint.
+
+Here: which files a backend needs, and the proof that they are what the contract says before any is opened. Not here: running them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from interlock.contracts import checkpoint, deployment, export, io
+from interlock.contracts.base import Contract
+from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
+from interlock.errors import ContractError, UsageError, Violation, refuse
+from runtime.backends.protocol import Backend
+from runtime.config import RuntimeConfig
+from runtime.engine.tokenizer import Tokenizer
+
+BackendName = Literal["eager", "torchscript"]
+BACKENDS: tuple[BackendName, ...] = ("eager", "torchscript")
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to run. `config` is the directory's runtime configuration, None for a checkpoint."""
+
+    backend: Backend[Any]
+    backend_name: BackendName
+    tokenizer: Tokenizer
+    info: TokenizerInfo
+    config: RuntimeConfig | None
+    digest: str
+
+
+def load(directory: str | Path, backend: BackendName = "eager", *, dtype: Dtype = "float32") -> Loaded:
+    """The model of a deployed directory or a checkpoint. Raises ContractError, or UsageError where the backend cannot run it."""
+    folder = Path(directory)
+    kind = io.kind_of(folder) if folder.is_dir() else None
+    if kind == "deployment":
+        return _deployed(folder, backend, dtype)
+    if kind == "checkpoint":
+        return _checkpoint(folder, backend, dtype)
+    found = f"a directory of kind `{kind}`" if kind else ("no contract in it" if folder.is_dir() else "no such directory")
+    raise refuse(folder, "", expected="a deployed directory or a checkpoint", found=found, remedy="make one: `make deploy-full`, or interlock import")
+
+
+def _deployed(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
+    manifest = io.read_contract(folder / deployment.FILE, deployment.DeploymentContract)
+    if manifest.artifacts.pytorch_decode is None:
+        raise UsageError(f"`{folder}` has no decode file, so it cannot generate", remedy="deploy an export made with --mode both")
+    files = [manifest.artifacts.pytorch_export, manifest.artifacts.runtime_config, checkpoint.TOKENIZER]
+    files += [manifest.artifacts.pytorch_decode] if name == "torchscript" else []
+    files += [checkpoint.CHAT_TEMPLATE] if manifest.tokenizer.has_chat_template else []
+    _prove(folder, manifest, files)
+    arch, heads = manifest.model_info.arch, ModelArch(use_halt_head=manifest.model_info.use_halt_head)
+    made: Backend[Any]
+    if name == "torchscript":
+        from runtime.backends.torchscript import TorchScriptBackend
+
+        _only_fp32(name, dtype)
+        prefill, decode = folder / manifest.artifacts.pytorch_export, folder / manifest.artifacts.pytorch_decode
+        made = TorchScriptBackend(prefill, decode, arch, use_halt_head=heads.use_halt_head)
+    else:
+        made = _eager(arch, heads, _exported_weights(folder / export.PREFILL), dtype)
+    config = RuntimeConfig.from_file(folder / manifest.artifacts.runtime_config)
+    return _loaded(folder, made, name, manifest.tokenizer, config, manifest.digest)
+
+
+def _checkpoint(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
+    contract = io.read_contract(folder / checkpoint.FILE, checkpoint.CheckpointContract)
+    if name != "eager":
+        raise UsageError(f"backend `{name}` runs exported files, `{folder}` is a checkpoint", remedy="use --backend eager, or deploy it first")
+    if contract.tokenizer is None:
+        raise UsageError(f"`{folder}` has no tokenizer", remedy="import it again with --tokenizer DIR")
+    files = [checkpoint.WEIGHTS, checkpoint.TOKENIZER, *([checkpoint.CHAT_TEMPLATE] if contract.tokenizer.has_chat_template else [])]
+    _prove(folder, contract, files)
+    from runtime.student.checkpoint import read_weights
+
+    made = _eager(contract.arch, contract.model_arch, read_weights(folder, contract).__getitem__, dtype)
+    return _loaded(folder, made, name, contract.tokenizer, None, contract.digest)
+
+
+def _loaded(folder: Path, backend: Backend[Any], name: BackendName, info: TokenizerInfo, config: RuntimeConfig | None, digest: str) -> Loaded:
+    return Loaded(backend, name, Tokenizer.load(folder, info), info, config, digest)
+
+
+def _eager(arch: Arch, heads: ModelArch, weights: Callable[[str], Any], dtype: Dtype) -> Backend[Any]:
+    from runtime.backends.eager import EagerBackend
+
+    return EagerBackend(arch, heads, weights, dtype)
+
+
+def _only_fp32(name: BackendName, dtype: Dtype) -> None:
+    if dtype != "float32":
+        raise UsageError(f"backend `{name}` computes in float32 only", remedy="leave out --dtype, or use --backend eager")
+
+
+def _exported_weights(file: Path) -> Callable[[str], Any]:
+    """Weights by the student's names from an exported file: what eager runs is then bit for bit what torchscript runs."""
+    from runtime.backends.torchscript_file import load_torchscript
+
+    parameters = dict(load_torchscript(file).named_parameters())
+    return lambda name: parameters[f"student.{name}"]
+
+
+def _prove(folder: Path, contract: Contract, names: list[str]) -> None:
+    """The digests of the files that will be opened, before they are: a TorchScript file is a program. Raises ContractError."""
+    wrong = []
+    for name in names:
+        entry = contract.entry(name)
+        actual = io.sha256_file(folder / name)
+        if actual != entry.sha256:
+            wrong.append(Violation(str(folder / name), "", f"sha256 {entry.sha256}", f"sha256 {actual}"))
+    if wrong:
+        raise ContractError(*wrong, remedy="the file was changed after publication; deploy again (`make deploy-full`)")
