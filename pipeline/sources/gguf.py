@@ -1,0 +1,209 @@
+"""GGUF files: the Llama architecture in them, as a Foreign checkpoint.
+
+Here: metadata keys and tensor names of llama.cpp mapped to ours. Not here: the header's bytes (gguf_header.py), the tokenizer inside the
+metadata (tokenizer.py). The numbers of a block are decoded by the `gguf` library, after its type, size and place are proven.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlock.contracts.checkpoint import Arch, ModelArch, RopeScaling, Source
+from interlock.contracts.io import sha256_file
+from interlock.errors import refuse
+from pipeline.sources.foreign import Foreign
+from pipeline.sources.gguf_header import BLOCKS, GgufHeader, TensorInfo, parse_header, read_header
+from pipeline.sources.proofs import build_arch, check_shapes, map_file, proven, shown
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["GgufHeader", "open_gguf", "read_header"]
+
+SUPPORTED = "convert a Llama-family model, or take its Hugging Face directory (`hf:DIR`)"
+DENSE = {"F32", "F16", "BF16"}
+NAMES = {"token_embd": "embed", "output_norm": "norm_f", "output": "lm_head"}
+BLOCK_NAMES = {
+    "attn_norm": "norm1",
+    "attn_q": "attn.wq",
+    "attn_k": "attn.wk",
+    "attn_v": "attn.wv",
+    "attn_output": "attn.wo",
+    "ffn_norm": "norm2",
+    "ffn_gate": "mlp.w1",
+    "ffn_up": "mlp.w3",
+    "ffn_down": "mlp.w2",
+}
+ROPE_FREQS = "rope_freqs.weight"
+
+# Fields of Arch and the key of each below `llama.`.
+KEYS = {
+    "d_model": "embedding_length",
+    "n_layers": "block_count",
+    "n_heads": "attention.head_count",
+    "n_kv_heads": "attention.head_count_kv",
+    "d_head": "attention.key_length",
+    "d_ff": "feed_forward_length",
+    "vocab_size": "vocab_size",
+    "rope_theta": "rope.freq_base",
+    "norm_eps": "attention.layer_norm_rms_epsilon",
+    "max_position": "context_length",
+}
+# Read elsewhere in this module, or without influence on the numbers. Any other key below `llama.` could change what the model computes.
+OTHER_KEYS = {
+    "attention.value_length",
+    "rope.dimension_count",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "rope.scale_linear",
+    "tensor_data_layout",
+    "expert_count",
+    "expert_used_count",
+}
+
+
+def open_gguf(path: Path) -> Foreign:
+    """A GGUF file of architecture `llama`. Raises ContractError: a broken header, another architecture, missing or unknown tensors."""
+    path = path.resolve()
+    mapped = map_file(path)
+    header = parse_header(path, mapped)
+    meta = header.metadata
+    _require_llama(path, meta)
+    infos = {_our_name(name): info for name, info in header.tensors.items() if name != ROPE_FREQS}
+    arch = _arch(path, header, infos, mapped)
+    shapes = arch.weight_shapes(ModelArch())
+    check_shapes(path, shapes, {name: info.shape for name, info in infos.items()}, remedy=SUPPORTED)
+    tokenizer = None
+    if "tokenizer.ggml.model" in meta:
+        from pipeline.sources import tokenizer as tokenizers  # loads a large library, and only where a tokenizer is there
+
+        tokenizer = tokenizers.from_gguf(meta, path)
+    kinds = {name: BLOCKS[info.kind][0] for name, info in infos.items()}
+    return Foreign(
+        arch=arch,
+        model_arch=ModelArch(),
+        step=0,
+        source=Source(
+            form="gguf", name=path.name, sha256=sha256_file(path), quantization={name: kind for name, kind in kinds.items() if kind not in DENSE}
+        ),
+        shapes=shapes,
+        load=lambda name: _load(path, mapped, arch, name, infos[name]),
+        tokenizer=tokenizer,
+    )
+
+
+def _require_llama(path: Path, meta: Mapping[str, object]) -> None:
+    name = meta.get("general.architecture")
+    if name != "llama":
+        raise refuse(path, "general.architecture", expected="`llama`", found=shown(name), remedy=SUPPORTED)
+    if meta.get("split.count", 1) not in (0, 1):
+        remedy = "join the parts with `llama-gguf-split --merge`"
+        raise refuse(path, "split.count", expected="one file", found=shown(meta["split.count"]), remedy=remedy)
+    if meta.get("llama.expert_count", 0) != 0:
+        raise refuse(path, "llama.expert_count", expected="a dense model", found=f"{shown(meta['llama.expert_count'])} experts", remedy=SUPPORTED)
+    known = {f"llama.{key}" for key in (*KEYS.values(), *OTHER_KEYS)}
+    for key in meta:
+        if key.startswith("llama.") and key not in known:
+            raise refuse(path, shown(key), expected="only hyperparameters whose effect is known", found=shown(meta[key]), remedy=SUPPORTED)
+
+
+def _our_name(name: str) -> str:
+    """The guide's name of a llama.cpp tensor; an unknown one gets a name that no architecture has, and is refused with the shapes."""
+    stem, _, suffix = name.rpartition(".")
+    if suffix == "weight" and stem in NAMES:
+        return f"{NAMES[stem]}.weight"
+    parts = stem.split(".")
+    if suffix == "weight" and len(parts) == 3 and parts[0] == "blk" and parts[2] in BLOCK_NAMES:
+        return f"blocks.{parts[1]}.{BLOCK_NAMES[parts[2]]}.weight"
+    return f"? {name}"
+
+
+def _arch(path: Path, header: GgufHeader, infos: Mapping[str, TensorInfo], mapped: mmap.mmap) -> Arch:
+    meta = header.metadata
+    fields: dict[str, object] = {field: meta.get(f"llama.{key}") for field, key in KEYS.items()}
+    if fields["n_kv_heads"] is None:  # llama.cpp: as many as query heads
+        fields["n_kv_heads"] = fields["n_heads"]
+    if fields["vocab_size"] is None and "embed.weight" in infos:
+        fields["vocab_size"] = infos["embed.weight"].shape[0]
+    if fields["rope_theta"] is None:
+        fields["rope_theta"] = 10000.0  # llama.cpp's default; the key is left out by old converters only
+    d_model, n_heads = fields["d_model"], fields["n_heads"]
+    if fields["d_head"] is None and type(d_model) is int and type(n_heads) is int and n_heads > 0 and d_model % n_heads == 0:
+        fields["d_head"] = d_model // n_heads
+    fields |= {"tie_embeddings": "lm_head.weight" not in infos, "rope_scaling": _linear_scaling(path, meta)}
+    arch = build_arch(path, fields, {field: f"llama.{key}" for field, key in KEYS.items()}, remedy=SUPPORTED)
+    for key in ("llama.rope.dimension_count", "llama.attention.value_length"):
+        if meta.get(key, arch.d_head) != arch.d_head:
+            raise refuse(path, key, expected=f"the head width {arch.d_head}", found=shown(meta[key]), remedy=SUPPORTED)
+    if ROPE_FREQS not in header.tensors:
+        return arch
+    return arch.model_copy(update={"rope_scaling": _llama3_scaling(path, arch, header.tensors[ROPE_FREQS], mapped)})
+
+
+def _linear_scaling(path: Path, meta: Mapping[str, object]) -> RopeScaling | None:
+    kind = meta.get("llama.rope.scaling.type", "linear" if "llama.rope.scale_linear" in meta else "none")
+    factor = meta.get("llama.rope.scaling.factor", meta.get("llama.rope.scale_linear", 1.0))
+    if kind not in ("none", "linear"):
+        raise refuse(path, "llama.rope.scaling.type", expected="`none` or `linear`", found=shown(kind), remedy=SUPPORTED)
+    if not isinstance(factor, float) or not 1 <= factor <= 1024:
+        raise refuse(path, "llama.rope.scaling.factor", expected="a factor from 1 to 1024", found=shown(factor), remedy=SUPPORTED)
+    return RopeScaling(kind="linear", factor=factor) if kind == "linear" and factor != 1 else None
+
+
+def _llama3_scaling(path: Path, arch: Arch, info: TensorInfo, mapped: mmap.mmap) -> RopeScaling:
+    """The llama3 scaling whose factors the tensor holds, if it is that of a published model.
+
+    The tensor has d_head/2 fp32 divisors of the rotary frequencies; the parameters they came from are not stored. All published Llama 3.x
+    models use low 1, high 4, original length 8192 and differ in `factor`, which is the last divisor: so the tensor is computed again and compared.
+    Formula: transformers `_compute_llama3_parameters`, as llama.cpp's convert_hf_to_gguf.py writes it.
+    """
+    half = arch.d_head // 2
+    if info.kind != 0 or info.shape != (half,) or arch.rope_scaling is not None:
+        found = f"{BLOCKS[info.kind][0]} {list(info.shape)}"
+        raise refuse(path, ROPE_FREQS, expected=f"F32 {[half]}, and no other scaling", found=found, remedy=SUPPORTED)
+    divisors = struct.unpack_from(f"<{half}f", mapped, info.begin)
+    factor, low, high, original = divisors[-1], 1.0, 4.0, 8192
+    known = 1 <= factor <= 1024
+    expected = []
+    for i in range(half if known else 0):
+        turns = original / (2 * math.pi * arch.rope_theta ** (2 * i / arch.d_head))  # full turns within the original length
+        smooth = (turns - low) / (high - low)
+        expected.append(1.0 if turns > high else factor if turns < low else 1 / ((1 - smooth) / factor + smooth))
+    if not known or any(not math.isclose(a, b, rel_tol=1e-5) for a, b in zip(divisors, expected, strict=True)):
+        raise refuse(
+            path,
+            ROPE_FREQS,
+            expected="the factors of a published Llama 3 scaling (low 1, high 4, original length 8192)",
+            found="other factors, whose parameters the file does not hold",
+            remedy="import the model from its Hugging Face directory (`hf:DIR`), where config.json has the parameters",
+        )
+    return RopeScaling(kind="llama3", factor=factor, low_freq_factor=low, high_freq_factor=high, original_max_position=original)
+
+
+def _load(path: Path, mapped: mmap.mmap, arch: Arch, name: str, info: TensorInfo) -> torch.Tensor:
+    import gguf  # only the environment `train` has it
+    import numpy as np
+    import torch
+
+    blocks = np.frombuffer(mapped, np.uint8, info.size_bytes, info.begin).reshape(math.prod(info.shape[:-1]), -1)
+    with np.errstate(all="ignore"):  # a hostile scale may overflow: `proven` refuses what comes out
+        values = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType(info.kind)).astype(np.float32)  # a copy: the map is read-only
+    tensor = proven(path, name, torch.from_numpy(values), info.shape)
+    heads = {"attn.wq.weight": arch.n_heads, "attn.wk.weight": arch.n_kv_heads}.get(name.partition(".")[2].partition(".")[2])
+    return _unpermute(tensor, heads) if heads else tensor
+
+
+def _unpermute(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of a query or key projection [heads * d_head, d_model] from interleaved rotary pairs (2i, 2i+1) to halves (i, i + d_head/2).
+
+    The inverse of `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py.
+    """
+    width = rows.shape[0] // heads
+    return rows.reshape(heads, width // 2, 2, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape).contiguous()
