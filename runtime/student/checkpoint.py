@@ -63,7 +63,7 @@ def _mistyped(weights: dict[str, Tensor], dtype: str, path: Path) -> Iterator[Vi
 
 def student_from(arch: Arch, heads: ModelArch, weights: dict[str, Tensor]) -> Student:
     """A frozen fp32 student around tensors that already fit `arch.weight_shapes(heads)`; fp32 tensors are shared, not copied."""
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+    with torch.device("meta"):  # no memory for weights that are replaced at once
         student = Student(arch, heads)
     student.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     return student.eval().requires_grad_(False)

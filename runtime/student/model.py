@@ -33,6 +33,20 @@ class StudentOutput(NamedTuple):
     quality: Tensor | None
 
 
+class Linear(nn.Linear):
+    """A linear map whose weights are not initialised: torch's own way costs 5 s of imports on the meta device, and is replaced anyway."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """A table that is not initialised, for the same reason."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class RMSNorm(nn.Module):
     """weight · x / rms(x), as the five plain operations that the converter's precision rule recognises (pow, mean, add, rsqrt, mul)."""
 
@@ -54,10 +68,10 @@ class Attention(nn.Module):
     def __init__(self, arch: Arch) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.d_head = arch.n_heads, arch.n_kv_heads, arch.d_head
-        self.wq = nn.Linear(arch.d_model, arch.n_heads * arch.d_head, bias=False)
-        self.wk = nn.Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=False)
-        self.wv = nn.Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=False)
-        self.wo = nn.Linear(arch.n_heads * arch.d_head, arch.d_model, bias=False)
+        self.wq = Linear(arch.d_model, arch.n_heads * arch.d_head, bias=False)
+        self.wk = Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=False)
+        self.wv = Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=False)
+        self.wo = Linear(arch.n_heads * arch.d_head, arch.d_model, bias=False)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x: [B, T, d] → rotated query [B, H, T, D], rotated key and plain value [B, H_kv, T, D]."""
@@ -87,9 +101,9 @@ class MLP(nn.Module):
 
     def __init__(self, arch: Arch) -> None:
         super().__init__()
-        self.w1 = nn.Linear(arch.d_model, arch.d_ff, bias=False)
-        self.w3 = nn.Linear(arch.d_model, arch.d_ff, bias=False)
-        self.w2 = nn.Linear(arch.d_ff, arch.d_model, bias=False)
+        self.w1 = Linear(arch.d_model, arch.d_ff, bias=False)
+        self.w3 = Linear(arch.d_model, arch.d_ff, bias=False)
+        self.w2 = Linear(arch.d_ff, arch.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
@@ -108,7 +122,10 @@ class Block(nn.Module):
 
 
 class Student(nn.Module):
-    """The whole model. Its parameters are exactly `arch.weight_shapes(heads)`; the rope tables are buffers that no checkpoint stores."""
+    """The whole model. Its parameters are exactly `arch.weight_shapes(heads)`; the rope tables are buffers that no checkpoint stores.
+
+    Weights are whatever memory held: checkpoint.py fills them from a file or a seed.
+    """
 
     rope_cos: Tensor
     rope_sin: Tensor
@@ -116,16 +133,16 @@ class Student(nn.Module):
     def __init__(self, arch: Arch, heads: ModelArch) -> None:
         super().__init__()
         self.arch, self.heads = arch, heads
-        self.embed = nn.Embedding(arch.vocab_size, arch.d_model)
+        self.embed = Embedding(arch.vocab_size, arch.d_model)
         self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.n_layers))
         self.norm_f = RMSNorm(arch.d_model, arch.norm_eps)
         if not arch.tie_embeddings:
-            self.lm_head = nn.Linear(arch.d_model, arch.vocab_size, bias=False)
+            self.lm_head = Linear(arch.d_model, arch.vocab_size, bias=False)
         if heads.use_halt_head:
-            self.halt_head = nn.Linear(arch.d_model, 2)
+            self.halt_head = Linear(arch.d_model, 2)
         if heads.use_self_evaluation:
             middle = arch.d_model // 2
-            self.eval_head = nn.Sequential(nn.Linear(arch.d_model, middle), nn.ReLU(), nn.Linear(middle, 1))
+            self.eval_head = nn.Sequential(Linear(arch.d_model, middle), nn.ReLU(), Linear(middle, 1))
         cos, sin = rope_tables(arch)
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)
