@@ -1,0 +1,172 @@
+"""Which functions a package has, and converting each from the saved TorchScript files.
+
+Here: plans, the module that owns the cache as Core ML state, one `ct.convert` per function. Not here: merging (merge.py), reading back (facts.py).
+The files are functional, so one trace of a thin wrapper serves every length: the converter takes the shapes of the declared inputs, not of the trace.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from interlock.contracts.export import DECODE, PREFILL, Method, Signature
+from pipeline.coreml.lean import lean_conversion
+from pipeline.coreml.messages import collected, load_converter
+from pipeline.coreml.normal import normalise
+from runtime.backends.torchscript_file import load_torchscript
+
+Target = Literal["iOS16", "iOS17", "iOS18"]
+
+# Core ML states came with iOS 18 / macOS 15.
+STATE_TARGET: Target = "iOS18"
+# The Neural Engine refuses states whose dimensions are not multiples of 32 (apple/coremltools #2631).
+CACHE_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class FunctionPlan:
+    """One function of a package: its name there, the exported method it comes from, and its number of tokens T."""
+
+    name: str
+    artifact: str
+    method: str
+    tokens: int
+
+
+def plan_functions(lengths: Sequence[int]) -> tuple[FunctionPlan, ...]:
+    """`prefill_<T>` for every length, then `decode`."""
+    prefills = (FunctionPlan(f"prefill_{length}", PREFILL, "prefill", length) for length in sorted(lengths))
+    return (*prefills, FunctionPlan("decode", DECODE, "forward", 1))
+
+
+def cache_length(lengths: Sequence[int], margin: int, max_position: int) -> int:
+    """Cache slots C: the longest prefill and `margin` tokens after it, a multiple of 32, with every slot inside the rope tables if one fits."""
+    wanted = min(max(lengths) + margin, max_position)
+    return -(-wanted // CACHE_MULTIPLE) * CACHE_MULTIPLE
+
+
+def convert_stateful(
+    files: dict[str, Path], signatures: dict[str, Signature], plans: Sequence[FunctionPlan], slots: int, into: Path, note: Callable[[str], None]
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Convert each plan to a package of one function in `into`: {function: package} and what the converter said.
+
+    files, signatures: by artifact, from an export whose digests the caller has checked (loading runs the files' code).
+    Inputs `input_ids` int32 [1, T], `position_ids` int32 [T], for prefill `last_index` int32 [1]; states `k_cache`, `v_cache` fp16
+    [L, H_kv, slots, D]; outputs fp16 under the names of the signature. Host's duty: position + T ≤ slots.
+    """
+    packages: dict[str, Path] = {}
+    lines = list(load_converter()[1])
+    for artifact in dict.fromkeys(plan.artifact for plan in plans):
+        module = load_torchscript(files[artifact])
+        signature = signatures[artifact]
+        for plan in (plan for plan in plans if plan.artifact == artifact):
+            method = signature.methods[plan.method]
+            with collected() as said:
+                traced = _traced(_Stateful(module, plan.method, _cache_shape(signature, slots)), method, plan.tokens)
+            options = {"inputs": _inputs(method, plan.tokens), "states": _states(signature, slots)}
+            packages[plan.name] = into / f"{plan.name}.mlpackage"
+            lines += said
+            lines += _convert(traced, method, STATE_TARGET, options, packages[plan.name], _named(plan.name, note))
+    return packages, tuple(lines)
+
+
+def convert_single(
+    prefill: Path, signature: Signature, lengths: Sequence[int], primary: int, target: Target, into: Path, note: Callable[[str], None]
+) -> tuple[str, ...]:
+    """The guide's package at `into`: one function, `input_ids` int32 [1, T] with T among `lengths` (default `primary`), outputs `logits` fp16
+    [1, T, V] and with a halt head `halt_logits` fp16 [1, 2], no cache. Returns what the converter said."""
+    ct, said_on_import = load_converter()
+    method = signature.methods["forward"]
+    shape = ct.EnumeratedShapes([[1, length] for length in sorted(lengths)], default=[1, primary])
+    options = {"inputs": [ct.TensorType(name="input_ids", shape=shape, dtype=np.int32)]}
+    return (*said_on_import, *_convert(load_torchscript(prefill), method, target, options, into, note))
+
+
+class _Stateful(nn.Module):
+    """Owns the caches that the exported method takes as arguments, so that the converter can see them as state."""
+
+    def __init__(self, exported: torch.jit.ScriptModule, method: str, cache_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.exported, self.method = exported, method
+        for name in ("k_cache", "v_cache"):
+            self.register_buffer(name, torch.zeros(cache_shape, dtype=torch.float16))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The method's inputs before its caches → its outputs."""
+        outputs: tuple[Tensor, ...] = getattr(self.exported, self.method)(*inputs, self.k_cache, self.v_cache)
+        return outputs
+
+
+def _traced(module: _Stateful, method: Method, tokens: int) -> Any:
+    """Tracing runs the model once on few tokens: nothing of their number is kept (proved at every length in shapes.py)."""
+    few = min(tokens, 4)
+    given = [torch.zeros([few if size == "T" else int(size) for size in spec.shape], dtype=torch.int32) for spec in _free(method)]
+    with torch.no_grad():
+        return torch.jit.trace(module.eval(), tuple(given), check_trace=False)  # type: ignore[no-untyped-call]
+
+
+def _named(function: str, note: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: note(f"{function}: {text}")
+
+
+def _free(method: Method) -> list[Any]:
+    """The inputs that stay inputs: all but the caches."""
+    return [spec for spec in method.inputs if spec.name not in ("k_cache", "v_cache")]
+
+
+def _inputs(method: Method, tokens: int) -> list[Any]:
+    ct, _ = load_converter()
+    return [
+        ct.TensorType(name=spec.name, shape=tuple(tokens if size == "T" else size for size in spec.shape), dtype=np.int32) for spec in _free(method)
+    ]
+
+
+def _cache_shape(signature: Signature, slots: int) -> tuple[int, int, int, int]:
+    return signature.n_layers, signature.n_kv_heads, slots, signature.d_head
+
+
+def _states(signature: Signature, slots: int) -> list[Any]:
+    ct, _ = load_converter()
+    shape = _cache_shape(signature, slots)
+    return [ct.StateType(wrapped_type=ct.TensorType(shape=shape, dtype=np.float16), name=name) for name in ("k_cache", "v_cache")]
+
+
+def _convert(traced: Any, method: Method, target: Target, options: dict[str, Any], path: Path, note: Callable[[str], None]) -> tuple[str, ...]:
+    """One `ct.convert`, saved at `path` in normal form. Returns what the converter said."""
+    ct, _ = load_converter()
+    with collected() as lines, lean_conversion(note):
+        model = ct.convert(
+            traced,
+            convert_to="mlprogram",
+            # fresh objects for every call: the converter writes into them
+            outputs=[ct.TensorType(name=spec.name, dtype=np.float16) for spec in method.outputs],
+            minimum_deployment_target=ct.target[target],
+            compute_precision=ct.transform.FP16ComputePrecision(op_selector=keeps_range_in_fp16),
+            skip_model_load=True,
+            **options,
+        )
+        model.save(str(path))
+        shutil.rmtree(model.package_path, ignore_errors=True)
+    normalise(path)
+    return tuple(lines)
+
+
+def keeps_range_in_fp16(op: Any) -> bool:
+    """Whether an operation may be computed in fp16: all but the mean square of RMSNorm, whose x² is infinite from |x| ≥ 256.
+
+    pow, reduce_mean and rsqrt stay in fp32, and the add (of epsilon) and mul (by 1/rms) next to them: with those in fp16 the mean itself
+    overflows on the way (facts/coreml_conversion.md 5.6: error 4.1 against 2.5e-3).
+    """
+    if op.op_type in ("pow", "reduce_mean", "rsqrt"):
+        return False
+    if op.op_type not in ("add", "mul"):
+        return True
+    sources = (getattr(value, "op", None) for value in op.inputs.values() if not isinstance(value, (list, tuple)))
+    return not any(source is not None and source.op_type in ("reduce_mean", "rsqrt") for source in sources)
