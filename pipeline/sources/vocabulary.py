@@ -97,7 +97,7 @@ def ending_ids(declared: Iterable[int | None], control: Mapping[str, int]) -> tu
 
 
 def prove(refuser: Refuser, tokenizer_json: bytes) -> list[int]:
-    """Load the tokenizer and encode and decode long and odd texts with it, in a child with 5 s and 512 MB.
+    """Load the tokenizer and encode and decode long and odd texts with it, in a child with 5 s of computing and 512 MB.
 
     Returns the ids that it puts before a text. Raises ContractError. The library panics (a BaseException, in this process a traceback) on some
     merge tables and hangs on some patterns (tokenizers#2094, #2060).
@@ -105,7 +105,7 @@ def prove(refuser: Refuser, tokenizer_json: bytes) -> list[int]:
     try:
         reply = sandbox.call("runtime.engine.tokenizer:probe", {"tokenizer": tokenizer_json.decode()})
     except sandbox.ChildFailed as failed:
-        raise refuser.bad("", "a tokenizer that encodes and decodes within 5 s and 512 MB", failed) from None
+        raise refuser.bad("", "a tokenizer that encodes and decodes within its limits", failed) from None
     assert isinstance(reply, dict)
     return [int(i) for i in reply["leading"]]
 

@@ -28,7 +28,7 @@ Message = Mapping[str, Json]
 TEMPLATE_BYTES = 256 << 10  # the longest published templates (tool calling, reasoning) are near 20 KB
 CONVERSATION_BYTES = 2 << 20  # messages and variables as JSON: several times the longest context that a student has
 _PROMPT_CHARS = 4 << 20
-_LIMITS = sandbox.Limits(wall_s=5.0, memory_bytes=256 << 20, output_bytes=32 << 20)  # JSON may spend six bytes on a character
+_LIMITS = sandbox.Limits(cpu_s=3, wall_s=12.0, memory_bytes=256 << 20, output_bytes=32 << 20)  # JSON may spend six bytes on a character
 _NONCE_DIGITS = 24
 
 
@@ -87,7 +87,7 @@ def encode_chat(
     Raises as `render_chat`, and UsageError where the model has no template.
     """
     if tokenizer.chat_template is None:
-        raise UsageError("this model has no chat template", remedy="give the prompt as plain text, without `--chat`")
+        raise UsageError("this model has no chat template", remedy="give the prompt as plain text")
     veil = _Veil(tokenizer.control_strings)
     text = render_chat(
         tokenizer.chat_template,

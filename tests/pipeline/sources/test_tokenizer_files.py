@@ -111,7 +111,7 @@ def test_a_hostile_tokenizer_is_refused_in_time(tmp_path: Path, capfd: pytest.Ca
     began = time.monotonic()
     with pytest.raises(ContractError) as refused:
         from_huggingface(directory(tmp_path, document))
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 22
     assert refused.value.violations[0].where == where
     assert capfd.readouterr().err == ""  # a panic of the library would have written a backtrace
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import tokenizers
 from fakes.smollm2 import smollm2_metadata, smollm2_path
 
-from pipeline.sources.tokenizer import from_gguf
+from pipeline.sources.tokenizer import from_gguf, from_huggingface
 
 pytestmark = pytest.mark.train
 
@@ -164,3 +166,17 @@ def test_every_pre_tokenizer_splits_as_published(pre: str) -> None:
 def test_control_tokens_are_found_whole() -> None:
     encode = converted("smollm")
     assert encode("<|im_start|>user\nhi<|im_end|>") == [1, *oracle("user\nhi", "smollm"), 2]
+
+
+def test_what_transformers_saves_of_it_is_read_as_the_same_tokenizer(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    ours = from_gguf(smollm2_metadata(), smollm2_path())
+    inner = tokenizers.Tokenizer.from_str(ours.tokenizer_json.decode())
+    names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, chat_template=ours.chat_template, **names).save_pretrained(tmp_path)
+    read = from_huggingface(tmp_path)
+    assert dataclasses.replace(read, tokenizer_json=b"") == dataclasses.replace(ours, tokenizer_json=b"")
+    again = tokenizers.Tokenizer.from_str(read.tokenizer_json.decode())
+    texts = list(strings())[::20]
+    assert [again.encode(text).ids for text in texts] == [inner.encode(text).ids for text in texts]

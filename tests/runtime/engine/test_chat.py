@@ -75,7 +75,7 @@ def test_a_hostile_template_is_refused_in_time(template: str) -> None:
     began = time.monotonic()
     with pytest.raises(ContractError) as refused:
         render_chat(template, MESSAGES)
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 15
     assert all(line.isprintable() for line in refused.value.lines())
     assert refused.value.remedy
 

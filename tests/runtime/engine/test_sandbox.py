@@ -42,7 +42,7 @@ def test_time_is_limited_and_the_child_is_gone() -> None:
 
 
 def test_a_computation_that_never_returns_to_the_interpreter_is_killed() -> None:
-    assert failure("10 ** 10 ** 8", wall_s=1).reason == "time"
+    assert str(failure("10 ** 10 ** 8", cpu_s=1)) == "no end after 1 s of computing"
 
 
 @pytest.mark.skipif(os.uname().sysname == "Darwin", reason="macOS does not enforce RLIMIT_AS")
