@@ -1,4 +1,4 @@
-"""Chat templates as their publishers wrote them (from memory of the model cards), one for each habit that renderers disagree about."""
+"""Chat templates in the form of published model cards, one for each habit that renderers disagree about."""
 
 TEMPLATES = {
     "chatml": (
