@@ -1,0 +1,1 @@
+"""Prints every figure that the docs quote. Nothing imports from here."""

@@ -1,0 +1,101 @@
+"""Engines driven in turns in one process: medians per round, ratios within a round.
+
+Here: the measurement. Not here: the engines (engines.py), the table (decode.py).
+Absolute figures move with whatever else the machine does; ratios of medians that were taken in the same turns hold.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from benchmarks.engines import Eager, Engine, Roofline, Transformers, open_model
+from interlock.errors import UsageError
+from runtime.numerics import compare_logits
+
+T = TypeVar("T")
+BASE, ROOFLINE = "transformers fp32", "read of the weights"
+# Names of torch.cpu.get_capabilities().
+BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+@dataclass
+class Times:
+    """Seconds. decode: one list of steps per round; prefill: one prompt per round."""
+
+    decode: list[list[float]] = field(default_factory=list)
+    prefill: list[float] = field(default_factory=list)
+
+
+def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> dict[str, Any]:
+    """All figures: per engine milliseconds and ratios to transformers, and how far its logits are from transformers'.
+
+    Raises UsageError if there is no text for `prompt` + `steps` tokens, and what open_model raises.
+    """
+    torch.set_num_threads(threads)
+    model = open_model(spec)
+    if prompt < 1 or steps < 1 or rounds < 1 or prompt + steps > len(model.ids):
+        raise UsageError(f"{rounds} rounds of {prompt} + {steps} tokens", remedy=f"at least one of each, and at most {len(model.ids)} tokens")
+    engines: dict[str, Engine] = {BASE: Transformers(model), "eager fp32": Eager(model, "float32"), "eager bf16": Eager(model, "bfloat16")}
+    ids = model.ids[: prompt + steps]
+    roofline = Roofline(model.size_bytes)
+    agreement = {name: _distance(engines[BASE], engines[name], ids, prompt) for name in engines if name != BASE}
+    times = {name: Times() for name in (*engines, ROOFLINE)}
+    turns = [*engines, ROOFLINE]
+    order = random.Random(0)  # noqa: S311
+    for _ in range(rounds):
+        order.shuffle(turns)
+        for name in turns:
+            if name in engines:
+                times[name].prefill.append(_timed(engines[name].prefill, ids[:prompt]))
+            step = engines[name].decode if name in engines else roofline.decode
+            times[name].decode.append([_timed(step, token) for token in ids[prompt:]])
+    capabilities = torch.cpu.get_capabilities()
+    return {
+        "model": spec,
+        "base": BASE,
+        "weights_mb": round(model.size_bytes / 1e6, 1),
+        "threads": torch.get_num_threads(),
+        "cpu": capabilities.get("cpu_name", "unknown"),
+        "bf16_units": [unit for unit in BF16_UNITS if capabilities.get(unit)],
+        "prompt": prompt,
+        "rounds": rounds,
+        "engines": {name: _figures(times[name], times, agreement.get(name), prompt) for name in times},
+    }
+
+
+def _timed(call: Callable[[T], object], argument: T) -> float:
+    start = time.perf_counter()
+    call(argument)
+    return time.perf_counter() - start
+
+
+def _figures(own: Times, times: dict[str, Times], agreement: dict[str, Any] | None, prompt: int) -> dict[str, Any]:
+    decode = [statistics.median(steps) for steps in own.decode]
+    base, bound = ([statistics.median(steps) for steps in times[name].decode] for name in (BASE, ROOFLINE))
+    figures: dict[str, Any] = {
+        "decode_ms": _spread([1e3 * seconds for seconds in decode]),
+        "decode_vs_base": _spread([theirs / ours for theirs, ours in zip(base, decode, strict=True)]),
+        "share_of_read": _spread([limit / ours for limit, ours in zip(bound, decode, strict=True)]),
+    }
+    if own.prefill:
+        figures["prefill_tokens_per_s"] = _spread([prompt / seconds for seconds in own.prefill])
+        figures["prefill_vs_base"] = _spread([theirs / ours for theirs, ours in zip(times[BASE].prefill, own.prefill, strict=True)])
+    return figures | ({"agreement": agreement} if agreement else {})
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
+
+
+def _distance(base: Engine, other: Engine, ids: list[int], prompt: int) -> dict[str, Any]:
+    """KL per token and flips over the prompt's last position and every forced step. Also the engines' warm-up."""
+    outputs = [torch.stack([engine.prefill(ids[:prompt]), *(engine.decode(token) for token in ids[prompt:])]) for engine in (base, other)]
+    found = compare_logits(*outputs)
+    return {"kl_mean": found.kl_mean, "kl_max": found.kl_max, "max_abs": found.max_abs, "flips": found.argmax_flips, "positions": found.positions}
