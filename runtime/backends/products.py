@@ -110,9 +110,12 @@ class PackedBFloat16:
 
 def product(weight: Tensor, dtype: Dtype) -> Product:
     """The fastest product that this torch build has for a weight [N, K] of any float dtype."""
-    if dtype == "bfloat16" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return PackedBFloat16(weight)
-    return table(weight, dtype)
+    return PackedBFloat16(weight) if dtype == "bfloat16" and can_pack() else table(weight, dtype)
+
+
+def can_pack() -> bool:
+    """Whether this torch build and processor have PackedBFloat16 (oneDNN, and AVX-512 or better on x86)."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
 
 
 def table(weight: Tensor, dtype: Dtype) -> Table:

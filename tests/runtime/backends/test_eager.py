@@ -168,6 +168,8 @@ def test_no_ids_and_a_rewind_forward_are_bugs() -> None:
 @pytest.mark.parametrize("form", [products.Tiled, products.Plain, products.PlainBFloat16, products.PackedBFloat16])
 @pytest.mark.parametrize("shape", [(64, 48), (101, 80), (7, 16)])
 def test_every_layout_is_the_same_product(form: type[products.Product], shape: tuple[int, int]) -> None:
+    if form is products.PackedBFloat16 and not products.can_pack():
+        pytest.skip("this processor or torch build has no packed bf16 products")
     generator = torch.Generator().manual_seed(3)
     weight, x = torch.randn(shape, generator=generator), torch.randn(9, shape[1], generator=generator)
     if "BFloat16" in form.__name__:
