@@ -110,9 +110,10 @@ class _Reader:
         metadata: dict[str, object] = {}
         for i in range(keys):
             key = self._string(f"kv {i}", MAX_KEY)
+            where = shown(key)
             if key in metadata:
-                raise self._bad(key, "each key once", "the key twice")
-            metadata[key] = self._value(key, self._number("I", key))
+                raise self._bad(where, "each key once", "the key twice")
+            metadata[key] = self._value(where, self._number("I", where))
         return self._layout(metadata, [self._info(i) for i in range(tensors)])
 
     def _layout(self, metadata: Mapping[str, object], infos: list[tuple[str, int, tuple[int, ...], int]]) -> GgufHeader:
@@ -153,28 +154,28 @@ class _Reader:
             raise self._bad(shown(name), f"rows of whole {BLOCKS[kind][0]} blocks of {BLOCKS[kind][1]}", f"rows of {shape[-1]}")
         return name, kind, shape, offset
 
-    def _value(self, key: str, kind: int) -> object:
+    def _value(self, where: str, kind: int) -> object:
         if kind != ARRAY:
-            return self._values(key, kind, 1)[0]
-        item_kind = self._number("I", key)
+            return self._values(where, kind, 1)[0]
+        item_kind = self._number("I", where)
         if item_kind == ARRAY:
-            raise self._bad(key, "an array of plain values", "an array of arrays")
+            raise self._bad(where, "an array of plain values", "an array of arrays")
         smallest = 8 if item_kind == STRING else 1 if item_kind == BOOL else struct.calcsize("<" + SCALARS.get(item_kind, "B"))
-        count = self._count(key, MAX_ITEMS - self.items, smallest=smallest)
+        count = self._count(where, MAX_ITEMS - self.items, smallest=smallest)
         self.items += count
-        return self._values(key, item_kind, count)
+        return self._values(where, item_kind, count)
 
-    def _values(self, key: str, kind: int, count: int) -> tuple[object, ...]:
+    def _values(self, where: str, kind: int, count: int) -> tuple[object, ...]:
         if kind == STRING:
-            return tuple(self._string(key, MAX_TEXT) for _ in range(count))
+            return tuple(self._string(where, MAX_TEXT) for _ in range(count))
         if kind == BOOL:
-            flags = self._take("B", count, key)
+            flags = self._take("B", count, where)
             if any(flag > 1 for flag in flags):
-                raise self._bad(key, "booleans of 0 or 1", f"{max(flags)}")
+                raise self._bad(where, "booleans of 0 or 1", f"{max(flags)}")
             return tuple(bool(flag) for flag in flags)
         if kind not in SCALARS:
-            raise self._bad(key, "a value type from 0 to 12", f"type {kind}")
-        return self._take(SCALARS[kind], count, key)
+            raise self._bad(where, "a value type from 0 to 12", f"type {kind}")
+        return self._take(SCALARS[kind], count, where)
 
     def _string(self, where: str, limit: int) -> str:
         length = self._number("Q", where)

@@ -42,7 +42,7 @@ def open_source(spec: str) -> Foreign:
 
 def _existing(name: str) -> Path:
     try:
-        if Path(name).exists():
+        if name and Path(name).exists():
             return Path(name)
     except (OSError, ValueError):  # a name too long, a NUL byte
         pass

@@ -19,6 +19,7 @@ from interlock.errors import ContractError, Violation, refuse
 
 if TYPE_CHECKING:
     import torch
+    from pydantic_core import ErrorDetails
 
 REMEDY = "get the file again from its publisher and compare its sha256; a file that its own header contradicts is not used"
 
@@ -53,17 +54,17 @@ def map_file(path: Path) -> mmap.mmap:
 
 def build_arch(file: object, fields: Mapping[str, object], places: Mapping[str, str], *, remedy: str) -> Arch:
     """`fields` as an Arch. `places` says where in the file each field was read. Raises ContractError with all violations; a None field is missing."""
-    absent = [name for name, value in fields.items() if value is None and name != "rope_scaling"]
-    if missing := [Violation(str(file), places.get(name, name), f"a value for `{name}`", "nothing") for name in absent]:
-        raise ContractError(*missing, remedy=remedy)
     try:
-        return Arch.model_validate(dict(fields), strict=True)
+        return Arch.model_validate({name: value for name, value in fields.items() if value is not None}, strict=True)
     except ValidationError as error:
-        violations = [
-            Violation(str(file), places.get(str(item["loc"][0]), str(item["loc"][0])) if item["loc"] else "", item["msg"], shown(item["input"]))
-            for item in error.errors()
-        ]
-        raise ContractError(*violations, remedy=remedy) from None
+        raise ContractError(*(_violation(file, places, item) for item in error.errors()), remedy=remedy) from None
+
+
+def _violation(file: object, places: Mapping[str, str], item: ErrorDetails) -> Violation:
+    name = str(item["loc"][0]) if item["loc"] else ""
+    if item["type"] == "missing":
+        return Violation(str(file), places.get(name, name), f"a value for `{name}`", "nothing")
+    return Violation(str(file), places.get(name, name), item["msg"], shown(item["input"]))
 
 
 def check_shapes(file: object, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, remedy: str) -> None:

@@ -159,7 +159,7 @@ def _rope_scaling(path: Path, value: object) -> RopeScaling | None:
         return RopeScaling.model_validate(value, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = "/".join([place, *(shown(part) for part in first["loc"])])
+        where = "/".join([place, *(str(part) if part in RopeScaling.model_fields else shown(part) for part in first["loc"])])
         raise refuse(path, where, expected=first["msg"], found=shown(first["input"]), remedy=SAVE_AGAIN) from None
 
 
