@@ -47,7 +47,7 @@ def plan_functions(lengths: Sequence[int]) -> tuple[FunctionPlan, ...]:
 
 
 def cache_length(lengths: Sequence[int], margin: int, max_position: int) -> int:
-    """Cache slots C: the longest prefill and `margin` tokens after it, a multiple of 32, with every slot inside the rope tables if one fits."""
+    """Cache slots C: the longest prefill and `margin` tokens after it, no more than the rope tables need, a multiple of 32."""
     wanted = min(max(lengths) + margin, max_position)
     return -(-wanted // CACHE_MULTIPLE) * CACHE_MULTIPLE
 
