@@ -2,13 +2,12 @@
 
 Here: the plan's execution, the record of what each output was made from, reuse. Not here: which stages a command needs (pipeline/stages/deploy.py),
 the work (pipeline/stages), entering an environment (pipeline/launchers).
-The record of an output lives in `.interlock/outputs/`, keyed by its path; an output is reused when its key's preimage is the recorded one and its files are
+The record of an output stands beside it, in `.interlock/<name>.json`; an output is reused when its key's preimage is the recorded one and its files are
 the recorded ones, by size, times and inode, or else by digest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import time
@@ -20,14 +19,10 @@ from typing import Any
 from interlock import environments, errors, fs
 from interlock.contracts import io
 from interlock.contracts.base import Kind
-from interlock.environments import ROOT
 from interlock.voice import Voice
 from pipeline.driver import keys
 from pipeline.driver.stage import Report
 from pipeline.launchers import uv
-
-STATE = ROOT / ".interlock" / "outputs"
-
 
 @dataclass(frozen=True)
 class Step:
@@ -94,7 +89,7 @@ class _Record:
 
     @staticmethod
     def of(out: Path) -> _Record:
-        file = STATE / f"{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:32]}.json"
+        file = out.parent / ".interlock" / f"{out.name}.json"
         try:
             document = json.loads(file.read_bytes())
         except (OSError, ValueError):
@@ -120,7 +115,6 @@ class _Record:
 
     def write(self, step: Step, preimage: dict[str, Any], report: Report) -> None:
         document = {
-            "out": str(step.out),
             "preimage": preimage,
             "contract": report.contract.digest,
             "stats": _stats(step.out),

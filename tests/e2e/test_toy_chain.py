@@ -1,0 +1,171 @@
+"""A toy with a halt head through the whole chain: the guide's checkpoint in, a deployed directory that generates out, in real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes.shell import interlock, module
+from fakes.toys import write_latest, write_tokenizer
+
+from interlock.contracts import io
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with latest.pt, tokenizer/, and everything that `interlock deploy` makes of them."""
+    folder = tmp_path_factory.mktemp("toy")
+    write_latest(folder / "latest.pt")
+    write_tokenizer(folder / "tokenizer")
+    said = deploy(folder)
+    assert said.code == 0, said.err
+    return folder
+
+
+def deploy(folder: Path, *more: object):  # type: ignore[no-untyped-def]  # Said
+    return interlock(
+        "deploy", "--checkpoint", folder / "latest.pt", "--tokenizer", folder / "tokenizer", "--out-dir", folder / "deployed",
+        "--export-pytorch", "--export-coreml", "--halt-head", "--toy", "--json", *more,
+    )  # fmt: skip
+
+
+def test_the_directory_holds_the_guides_five_artifacts_and_verifies(toy: Path) -> None:
+    names = {path.name for path in (toy / "deployed").iterdir()}
+    assert names >= {"model_prefill_fp16.pt", "model_decode_fp16.pt", "model.mlpackage", "runtime_config.json", "deployment_manifest.json"}
+    said = interlock("verify", toy / "deployed", "--json")
+    assert said.code == 0, said.err
+    contract = json.loads(said.out)["contract"]
+    assert contract["toy"] is True
+    assert contract["capabilities"] == {"latent_reasoning": False, "halt_head": True, "code_mode": True}
+    assert contract["model_info"]["checkpoint_step"] == 1000
+
+
+def test_the_package_names_both_outputs_and_every_function(toy: Path) -> None:
+    facts = json.loads((toy / "package" / "package_contract.json").read_text())["facts"]
+    assert set(facts["functions"]) == {"prefill_64", "prefill_128", "prefill_256", "decode"}
+    for function in facts["functions"].values():
+        assert [output["name"] for output in function["outputs"]] == ["logits", "halt_logits", "hidden"]
+        assert {state["name"] for state in function["states"]} == {"k_cache", "v_cache"}
+
+
+def test_the_export_contract_answers_the_guides_question(toy: Path) -> None:
+    validation = json.loads((toy / "exported" / "model_contract.json").read_text())["shape_validation"]
+    assert validation["primary_shape"] == 128 and validation["all_ok"]
+    for result in validation["results"].values():
+        assert result["psnr_db"] >= 70 and result["decode_psnr_db"] >= 70 and result["halt_flips"] == 0
+
+
+def test_a_second_run_reuses_everything(toy: Path) -> None:
+    before = (toy / "deployed" / "deployment_manifest.json").stat().st_mtime_ns
+    said = deploy(toy)
+    assert said.code == 0, said.err
+    assert all(stage["reused"] for stage in json.loads(said.out)["stages"])
+    assert (toy / "deployed" / "deployment_manifest.json").stat().st_mtime_ns == before
+
+
+def test_both_backends_generate_the_same_greedy_tokens(toy: Path) -> None:
+    tokens = {}
+    for backend in ("eager", "torchscript"):
+        said = interlock("infer", toy / "deployed", "--prompt", "abc", "--backend", backend, "--max-new-tokens", 40, "--json")
+        assert said.code == 0, said.err
+        tokens[backend] = json.loads(said.out)["tokens"]
+    assert tokens["eager"] == tokens["torchscript"] and len(tokens["eager"]) > 5
+
+
+def test_batch_keeps_order_and_ids(toy: Path, tmp_path: Path) -> None:
+    lines = [{"prompt": "one", "id": "b"}, {"messages": [{"role": "user", "content": "two"}], "id": "a"}, {"prompt": "three"}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    said = interlock("infer", toy / "deployed", "--in", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl", "--max-new-tokens", 3)
+    assert said.code == 0, said.err
+    results = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [result["id"] for result in results] == ["b", "a", "3"]
+    single = interlock("infer", toy / "deployed", "--max-new-tokens", 3, "--json", stdin="two")
+    assert json.loads(single.out)["tokens"] == results[1]["tokens"]
+
+
+def test_sampling_is_seeded(toy: Path) -> None:
+    def sampled(seed: int) -> list[int]:
+        said = interlock("infer", toy / "deployed", "--prompt", "x", "--temperature", 1, "--seed", seed, "--max-new-tokens", 16, "--json")
+        return list(json.loads(said.out)["tokens"])
+
+    assert sampled(1) == sampled(1) != sampled(2)
+
+
+def test_the_guides_inference_command(toy: Path, tmp_path: Path) -> None:
+    said = module(
+        "runtime.inference_production", "--model", toy / "deployed" / "model_prefill_fp16.pt", "--prompt", "Your prompt here",
+        "--output", tmp_path / "results.json", "--config", toy / "deployed" / "runtime_config.json", "--track-efficiency", "--max-new-tokens", 4,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert len(result["tokens"]) == 4 and result["reason"] == "length" and result["efficiency"]["generated_tokens"] == 4
+    assert result["times"]["first_token_ms"] > 0
+
+
+def test_one_flipped_bit_in_any_file_is_named(toy: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "deployed"
+    shutil.copytree(toy / "deployed", damaged)
+    for name in io.walk(damaged):
+        file = damaged / name
+        whole = file.read_bytes()
+        middle = len(whole) // 2
+        file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        interlock("verify", damaged).refused(3, str(file))
+        file.write_bytes(whole)
+    assert interlock("verify", damaged).code == 0
+
+
+def test_a_changed_program_is_refused_before_it_is_opened(toy: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "deployed"
+    shutil.copytree(toy / "deployed", damaged)
+    with (damaged / "model_decode_fp16.pt").open("ab") as file:
+        file.write(b"\0")
+    interlock("infer", damaged, "--prompt", "x", "--backend", "torchscript").refused(3, "model_decode_fp16.pt", "sha256")
+
+
+def test_a_manifest_edited_and_sealed_again_is_caught_by_what_it_is_derived_from(toy: Path, tmp_path: Path) -> None:
+    from interlock.contracts.base import digest_of
+
+    edited = tmp_path / "deployed"
+    shutil.copytree(toy / "deployed", edited)
+    file = edited / "deployment_manifest.json"
+    document = json.loads(file.read_text())
+    document["capabilities"]["latent_reasoning"] = True
+    document["digest"] = digest_of(document)
+    file.write_text(json.dumps(document))
+    interlock("verify", edited).refused(3, "/capabilities", "derived from the artifacts")
+
+
+def test_flags_claim_nothing_that_the_artifacts_lack(toy: Path, tmp_path: Path) -> None:
+    parts = ("--export", toy / "exported", "--package", toy / "package", "--out-dir", tmp_path / "out")
+    interlock("deploy", *parts, "--toy", "--latent-mode").refused(3, "no latent training")
+    interlock("deploy", *parts).refused(3, "/toy", "explicit --toy")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    write_latest(plain / "latest.pt", halt_head=False)
+    said = interlock("deploy", "--checkpoint", plain / "latest.pt", "--tokenizer", toy / "tokenizer", "--out-dir", plain / "deployed",
+                     "--export-pytorch", "--halt-head", "--toy")  # fmt: skip
+    said.refused(3, "no halt head")
+    assert not (plain / "deployed").exists() and not (tmp_path / "out").exists()
+
+
+def test_parts_of_different_builds_do_not_mix(toy: Path, tmp_path: Path) -> None:
+    write_latest(tmp_path / "latest.pt", seed=1)
+    other = interlock("export", "--checkpoint", tmp_path / "latest.pt", "--tokenizer", toy / "tokenizer", "--out", tmp_path / "exported", "--toy")
+    assert other.code == 0, other.err
+    interlock("deploy", "--export", tmp_path / "exported", "--package", toy / "package", "--out-dir", tmp_path / "out", "--toy").refused(3, "/inputs")
+
+
+def test_a_prompt_longer_than_the_model_names_both_numbers(toy: Path) -> None:
+    interlock("infer", toy / "deployed", "--raw", "--prompt", "x" * 600).refused(2, "600 tokens", "512 positions")
+
+
+def test_wrong_kinds_say_what_they_are(toy: Path, tmp_path: Path) -> None:
+    interlock("convert", "--in", toy / "checkpoint", "--out", tmp_path / "out", "--toy").refused(3, "`export`", "`checkpoint`")
+    interlock("export", "--checkpoint", toy / "package", "--out", tmp_path / "out", "--toy").refused(3, "`checkpoint`", "`package`")
+    interlock("infer", toy / "exported", "--prompt", "x").refused(3, "deployed directory or a checkpoint")
+    assert list(tmp_path.iterdir()) == []
