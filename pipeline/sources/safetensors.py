@@ -53,7 +53,7 @@ def check_header(path: Path) -> Mapping[str, TensorEntry]:
     if not raw.startswith(b"{"):
         raise _bad(path, "header", "`{` as its first byte", shown(raw[:8]))
     # Each object costs 60 times its two bytes: the parser must not build millions of them.
-    if raw.count(b"{") + raw.count(b"[") > 3 * MAX_TENSORS:
+    if raw.count(b"{") + raw.count(b"[") > 3 * MAX_TENSORS + 2:
         raise _bad(path, "header", f"at most {MAX_TENSORS} tensors", "more brackets than they need")
     document = parse_json(raw, f"{path} (header)", limit=MAX_HEADER, remedy=REMEDY)
     _check_metadata(path, document.pop("__metadata__", {}))

@@ -217,7 +217,7 @@ def test_reads_both_forms_of_rope(tmp_path: Path, settings_: dict[str, Any], kin
 SOUND = json.dumps(CONFIG | {"rope_scaling": LLAMA3}).encode()
 
 
-@settings(max_examples=300, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255)), max_size=3))
 def test_damaged_configurations_are_read_or_refused_never_more(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
     raw = bytearray(SOUND)
@@ -233,7 +233,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([*CONFIG, "head_dim", "rope_scaling", "rope_parameters"]),
     JSON | st.dictionaries(st.sampled_from([*LLAMA3, "type", "rope_theta"]), JSON),

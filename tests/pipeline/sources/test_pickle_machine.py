@@ -192,10 +192,10 @@ BY_HAND = {
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_refuses_every_trick_of_the_machine_itself(name: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ContractError) as caught:
         read_pickle(BY_HAND[name], HERE)
-    assert time.perf_counter() - begun < 3  # 0.6 s at most when the machine is idle
+    assert time.process_time() - begun < 1  # 0.2 measured
     assert "x.pt" in caught.value.lines()[0]
 
 
@@ -236,7 +236,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=5000)
 @given(PLAIN, st.sampled_from([2, 3, 4, 5]))
 def test_reads_plain_data_as_pickle_does(value: Any, protocol: int) -> None:
     try:
@@ -249,7 +249,7 @@ def test_reads_plain_data_as_pickle_does(value: Any, protocol: int) -> None:
 SOUND = pickle.dumps({"a": [1, 2.5, "x", (None, True)], "b": collections.OrderedDict(c=1 << 70), "d": b"bytes"}, 2)
 
 
-@settings(max_examples=500, deadline=1000)
+@settings(max_examples=500, deadline=5000)
 @given(st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255)), min_size=1, max_size=6), st.integers(0, len(SOUND)))
 def test_damaged_bytes_are_read_or_refused_never_more(flips: list[tuple[int, int]], stop: int) -> None:
     raw = bytearray(SOUND)
@@ -262,7 +262,7 @@ def test_damaged_bytes_are_read_or_refused_never_more(flips: list[tuple[int, int
 OPCODES = [code.code.encode("latin-1") for code in pickletools.opcodes]
 
 
-@settings(max_examples=500, deadline=1000)
+@settings(max_examples=500, deadline=5000)
 @given(
     st.lists(
         st.sampled_from(OPCODES) | st.binary(max_size=3) | st.sampled_from([word("a"), b"q\x00", b"h\x00", glob("collections", "OrderedDict")]),

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import ContractError
-from pipeline.sources.safetensors import check_header
+from pipeline.sources.safetensors import MAX_TENSORS, check_header
 
 
 def entry(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
@@ -90,10 +90,10 @@ HOSTILE = {
 def test_refuses_a_header_that_lies(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(HOSTILE[name])
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ContractError) as caught:
         check_header(path)
-    assert time.perf_counter() - begun < 3  # 0.9 s at most when the machine is idle
+    assert time.process_time() - begun < 1  # 0.14 measured
     assert str(path) in caught.value.lines()[0] and caught.value.remedy
 
 
@@ -102,6 +102,13 @@ def test_reads_a_sound_header(tmp_path: Path) -> None:
     path.write_bytes(SOUND)
     entries = check_header(path)
     assert [(e.dtype, e.shape, e.begin, e.end) for e in entries.values()] == [("F32", (2,), 0, 8), ("BF16", (2, 2), 8, 16), ("F32", (0, 3), 16, 16)]
+
+
+def test_reads_as_many_tensors_as_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    entries = {f"t{i}": entry("U8", [1], [i, i + 1]) for i in range(MAX_TENSORS)}
+    path.write_bytes(make.safetensors({**entries, "__metadata__": {"format": "pt"}}, bytes(MAX_TENSORS)))
+    assert len(check_header(path)) == MAX_TENSORS
 
 
 def test_agrees_with_the_library(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ def test_agrees_with_the_library(tmp_path: Path) -> None:
         assert data[entries[name].begin : entries[name].end] == bytes(tensor.reshape(-1).view(torch.uint8).tolist())
 
 
-@settings(max_examples=300, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255)), max_size=4), st.integers(0, len(SOUND)))
 def test_damaged_bytes_are_read_or_refused_never_more(tmp_path: Path, flips: list[tuple[int, int]], stop: int) -> None:
     raw = bytearray(SOUND)

@@ -183,10 +183,10 @@ LIES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", LIES)
 def test_refuses_a_tensor_outside_its_record(tmp_path: Path, name: str) -> None:
     path = make.archive(tmp_path / "x.pt", make.tensor_pickle(**LIES[name]), {"0": bytes(16)})
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ContractError) as caught:
         open_torch(path)
-    assert "config" not in caught.value.lines()[0] and time.perf_counter() - begun < 1
+    assert "config" not in caught.value.lines()[0] and time.process_time() - begun < 1
 
 
 def test_the_honest_tensor_passes_that_check(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return saved(tmp_path_factory.mktemp("sound") / "x.pt").read_bytes()
 
 
-@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
 def test_damaged_bytes_are_read_or_refused_never_more(tmp_path: Path, sound: bytes, flips: list[tuple[int, int]], pickled: bool) -> None:
     """Half of the damage goes into the pickle, whose CRC is then made right again."""
