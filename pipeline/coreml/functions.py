@@ -141,6 +141,10 @@ def _states(signature: Signature, slots: int) -> list[Any]:
 def _convert(traced: Any, method: Method, target: Target, options: dict[str, Any], path: Path, note: Callable[[str], None]) -> tuple[str, ...]:
     """One `ct.convert`, saved at `path` in normal form. Returns what the converter said."""
     ct, _ = load_converter()
+    from coremltools.converters.mil.converter import _reset_conversion_state
+
+    # Names of operations are counted per process: whatever was built before in this one must not show in the bytes.
+    _reset_conversion_state()
     with collected() as lines, lean_conversion(note):
         model = ct.convert(
             traced,
