@@ -7,6 +7,7 @@ environment (ci/sync). A version of Python is stated in `envs/<name>/pyproject.t
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import platform
 import re
 import sys
@@ -28,11 +29,9 @@ _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)\s*(?:;\s*([^\\]+)
 
 def _read_toml(path: Path) -> dict[str, Any]:
     # tomllib came with 3.11; its backport is locked where the environment still allows an older one.
-    try:
-        import tomllib
-    except ModuleNotFoundError:
-        import tomli as tomllib
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    toml = importlib.import_module("tomllib" if importlib.util.find_spec("tomllib") else "tomli")
+    document: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+    return document
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,9 @@ def environments(root: Path = ROOT) -> dict[str, Environment]:
     """Every environment that the project defines. Raises StageFailed where the project's folder is incomplete."""
     found = {path.parent.name: Environment(path.parent.name, path.parent) for path in sorted((root / "envs").glob("*/pyproject.toml"))}
     if not found:
-        raise StageFailed(f"no environment is defined under `{root / 'envs'}`", remedy="run interlock from a clone of its repository (`make deploy-full`)")
+        raise StageFailed(
+            f"no environment is defined under `{root / 'envs'}`", remedy="run interlock from a clone of its repository (`make deploy-full`)"
+        )
     return found
 
 
@@ -107,7 +108,11 @@ def record(env: Environment) -> EnvironmentRecord:
 
     versions = {name: _installed(name) or "absent" for name in env.direct}
     return EnvironmentRecord(
-        name=env.name, python=platform.python_version(), platform=platform_name(), lock_digest=env.lock_digest, packages=dict(sorted(versions.items()))
+        name=env.name,
+        python=platform.python_version(),
+        platform=platform_name(),
+        lock_digest=env.lock_digest,
+        packages=dict(sorted(versions.items())),
     )
 
 

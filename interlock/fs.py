@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -150,10 +151,20 @@ def named_failures(place: Path) -> Iterator[None]:
     except InterlockError:
         raise
     except Exception as error:
-        # Libraries in C++ hide errno: a full disk is recognised by looking at it.
-        if shutil.disk_usage(_existing(place)).free < 1 << 20:
-            raise _failure(OSError(errno.ENOSPC, "no space"), place) from error
+        # Libraries in C++ and Rust hide errno in a text, or say only that a write failed: a full disk is recognised by looking at it.
+        told = _OS_ERROR.search(str(error))
+        full = shutil.disk_usage(_existing(place)).free < 1 << 20
+        if told or full:
+            code = errno.ENOSPC if full else int(told[1]) if told else 0
+            raise _failure(OSError(code, os.strerror(code)), place) from error
+        if _FAILED_WRITE.search(str(error)):
+            problem = f"a file for `{place}` could not be written: {str(error).splitlines()[0][:200]}"
+            raise StageFailed(problem, remedy="look at the limits and the health of that file system, then run the same command again") from error
         raise
+
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_FAILED_WRITE = re.compile(r"(?i)(file|stream\w*) write|failed writing|writing failed|unexpected pos")
 
 
 def _failure(error: OSError, place: Path) -> StageFailed:
@@ -164,7 +175,9 @@ def _failure(error: OSError, place: Path) -> StageFailed:
         return StageFailed(problem, remedy="free some space or choose another --out, then run the same command again; nothing was published")
     if error.errno in _ACCESS:
         return StageFailed(f"`{where}` cannot be used ({error.strerror})", remedy="give yourself the right to it, or choose another --out")
-    return StageFailed(f"{error.strerror or error} at `{where}`", remedy="see the reason above, then run the same command again; nothing was published")
+    return StageFailed(
+        f"{error.strerror or error} at `{where}`", remedy="see the reason above, then run the same command again; nothing was published"
+    )
 
 
 def _existing(place: Path) -> Path:
@@ -251,7 +264,7 @@ def check_replaceable(out: Path, is_ours: Callable[[Path], bool]) -> None:
 
 
 def publish(work: Workspace, out: Path) -> None:
-    """Make the workspace visible as `out`: afterwards a reader sees the old directory or the new one, whole. OSErrors become StageFailed in the workspace's block."""
+    """Make the workspace visible as `out`: a reader sees the old directory or the new one, whole. The workspace's block names OSErrors."""
     fs, path = work.fs, work.path
     if (path / SCRATCH).exists():
         remove_tree(fs, path / SCRATCH)

@@ -72,7 +72,9 @@ def _find(name: str) -> Verb:
 
     near = get_close_matches(name, [verb.name for verb in VERBS], 1)
     known = ", ".join(verb.name for verb in VERBS)
-    raise errors.UsageError(f"there is no verb `{name}`" + (f"; did you mean `{near[0]}`?" if near else f"; there are {known}"), remedy="see `interlock --help`")
+    raise errors.UsageError(
+        f"there is no verb `{name}`" + (f"; did you mean `{near[0]}`?" if near else f"; there are {known}"), remedy="see `interlock --help`"
+    )
 
 
 def _admitted(verb: Verb, session: Session) -> bool:
@@ -91,7 +93,7 @@ def _elsewhere(verb: Verb, session: Session) -> None:
     uv.sync(env)
     command = uv.command(env, [verb.name, *session.argv])
     sys.stdout.flush()
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - an argument list, no shell
 
 
 if __name__ == "__main__":

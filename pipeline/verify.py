@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlock.contracts import checkpoint, deployment, export, io, package
+from interlock.contracts import checkpoint, deployment, export, io
 from interlock.contracts.base import Contract
 from interlock.errors import ContractError, Violation, refuse
 from interlock.voice import Voice
@@ -73,9 +73,8 @@ def _deployment(directory: Path, manifest: deployment.DeploymentContract) -> lis
     wrong = []
     for part in filter(None, (exported, packaged)):
         file = io.KINDS[part.kind][0]
-        for entry in part.files:
-            if listed.get(entry.path) != entry:
-                wrong.append(Violation(str(directory / entry.path), "", f"sha256 {entry.sha256} ({file})", "another file in the manifest"))
+        differing = [entry for entry in part.files if listed.get(entry.path) != entry]
+        wrong += [Violation(str(directory / entry.path), "", f"sha256 {entry.sha256} ({file})", "another in the manifest") for entry in differing]
     expected = derive(exported, packaged)
     for field, value in expected.items():
         told = getattr(manifest, field)
@@ -86,5 +85,7 @@ def _deployment(directory: Path, manifest: deployment.DeploymentContract) -> lis
     if config.halt_head_enabled and not manifest.capabilities.halt_head:
         wrong.append(Violation(str(directory / deployment.RUNTIME_CONFIG), "/halt_head_enabled", "false: the artifacts have no halt head", "true"))
     if config.latent_mode_enabled and not manifest.capabilities.latent_reasoning:
-        wrong.append(Violation(str(directory / deployment.RUNTIME_CONFIG), "/latent_mode_enabled", "false: no latent reasoning in the artifacts", "true"))
+        wrong.append(
+            Violation(str(directory / deployment.RUNTIME_CONFIG), "/latent_mode_enabled", "false: no latent reasoning in the artifacts", "true")
+        )
     return wrong

@@ -37,7 +37,7 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class RuntimeConfig(BaseModel):
-    """The guide's thirteen fields with its defaults. Unknown fields and values out of range are errors; tier limits are applied where a limit is used."""
+    """The guide's thirteen fields with its defaults. Unknown fields and values out of range are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -77,7 +77,9 @@ class RuntimeConfig(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = given[str(first["loc"][0])]
-            raise UsageError(f"environment variable `{name}` is `{source[name]}`: {first['msg'].lower()}", remedy=f"correct or unset {name}") from None
+            raise UsageError(
+                f"environment variable `{name}` is `{source[name]}`: {first['msg'].lower()}", remedy=f"correct or unset {name}"
+            ) from None
 
     def to_json(self) -> bytes:
         return (self.model_dump_json(indent=2) + "\n").encode()
@@ -98,4 +100,3 @@ ENVIRONMENT = {
     "MAX_NEW_TOKENS": "max_new_tokens",
     "EFFICIENCY_TRACKING": "enable_efficiency_tracking",
 }
-

@@ -38,7 +38,9 @@ class Request:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="deployed directory or checkpoint directory")
     add_generation_options(parser)
-    parser.add_argument("--in", dest="source", type=Path, metavar="FILE", help='JSON lines, each {"prompt": …} or {"messages": […]}, with an optional "id"')
+    parser.add_argument(
+        "--in", dest="source", type=Path, metavar="FILE", help='JSON lines, each {"prompt": …} or {"messages": […]}, with an optional "id"'
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="with --in: results as JSON lines in the same order")
     parser.add_argument("--backend", choices=["eager", "torchscript"], default="eager", help="what runs the model (default %(default)s)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
@@ -251,5 +253,11 @@ def _summary_parts(generation: Generation) -> Iterator[str]:
         yield f"first after {generation.first_token_ms:.0f} ms"
     if generation.decode_tokens_per_s is not None:
         yield f"{generation.decode_tokens_per_s:.1f} tokens/s"
-    reasons = {"eos": "the model ended", "stop": "stop text", "length": "--max-new-tokens reached", "position_limit": "no positions left", "interrupted": "interrupted"}
+    reasons = {
+        "eos": "the model ended",
+        "stop": "stop text",
+        "length": "--max-new-tokens reached",
+        "position_limit": "no positions left",
+        "interrupted": "interrupted",
+    }
     yield reasons[generation.reason]

@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    example = 'python -m runtime.inference_production --model models/student/deployed/model_prefill_fp16.pt --prompt "Your prompt here" --output results.json'
+    example = 'python -m runtime.inference_production --model models/student/deployed/model_prefill_fp16.pt --prompt "Your prompt here"'
     options = parser("python -m runtime.inference_production", "generate text with a deployed directory", example)
     options.add_argument("--model", type=Path, required=True, help="a deployed directory, or an exported file in it")
     infer.add_generation_options(options)

@@ -117,7 +117,7 @@ class Source(Frozen):
     form: Literal["gguf", "huggingface", "torch", "random"]
     name: str
     sha256: Sha256
-    quantization: dict[str, str] = {}
+    quantization: dict[str, str] = Field(default_factory=dict)
 
 
 class CheckpointContract(Contract):

@@ -1,7 +1,8 @@
 """Contracts on disk: strict reading, digests of files, verification of a whole directory.
 
-Here: the way from bytes to a validated record and back to the first violation. Not here: what the fields mean (one module per kind), publishing (interlock/fs.py).
-Reading is strict where the standard parser is not: duplicate keys, NaN, integers beyond 2^53, deep nesting, a byte-order mark and trailing data are refused.
+Here: the way from bytes to a validated record, or to every violation. Not here: what the fields mean (one module per kind), publishing (fs.py).
+Reading is strict where the standard parser is not: duplicate keys, NaN, integers beyond 2^53, deep nesting, a byte-order mark and trailing
+data are refused.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            raise _Bad(f"the key `{key[:80]}` twice in one object")
+            raise _Bad(f"the key {json.dumps(key[:80])} twice in one object")
         seen[key] = value
     return seen
 
@@ -137,7 +138,7 @@ def kind_of(directory: Path) -> Kind | None:
     """Which kind of artifact directory this is, by its contract file; a deployment holds others' contracts too, and is named first."""
     for kind in ("deployment", "package", "export", "checkpoint"):
         if contract_path(directory, kind).is_file():
-            return kind  # type: ignore[return-value]  # the literal loop variable is a Kind
+            return kind
     return None
 
 
@@ -160,13 +161,15 @@ def read_contract(path: Path, model: type[C]) -> C:
     claimed = document.get("digest")
     actual = digest_of(document)
     if claimed != actual:
-        raise refuse(path, "/digest", expected=f"{actual} (computed from the fields)", found=_shown(claimed), remedy=f"the contract was edited: {remedy}")
+        raise refuse(
+            path, "/digest", expected=f"{actual} (computed from the fields)", found=_shown(claimed), remedy=f"the contract was edited: {remedy}"
+        )
     return validate(model, document, str(path), remedy=remedy)
 
 
 def _read_small(path: Path) -> bytes:
     with open_regular(path) as file:
-        return file.read(MAX_BYTES + 1)
+        return bytes(file.read(MAX_BYTES + 1))
 
 
 def open_regular(path: Path) -> Any:
@@ -211,7 +214,10 @@ def file_violations(directory: Path, contract: Contract, progress: Progress | No
     contract_file = KINDS[contract.kind][0]
     listed = {entry.path: entry for entry in contract.files}
     present = set(walk(directory)) - {contract_file}
-    found = [Violation(str(directory / name), "", "no such file (the contract does not list it)", "an extra file") for name in sorted(present - set(listed))]
+    found = [
+        Violation(str(directory / name), "", "no such file (the contract does not list it)", "an extra file")
+        for name in sorted(present - set(listed))
+    ]
     for name, entry in listed.items():
         path = directory / name
         if name not in present:

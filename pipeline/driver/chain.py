@@ -1,9 +1,9 @@
 """Run a chain of stages, each in its own interpreter, and only those whose key has changed.
 
-Here: the plan's execution, the record of what each output was made from, reuse. Not here: which stages a command needs (pipeline/stages/deploy.py),
+Here: the plan's execution, the record of what each output was made from, reuse. Not here: which stages a command needs (pipeline/verbs),
 the work (pipeline/stages), entering an environment (pipeline/launchers).
-The record of an output stands beside it, in `.interlock/<name>.json`; an output is reused when its key's preimage is the recorded one and its files are
-the recorded ones, by size, times and inode, or else by digest.
+The record of an output stands beside it, in `.interlock/<name>.json`; an output is reused when its key's preimage is the recorded one and its
+files are the recorded ones, by size, times and inode, or else by digest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from interlock.voice import Voice
 from pipeline.driver import keys
 from pipeline.driver.stage import Report
 from pipeline.launchers import uv
+
 
 @dataclass(frozen=True)
 class Step:
@@ -59,7 +60,9 @@ class ChildFailed(errors.InterlockError):
     """A stage's process ended with an error that it has already told."""
 
     def __init__(self, stage: str, code: int) -> None:
-        super().__init__(f"stage `{stage}` ended with code {code}", remedy="its own message stands above; what finished before it is kept and will be reused")
+        super().__init__(
+            f"stage `{stage}` ended with code {code}", remedy="its own message stands above; what finished before it is kept and will be reused"
+        )
         self.exit_code = code if code in (2, 3, 4, 5, 6, 130) else 5
 
 

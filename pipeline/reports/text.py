@@ -96,7 +96,9 @@ def _rows(contract: Contract) -> list[tuple[str, str]]:
     if isinstance(contract, PackageContract):
         facts = contract.facts
         unknown = [message for message in contract.messages if message.harmless is None]
-        said = f"{len(contract.messages)} kinds of converter message, " + (f"{len(unknown)} not known: {unknown[0].text[:80]}" if unknown else "all known to be harmless")
+        said = f"{len(contract.messages)} kinds of converter message, " + (
+            f"{len(unknown)} not known: {unknown[0].text[:80]}" if unknown else "all known to be harmless"
+        )
         return [
             ("layout", f"{contract.layout}, {len(facts.functions)} functions: {', '.join(facts.functions)}"),
             ("weights", f"{human(facts.weight_bytes, 'B')} shared by all functions, specification {facts.specification_version}"),
@@ -115,7 +117,9 @@ def _heads(halt: bool, quality: bool) -> str:
 
 
 def _shapes(contract: ExportContract) -> Table:
-    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else ASCII2, title="enumerated lengths, saved files against the eager student", title_justify="left")
+    table = Table(
+        box=SIMPLE_HEAD if sys.stdout.isatty() else ASCII2, title="enumerated lengths, saved files against the eager student", title_justify="left"
+    )
     for name in ("T", "", "PSNR dB", "KL max", "flips", "decode steps", "decode PSNR dB"):
         table.add_column(name, justify="right")
     for length, result in sorted(contract.shape_validation.results.items(), key=lambda item: int(item[0])):

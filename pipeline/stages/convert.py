@@ -73,7 +73,9 @@ def _check(params: Params, source: export.ExportContract) -> None:
             remedy=f"export again with --mode {wanted}",
         )
     if source.toy and not params.toy:
-        raise ContractError(Violation(file, "/toy", "false, or an explicit --toy", "true: a toy export"), remedy="add --toy; the package will be marked")
+        raise ContractError(
+            Violation(file, "/toy", "false, or an explicit --toy", "true: a toy export"), remedy="add --toy; the package will be marked"
+        )
 
 
 def _slots(params: Params, source: export.ExportContract) -> int:

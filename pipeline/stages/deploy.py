@@ -1,6 +1,7 @@
 """Stage `deploy`: exported files and a package in, one deployed directory with a manifest out.
 
-Here: the directory's content, the manifest's derivation. Not here: the chain that makes the parts (pipeline/verbs/deploy.py), proving a directory (pipeline/verify.py).
+Here: the directory's content, the manifest's derivation. Not here: the chain that makes the parts (pipeline/verbs/deploy.py),
+proving a directory (pipeline/verify.py).
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def _check(params: Params, exported: export.ExportContract, packaged: package.Pa
     if params.halt_head and not exported.use_halt_head:
         wrong.append(Violation(here, "/use_halt_head", "true, because --halt-head was given", "false: this checkpoint has no halt head"))
     if params.latent_mode:
-        wrong.append(Violation(here, "/signatures", "a latent decode method, because --latent-mode was given", "none: this checkpoint has no latent training"))
+        wrong.append(
+            Violation(here, "/signatures", "a latent decode method, because --latent-mode was given", "none: this checkpoint has no latent training")
+        )
     if packaged:
         made_from = next((ref.digest for ref in packaged.inputs if ref.kind == "export"), None)
         if made_from != exported.digest:

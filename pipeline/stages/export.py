@@ -5,6 +5,7 @@ Here: what is asked for, the gate, the contract's body. Not here: tracing and co
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +42,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     methods = {}
     for artifact in _artifacts(params.mode):
         with voice.task(f"trace {artifact}"):
-            work.produce(artifact, lambda path, artifact=artifact: torchscript.save(artifact, student, path))
+            work.produce(artifact, partial(torchscript.save, artifact, student))
             methods[artifact] = torchscript.methods(work.path / artifact, source.arch)
     with voice.task("validate lengths", total=len(params.lengths), unit="lengths") as task:
         results = shapes.validate_shapes(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Params(stage.Params):
-    """`source` is `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE` or a bare path. `tokenizer` is a Hugging Face directory, for a source without one."""
+    """`source` is `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE` or a path; `tokenizer` a Hugging Face directory, for a source without one."""
 
     source: str
     tokenizer: Path | None = None

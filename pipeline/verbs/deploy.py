@@ -17,7 +17,9 @@ from runtime.config import CawsTier
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", help="checkpoint directory, .pt file or import source (package:NAME, gguf:FILE, hf:DIR): runs the stages that are missing")
+    parser.add_argument(
+        "--checkpoint", help="checkpoint directory, .pt file or import source (package:NAME, gguf:FILE, hf:DIR): runs the stages that are missing"
+    )
     parser.add_argument("--out-dir", type=Path, required=True, help="deployed directory to make; parts are made beside it")
     parser.add_argument("--export-pytorch", action="store_true", help="with --checkpoint: export TorchScript prefill and decode")
     parser.add_argument("--export-coreml", action="store_true", help="with --checkpoint: convert to a Core ML package as well")
@@ -47,7 +49,9 @@ def run(args: argparse.Namespace, session: Session) -> int:
 
 def _chain(args: argparse.Namespace, session: Session) -> int:
     if not args.export_pytorch:
-        raise UsageError("a deployment needs its TorchScript files: --export-pytorch is missing", remedy="add --export-pytorch, and --export-coreml for a package")
+        raise UsageError(
+            "a deployment needs its TorchScript files: --export-pytorch is missing", remedy="add --export-pytorch, and --export-coreml for a package"
+        )
     reports = chain.run(plan(args), session.voice, force=args.force)
     finish(reports, as_json=args.json)
     session.voice.step(f'next: interlock infer {args.out_dir} --prompt "What is the capital of France?"')
@@ -72,7 +76,16 @@ def plan(args: argparse.Namespace) -> list[Step]:
 def _step(args: argparse.Namespace, exported: Path, packaged: Path | None) -> Step:
     flags = {"--latent-mode": args.latent_mode, "--halt-head": args.halt_head, "--toy": args.toy}
     part = ("--package", str(packaged)) if packaged else ()
-    argv = ("--export", str(exported), *part, "--out-dir", str(args.out_dir), "--caws-tier", args.caws_tier, *(flag for flag, given in flags.items() if given))
+    argv = (
+        "--export",
+        str(exported),
+        *part,
+        "--out-dir",
+        str(args.out_dir),
+        "--caws-tier",
+        args.caws_tier,
+        *(flag for flag, given in flags.items() if given),
+    )
 
     def inputs() -> dict[str, str]:
         found = {"export": contract_digest(exported, "export")}

@@ -24,7 +24,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint directory, or a .pt file (brought in first)")
     parser.add_argument("--out", type=Path, default=Path("models/student/exported"), help="export directory to make (default %(default)s)")
     parser.add_argument("--mode", choices=["prefill", "decode", "both"], default="both", help="which files to export (default %(default)s)")
-    parser.add_argument("--enumerated-T", dest="lengths", type=int, nargs="+", metavar="T", help="prefill lengths to prove (default 512 1024 2048 4096; toy 64 128 256)")
+    parser.add_argument(
+        "--enumerated-T",
+        dest="lengths",
+        type=int,
+        nargs="+",
+        metavar="T",
+        help="prefill lengths to prove (default 512 1024 2048 4096; toy 64 128 256)",
+    )
     parser.add_argument("--primary", type=int, metavar="T", help="the length that must pass (default 1024; toy 128; else the first)")
     parser.add_argument("--tokenizer", type=Path, help="directory with tokenizer.json, for a .pt file")
     parser.add_argument("--toy", action="store_true", help="toy lengths, any interpreter; the contract is marked and so is all that follows")

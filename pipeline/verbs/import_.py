@@ -16,7 +16,9 @@ from pipeline.verbs import source_digest
 def step(source: str, tokenizer: Path | None, out: Path) -> Step:
     """This stage in a chain."""
     words = ("--tokenizer", str(tokenizer)) if tokenizer else ()
-    return Step("import", import_.STAGE.module, "train", "checkpoint", (source, "--out", str(out), *words), out, lambda: source_digest.of(source, tokenizer))
+    return Step(
+        "import", import_.STAGE.module, "train", "checkpoint", (source, "--out", str(out), *words), out, lambda: source_digest.of(source, tokenizer)
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

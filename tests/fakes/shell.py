@@ -40,5 +40,7 @@ def module(name: str, *words: object) -> Said:
 
 
 def run(argv: Sequence[str], stdin: str | None = None, cwd: Path | None = None, environ: dict[str, str] | None = None) -> Said:
-    child = subprocess.run(argv, input=stdin or "", capture_output=True, text=True, cwd=cwd or ROOT, env={**os.environ, **(environ or {})}, check=False)
+    child = subprocess.run(
+        argv, input=stdin or "", capture_output=True, text=True, cwd=cwd or ROOT, env={**os.environ, **(environ or {})}, check=False
+    )
     return Said(child.returncode, child.stdout, child.stderr)

@@ -72,7 +72,7 @@ def test_publication_flushes_everything_before_it_becomes_visible(tmp_path: Path
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["first", "replacing"])
 def test_killed_before_every_mutating_call(tmp_path: Path, replacing: bool) -> None:
-    """A child is killed before its n-th mutating call, for every n: the reader sees old or new, and the same call then succeeds and leaves nothing."""
+    """A child is killed before its n-th mutating call, for every n: the reader sees old or new, and the same call then works and leaves nothing."""
     total = calls(tmp_path, replacing=replacing)
     assert total > 15
     before = OLD if replacing else None
@@ -81,7 +81,8 @@ def test_killed_before_every_mutating_call(tmp_path: Path, replacing: bool) -> N
         out = tmp_path / f"kill-{n}" / "out"
         if replacing:
             build(out, OLD)
-        script = f"from fakes.filesystems import KillingFs; from test_fs import build; from pathlib import Path; build(Path({str(out)!r}), {NEW}, KillingFs({n}))"
+        imports = "from fakes.filesystems import KillingFs; from test_fs import build; from pathlib import Path"
+        script = f"{imports}; build(Path({str(out)!r}), {NEW}, KillingFs({n}))"
         paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
         child = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": paths}, check=False)
         assert child.returncode == -9, n

@@ -13,7 +13,7 @@ import pytest
 from fakes.artifacts import write_checkpoint
 from fakes.shell import interlock
 
-from pipeline.verbs import VERBS
+from pipeline.verbs import VERBS, Verb
 
 
 def test_help_names_every_verb_and_every_exit_code() -> None:
@@ -36,6 +36,13 @@ def test_help_costs_less_than_0_3_seconds_of_processor_and_imports_nothing_heavy
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False).returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_a_verb_imports_no_tensor_library_before_its_options_are_read(verb: Verb) -> None:
+    script = f"import sys, {verb.module}; print({{'torch', 'numpy', 'coremltools', 'transformers', 'tokenizers'}} & set(sys.modules))"
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert child.stdout == "set()\n"
 
 
 def test_near_misses_are_named() -> None:
