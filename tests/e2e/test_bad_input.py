@@ -30,7 +30,7 @@ def nothing_left(out: Path) -> bool:
 
 def test_missing(out: Path, tmp_path: Path) -> None:
     interlock("import", f"gguf:{tmp_path / 'no.gguf'}", "--out", out).refused(2, "no.gguf")
-    interlock("import", "package:no-such-model", "--out", out).refused(2, "no-such-model")
+    interlock("import", "package:no-such-model", "--out", out).refused(4, "no-such-model")
     interlock("import", "ggfu:x", "--out", out).refused(2, "gguf")
     assert nothing_left(out)
 
