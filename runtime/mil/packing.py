@@ -1,0 +1,27 @@
+"""Numbers of fewer than eight bits, packed from the lowest bit of the first byte up.
+
+Here: unpacking. Not here: which values are packed (program.py for types, ops/constexpr.py for the older form).
+Format: coremltools mlmodel/src/MILBlob/SubByteTypes.hpp.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def unpack(packed: NDArray[np.uint8], count: int, bits: int, *, signed: bool) -> NDArray[Any]:
+    """`count` numbers of `bits` bits each → uint8, or int8 (two's complement) where signed, both [count]. packed: at least ⌈count·bits/8⌉ bytes."""
+    used = packed[: -(-count * bits // 8)]
+    if 8 % bits == 0:
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)
+        values = ((used[:, None] >> shifts) & ((1 << bits) - 1)).reshape(-1)[:count]
+    else:
+        single = np.unpackbits(used, bitorder="little")[: count * bits].reshape(count, bits)
+        values = np.packbits(single, axis=1, bitorder="little").reshape(-1)
+    if not signed:
+        return values.astype(np.uint8, copy=False)
+    wide = values.astype(np.int8)
+    return np.where(wide >= 1 << (bits - 1), wide - (1 << bits), wide).astype(np.int8)
