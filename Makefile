@@ -26,4 +26,4 @@ lock: ## resolve the locks anew (UPGRADE=--upgrade moves every pin)
 	@ci/lock $(UPGRADE)
 
 clean: ## remove what was made: environments, models, records
-	rm -rf .venv .tox envs/*/.venv models .interlock
+	rm -rf .uv .venv .tox envs/*/.venv models .interlock

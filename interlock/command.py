@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 from interlock import errors, voice
 
+OURS = ("interlock", "runtime", "eval", "pipeline")
+
 
 @dataclass(frozen=True)
 class Session:
@@ -69,6 +71,12 @@ def guarded(work: Callable[[], int], *, json_output: bool = False) -> int:
         if json_output:
             emit(error.as_dict())
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in OURS:
+            raise
+        sys.stderr.write(f"environment: this interpreter has no package `{error.name}` ({sys.executable})\n")
+        sys.stderr.write("hint: use the command `interlock`, which starts each stage in its own environment, or `tox -e ENVIRONMENT -- …`\n")
+        return errors.EnvironmentRefused.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing was published; run the same command again to go on\n")
         return errors.INTERRUPTED

@@ -45,9 +45,11 @@ class Environment:
     def definition(self) -> dict[str, Any]:
         return _read_toml(self.folder / "pyproject.toml")
 
-    @property
+    @cached_property
     def requires_python(self) -> str:
-        return str(self.definition["project"]["requires-python"])
+        """Read without a TOML parser: the interpreter that must be told about it may have none."""
+        match = re.search(r'^requires-python = "([^"]+)"', (self.folder / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+        return match[1] if match else str(self.definition["project"]["requires-python"])
 
     @property
     def lock_file(self) -> Path:
@@ -128,27 +130,41 @@ def _installed(name: str) -> str | None:
 def admit(env: Environment, verb: str, argv: Sequence[str] = ()) -> None:
     """Let the running interpreter do `verb`, or refuse it before any work. Raises EnvironmentRefused.
 
-    Refused: a Python outside `requires-python`, or a direct dependency whose installed version is not the locked one.
+    Refused: a Python outside `requires-python`, or a direct dependency whose installed version is not the locked one. Works in an interpreter
+    that has no package at all.
     """
-    from packaging.specifiers import SpecifierSet
-
     running = f"Python {platform.python_version()} ({sys.executable})"
-    if not SpecifierSet(env.requires_python).contains(platform.python_version(), prereleases=True):
+    try:
+        fits, wrong = _fits(env), _wrong_packages(env)
+    except ModuleNotFoundError as missing:
+        fits, wrong = False, []
+        running += f" without the package `{missing.name}`"
+    if not fits:
         raise EnvironmentRefused(
             f"`{verb}` belongs to environment `{env.name}`",
             required=f"Python {env.requires_python} (requires-python of envs/{env.name}/pyproject.toml)",
             running=running,
             remedy=_ways(env, verb, argv),
         )
-    pins = env.pins()
-    wrong = [f"{name} {_installed(name) or 'absent'} instead of {pins[name]}" for name in env.direct if _installed(name) != pins[name]]
     if wrong:
         raise EnvironmentRefused(
             f"the packages of environment `{env.name}` are not the locked ones",
             required=f"the versions of envs/{env.name}/requirements.lock",
             running=f"{running} with {', '.join(wrong)}",
-            remedy=f"run `ci/sync {env.name}`, then the same command; or one of:\n{_ways(env, verb, argv)}",
+            remedy=f"run `ci/sync {env.name}`, then {_ways(env, verb, argv)}",
         )
+
+
+def _fits(env: Environment) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return bool(SpecifierSet(env.requires_python).contains(platform.python_version(), prereleases=True))
+
+
+def _wrong_packages(env: Environment) -> list[str]:
+    """Direct dependencies that are not installed in their locked version."""
+    pins = env.pins()
+    return [f"{name} {_installed(name) or 'absent'} instead of {pins.get(name, 'none')}" for name in env.direct if _installed(name) != pins.get(name)]
 
 
 def _ways(env: Environment, verb: str, argv: Sequence[str]) -> str:

@@ -51,16 +51,16 @@ def _dispatch(given: list[str], launch: bool) -> int:
         sys.stdout.write(f"interlock {__version__}\n")
         return 0
     verb = _find(given[0])
+    session = Session(verb.name, for_terminal(), tuple(given[1:]), launch)
+    asks_help = bool({"-h", "--help"} & set(session.argv))
+    if verb.environment and not launch and not asks_help and "--toy" not in session.argv:
+        session.admit(verb.environment)  # before the verb's module: a foreign interpreter may not even import it
     module = importlib.import_module(verb.module)
     options = parser(f"interlock {verb.name}", verb.summary, verb.example)
     module.add_options(options)
-    args = options.parse_args(given[1:])
-    session = Session(verb.name, for_terminal(), tuple(given[1:]), launch)
-    if verb.environment and not getattr(args, "toy", False):
-        if not launch:
-            session.admit(verb.environment)
-        elif not _admitted(verb, session):
-            _elsewhere(verb, session)
+    args = options.parse_args(session.argv)
+    if verb.environment and launch and not _admitted(verb, session):
+        _elsewhere(verb, session)
     return int(module.run(args, session))
 
 

@@ -5,7 +5,6 @@ Here: the fields, their ranges, file and environment variables, tier limits. Not
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -66,19 +65,17 @@ class RuntimeConfig(BaseModel):
             raise UsageError(f"`{path}` cannot be read ({error.strerror})", remedy="name an existing runtime_config.json") from None
         return validate(cls, parse_json(data, str(path), remedy=remedy), str(path), remedy=remedy)
 
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> RuntimeConfig:
-        """Read the guide's environment variables over the defaults. Raises UsageError naming the variable."""
-        given = {field: name for name, field in ENVIRONMENT.items() if name in (os.environ if environ is None else environ)}
-        source = os.environ if environ is None else environ
+    def with_environment(self, environ: Mapping[str, str]) -> RuntimeConfig:
+        """The same configuration with the guide's environment variables over it. Raises UsageError naming the variable."""
+        given = {field: name for name, field in ENVIRONMENT.items() if name in environ}
         try:
-            # Lax on purpose: every value of an environment is text ("1", "true", "0.8").
-            return cls.model_validate({field: source[name] for field, name in given.items()}, strict=False)
+            # Every value of an environment is text ("1", "true", "0.8"): read as such, unlike a file's.
+            return RuntimeConfig.model_validate({**self.model_dump(), **{field: environ[name] for field, name in given.items()}})
         except ValidationError as error:
             first = error.errors()[0]
             name = given[str(first["loc"][0])]
             raise UsageError(
-                f"environment variable `{name}` is `{source[name]}`: {first['msg'].lower()}", remedy=f"correct or unset {name}"
+                f"environment variable `{name}` is `{environ[name]}`: {first['msg'].lower()}", remedy=f"correct or unset {name}"
             ) from None
 
     def to_json(self) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -36,7 +37,7 @@ class Request:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="deployed directory or checkpoint directory")
+    parser.add_argument("model", type=Path, help="deployed directory (or an exported file in it), or checkpoint directory")
     add_generation_options(parser)
     parser.add_argument(
         "--in", dest="source", type=Path, metavar="FILE", help='JSON lines, each {"prompt": …} or {"messages": […]}, with an optional "id"'
@@ -74,8 +75,9 @@ def run(args: argparse.Namespace, session: Session) -> int:
         import torch
 
         torch.set_num_threads(args.threads)
-    with session.voice.task(f"load {args.model}"):
-        loaded = load(args.model, args.backend, dtype=args.dtype)
+    directory = args.model.parent if args.model.suffix == ".pt" else args.model  # the guide names an exported file
+    with session.voice.task(f"load {directory}"):
+        loaded = load(directory, args.backend, dtype=args.dtype)
     return answer(args, requests, loaded, session.voice)
 
 
@@ -100,14 +102,15 @@ def answer(args: argparse.Namespace, requests: list[Request], loaded: Loaded, vo
 
 
 def generation_params(args: argparse.Namespace, loaded: Loaded) -> GenerationParams:
-    """Command line over runtime configuration over defaults. Raises UsageError."""
+    """Command line over environment variables over runtime configuration over defaults. Raises UsageError."""
     from runtime.config import RuntimeConfig
     from runtime.engine.generate import GenerationParams
     from runtime.engine.sampling import SamplingParams
 
-    config = RuntimeConfig.from_file(args.config) if args.config else loaded.config
-    temperature = args.temperature if args.temperature is not None else (config.temperature if config else 0.0)
-    limit = args.max_new_tokens if args.max_new_tokens is not None else (config.max_new_tokens if config else 256)
+    greedy = RuntimeConfig(temperature=0.0)
+    config = (RuntimeConfig.from_file(args.config) if args.config else loaded.config or greedy).with_environment(os.environ)
+    temperature = config.temperature if args.temperature is None else args.temperature
+    limit = config.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
     sampling = SamplingParams(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty, args.seed)
     return GenerationParams(sampling, limit, tuple(args.stop), loaded.info.eos_ids)
 

@@ -25,10 +25,9 @@ def _run(given: list[str]) -> int:
     options.add_argument("--model", type=Path, required=True, help="a deployed directory, or an exported file in it")
     infer.add_generation_options(options)
     args = options.parse_args(given)
-    session = Session("infer", for_terminal(), tuple(given), launch=False)
+    session = Session("infer", for_terminal(), tuple(word for word in given if word != "--model"), launch=False)
     session.admit("train")
-    model = args.model.parent if args.model.suffix == ".pt" else args.model
-    full = argparse.Namespace(**vars(args) | {"model": model, "source": None, "out": None, "backend": "torchscript", "dtype": "float32"})
+    full = argparse.Namespace(**vars(args) | {"source": None, "out": None, "backend": "torchscript", "dtype": "float32"})
     return infer.run(full, session)
 
 

@@ -1,7 +1,7 @@
 """The header of a GGUF file, by our own bounded reader.
 
 Here: every count, length and offset checked against the bytes that are left, before anything is allocated. Not here: what the keys mean
-(gguf.py, tokenizer.py). The `gguf` library's reader is not used: a 49-byte file hangs it (facts/build_reliability.md section 4, row 6).
+(gguf.py, tokenizer.py). The `gguf` library's reader is not used: a 49-byte file hangs it (0.19.0; ggml-org/llama.cpp#27188).
 Format: ggml docs/gguf.md. The tensors' layout is held to the loader's rule (ggml gguf.cpp): one after the other, padded to the alignment.
 """
 

@@ -2,7 +2,7 @@
 
 Here: which keys the dictionary must have, and that each tensor lies inside its storage. Not here: the container (torch_zip.py), the pickle
 in it (pickle_machine.py). torch is given bytes of proven size, never the file.
-Keys: the guide's production and toy checkpoints (facts/guide_semantics.md 1.3); optimizer, loss and generator states are not read.
+Keys: the guide's production and toy checkpoints; optimizer, loss and generator states are not read.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _arch(path: Path, found: Mapping[str, object], state: Mapping[str, TensorRec
 
 
 def _rope_scaling(path: Path, value: object) -> RopeScaling | None:
-    """The guide's words, or our own record. The guide's model computes `linear` as `none` (facts/guide_semantics.md 1.4): so do the weights."""
+    """The guide's words, or our own record. The guide's model computes `linear` as `none`: so do the weights."""
     if value is None or value in ("none", "linear"):
         return None
     place = "/config/arch/rope_scaling"

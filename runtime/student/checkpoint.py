@@ -16,7 +16,7 @@ from interlock.contracts.checkpoint import WEIGHTS, Arch, CheckpointContract, Mo
 from interlock.errors import ContractError, Violation, refuse
 from runtime.student.model import RMSNorm, Student
 
-REMEDY = "write the checkpoint again: interlock import --source <model> --out <directory>"
+REMEDY = "write the checkpoint again: interlock import SOURCE --out DIRECTORY"
 STORED = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
