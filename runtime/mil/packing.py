@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 def unpack(packed: NDArray[np.uint8], count: int, bits: int, *, signed: bool) -> NDArray[Any]:
     """`count` numbers of `bits` bits each → uint8, or int8 (two's complement) where signed, both [count]. packed: at least ⌈count·bits/8⌉ bytes."""
     used = packed[: -(-count * bits // 8)]
+    values: NDArray[Any]
     if 8 % bits == 0:
         shifts = np.arange(0, 8, bits, dtype=np.uint8)
         values = ((used[:, None] >> shifts) & ((1 << bits) - 1)).reshape(-1)[:count]

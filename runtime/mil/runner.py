@@ -1,0 +1,156 @@
+"""The runner: functions of a program, called with arrays.
+
+Here: inputs and outputs of a host, states between calls. Not here: planning and executing (plan.py, execute.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from interlock.errors import UsageError
+from runtime.mil.execute import Execution, Mode, rounded
+from runtime.mil.plan import BlockPlan, plan_function
+from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType, ValueType
+from runtime.mil.weights import CARRIERS, Weights
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class State:
+    """What a function keeps between calls, zero at first. Any function whose states have the same names and types may go on with it.
+
+    A call that fails half way leaves it half written: it is then refused by every later call.
+    """
+
+    def __init__(self, types: Mapping[str, TensorType]) -> None:
+        self.types = dict(types)
+        self.tensors: dict[str, Tensor] = {
+            name: torch.zeros([size or 0 for size in kind.shape or ()], dtype=CARRIERS[kind.dtype]) for name, kind in types.items()
+        }
+        self.complete = True
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A copy of one state, in the type that holds it while computing."""
+        copy: NDArray[Any] = self.tensors[name].numpy().copy()
+        return copy
+
+
+class Runner:
+    """A program that can be run, in one mode. Functions are planned when first used; their weights are shared."""
+
+    def __init__(self, program: Program, mode: Mode = "fp32") -> None:
+        self.program, self.mode = program, mode
+        self._weights = Weights()
+        self._plans: dict[str, BlockPlan] = {}
+        self._types: dict[str, dict[str, str | None]] = {}
+
+    def new_state(self, function: str) -> State:
+        """States of a function, all zero. Raises UsageError if there is no such function."""
+        return State(_state_types(self._function(function)))
+
+    def run(self, function: str, inputs: Arrays, state: State | None = None) -> dict[str, NDArray[Any]]:
+        """Call a function: {output: array}, in the order of the program. The arrays are the caller's own.
+
+        inputs: by name; integers for integers, any floats for floats. Outputs have their declared types, but fp16 in mode `fp32` is returned
+        as fp32: nothing is rounded there. state: needed iff the function has states; it is changed.
+        Raises UsageError for inputs that do not fit, ContractError for a program that cannot be run (by name, before it runs) or contradicts itself.
+        """
+        called = self._function(function)
+        plan = self._plan(called)
+        values = {value.name: self._given(called, value, inputs) for value in called.inputs}
+        unknown = sorted(set(inputs) - set(values))
+        if unknown:
+            raise UsageError(f"`{function}` has no input {unknown}", remedy=f"its inputs are {sorted(values)}")
+        states = _checked(called, state)
+        if state is not None:
+            state.complete = False
+        with torch.no_grad():
+            results = Execution(str(self.program.path), self.mode, states).run(plan, values)
+        outputs = self._arrays(called, results, states)
+        if state is not None:
+            state.complete = True
+        return outputs
+
+    def _function(self, name: str) -> Function:
+        if name not in self.program.functions:
+            raise UsageError(f"the package has no function `{name}`", remedy=f"its functions are {sorted(self.program.functions)}")
+        return self.program.functions[name]
+
+    def _plan(self, function: Function) -> BlockPlan:
+        if function.name not in self._plans:
+            self._plans[function.name] = plan_function(self.program, function, self._weights)
+        return self._plans[function.name]
+
+    def _given(self, function: Function, value: NamedType, inputs: Arrays) -> Tensor:
+        """An input as a tensor of its own memory or the caller's, which is only read."""
+        kind, feature = value.type, function.features.get(value.name, Feature(value.name))
+        if not isinstance(kind, TensorType) or kind.dtype not in CARRIERS:
+            raise UsageError(f"`{function.name}` takes `{value.name}` as {kind}", remedy="only tensors of numbers can be given")
+        if value.name not in inputs:
+            if not feature.optional or kind.shape is None or None in kind.shape:
+                raise UsageError(f"`{function.name}` needs an input `{value.name}`", remedy=f"give an array of {kind}")
+            return torch.full([size or 0 for size in kind.shape], feature.default, dtype=CARRIERS[kind.dtype])
+        array = np.asarray(inputs[value.name])
+        self._fits(function, value.name, kind, feature, array)
+        tensor = torch.from_numpy(np.array(array, copy=True)).to(CARRIERS[kind.dtype])
+        return rounded(tensor) if self.mode == "fp16" and kind.dtype.mil == "fp16" else tensor
+
+    def _fits(self, function: Function, name: str, kind: TensorType, feature: Feature, array: NDArray[Any]) -> None:
+        wanted = np.floating if kind.dtype.is_float else np.bool_ if kind.dtype.mil == "bool" else np.integer
+        if not np.issubdtype(array.dtype, wanted):
+            raise UsageError(f"`{function.name}` was given {array.dtype} as `{name}`", remedy=f"give an array of {kind}")
+        shape = tuple(array.shape)
+        ranged = not feature.ranges or (
+            len(feature.ranges) == len(shape)
+            and all(low <= size and (high is None or size <= high) for size, (low, high) in zip(shape, feature.ranges, strict=True))
+        )
+        if not kind.admits(shape) or (feature.enumerated and shape not in feature.enumerated) or not ranged:
+            allowed = [str(list(sizes)) for sizes in feature.enumerated] or [f"{low} to {high}" for low, high in feature.ranges] or str(kind)
+            raise UsageError(f"`{function.name}` was given shape {list(shape)} as `{name}`", remedy=f"it takes {allowed}")
+
+    def _arrays(self, function: Function, results: tuple[Tensor, ...], states: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+        """Results as arrays that share no memory with what stays or with each other."""
+        owned = self._weights.places | {tensor.untyped_storage().data_ptr() for tensor in states.values()}
+        arrays = {}
+        for (name, wanted), result in zip(self._returned(function).items(), results, strict=True):
+            place = result.untyped_storage().data_ptr()
+            array = (result.clone() if place in owned else result).numpy()
+            owned.add(place)
+            arrays[name] = array if wanted is None else array.astype(wanted, copy=False)
+        return arrays
+
+    def _returned(self, function: Function) -> dict[str, str | None]:
+        """By output, the numpy type that it is returned in; None for the one that computing uses."""
+        if function.name not in self._types:
+            defined = {value.name: value.type for operation in function.block.operations for value in operation.outputs}
+            defined.update({value.name: value.type for value in function.inputs})
+            types = {name: defined[name] for name in function.block.outputs}
+            self._types[function.name] = {name: self._numpy(kind) for name, kind in types.items()}
+        return self._types[function.name]
+
+    def _numpy(self, kind: ValueType) -> str | None:
+        if not isinstance(kind, TensorType) or (kind.dtype.mil == "fp16" and self.mode == "fp32"):
+            return None
+        return kind.dtype.numpy
+
+
+def _state_types(function: Function) -> dict[str, TensorType]:
+    return {value.name: value.type.wrapped for value in function.states if isinstance(value.type, StateType)}
+
+
+def _checked(function: Function, state: State | None) -> dict[str, Tensor]:
+    types = _state_types(function)
+    if not types:
+        return {}
+    if state is None or any(state.types.get(name) != kind for name, kind in types.items()):
+        found = "none" if state is None else {name: str(kind) for name, kind in state.types.items()}
+        raise UsageError(f"`{function.name}` keeps state {sorted(types)} and was given {found}", remedy="make it with `new_state`")
+    if not state.complete:
+        raise UsageError("the state was left by a call that failed", remedy="make a new one with `new_state` and start over")
+    return state.tensors
