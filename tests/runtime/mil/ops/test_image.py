@@ -1,0 +1,50 @@
+"""Resampling against torch, and against the published formulas point by point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from fakes.programs import evaluate
+
+X = np.random.default_rng(0).normal(0, 1, (1, 2, 4, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_upsampling_equals_torch(corners: bool) -> None:
+    x = torch.from_numpy(X)
+    nearest = F.interpolate(x, scale_factor=(2, 3), mode="nearest")
+    np.testing.assert_array_equal(evaluate("upsample_nearest_neighbor", x=X, scale_factor_height=2, scale_factor_width=3), nearest)
+    np.testing.assert_array_equal(evaluate("resize_nearest_neighbor", x=X, target_size_height=8, target_size_width=15), nearest)
+    found = evaluate("upsample_bilinear", x=X, scale_factor_height=2.0, scale_factor_width=3.0, align_corners=corners)
+    np.testing.assert_allclose(found, F.interpolate(x, scale_factor=(2, 3), mode="bilinear", align_corners=corners), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "corners"), [("STRICT_ALIGN_CORNERS", True), ("ALIGN_CORNERS", True), ("UNALIGN_CORNERS", False)])
+@pytest.mark.parametrize("size", [(8, 15), (3, 2), (7, 5)])
+def test_resize_bilinear_equals_torch_where_it_has_the_mode(mode: str, corners: bool, size: tuple[int, int]) -> None:
+    expected = F.interpolate(torch.from_numpy(X), size=size, mode="bilinear", align_corners=corners)
+    found = evaluate("resize_bilinear", x=X, target_size_height=size[0], target_size_width=size[1], sampling_mode=mode)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def points(given: int, wanted: int, mode: str) -> Any:
+    """The documentation's formulas, one point at a time."""
+    for i in range(wanted):
+        if mode == "DEFAULT":
+            yield min(given - 1, max(0, i * (given - given / wanted) / max(1, wanted - 1)))
+        else:
+            delta = max(1, given - 1) / wanted
+            yield min(given - 1, max(0, 0.5 * delta + i * delta))
+
+
+@pytest.mark.parametrize("mode", ["DEFAULT", "OFFSET_CORNERS"])
+def test_resize_bilinear_in_every_mode(mode: str) -> None:
+    row = np.random.default_rng(1).normal(0, 1, (1, 1, 1, 5)).astype(np.float32)
+    for wanted in (1, 3, 5, 9):
+        expected = [np.interp(point, np.arange(5), row.ravel()) for point in points(5, wanted, mode)]
+        found = evaluate("resize_bilinear", x=row, target_size_height=1, target_size_width=wanted, sampling_mode=mode)
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-4, atol=1e-6)
