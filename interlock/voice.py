@@ -60,9 +60,22 @@ def human(amount: float, unit: str) -> str:
     return f"{amount:.0f} B" if name == "B" else f"{amount:.1f} {name}"
 
 
+class _Pulse:
+    """When something was last said: silence is counted across tasks, or several short ones would be silent together."""
+
+    def __init__(self) -> None:
+        # The interpreter itself took a moment to come here.
+        self.last = time.monotonic() - 0.5
+
+    def write(self, stream: TextIO, line: str) -> None:
+        self.last = time.monotonic()
+        stream.write(line + "\n")
+        stream.flush()
+
+
 class _PlainTask:
-    def __init__(self, stream: TextIO, label: str, total: float | None, unit: str) -> None:
-        self._stream, self._label, self._total, self._unit = stream, label, total, unit
+    def __init__(self, stream: TextIO, pulse: _Pulse, label: str, total: float | None, unit: str) -> None:
+        self._stream, self._pulse, self._label, self._total, self._unit = stream, pulse, label, total, unit
         self._done, self._note = 0.0, ""
         self._started = time.monotonic()
         self._ended = threading.Event()
@@ -76,9 +89,9 @@ class _PlainTask:
         self._note = text
 
     def _beat(self) -> None:
-        while not self._ended.wait(PULSE_S):
-            self._stream.write(self.line() + "\n")
-            self._stream.flush()
+        while not self._ended.wait(max(0.05, self._pulse.last + PULSE_S - time.monotonic())):
+            if time.monotonic() - self._pulse.last >= PULSE_S:
+                self._pulse.write(self._stream, self.line())
 
     def line(self) -> str:
         passed = time.monotonic() - self._started
@@ -103,10 +116,10 @@ class PlainVoice:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._pulse = _Pulse()
 
     def _say(self, text: str) -> None:
-        self._stream.write(plain(text) + "\n")
-        self._stream.flush()
+        self._pulse.write(self._stream, plain(text))
 
     def step(self, text: str) -> None:
         self._say(text)
@@ -116,7 +129,7 @@ class PlainVoice:
 
     @contextlib.contextmanager
     def task(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
-        task = _PlainTask(self._stream, label, total, unit)
+        task = _PlainTask(self._stream, self._pulse, label, total, unit)
         try:
             yield task
         finally:

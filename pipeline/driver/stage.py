@@ -88,7 +88,8 @@ def run(stage: Stage[P], params: P, voice: Voice, argv: tuple[str, ...] = ()) ->
     with fs.workspace(params.out) as work:
         outcome = stage.work(params, work, voice)
         contract = _describe(stage, params, outcome, work, voice)
-        fs.publish(work, params.out)
+        with voice.task(f"publish {params.out.name}"):
+            fs.publish(work, params.out)
     return Report(stage.name, params.out, contract, time.monotonic() - started, _peak_rss())
 
 

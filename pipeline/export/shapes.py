@@ -81,7 +81,7 @@ def validate_shapes(
                 results[str(length)] = _judged(shape.run(task), min_psnr_db)
             except Exception as problem:  # what fails inside TorchScript arrives as RuntimeError, MemoryError or IndexError
                 results[str(length)] = _rejected(f"{type(problem).__name__}: {str(problem).strip().splitlines()[-1]}")
-            task.advance()
+            task.advance(length)
     return results
 
 

@@ -28,10 +28,10 @@ class Params(stage.Params):
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
-    from pipeline.coreml.facts import read_package
-    from pipeline.coreml.messages import classified
-    from pipeline.coreml.normal import tree_digest
-
+    with voice.task("load coremltools"):
+        from pipeline.coreml.facts import read_package
+        from pipeline.coreml.messages import classified
+        from pipeline.coreml.normal import tree_digest
     source = stage.read_input(params.source, export.ExportContract, voice)
     _check(params, source)
     size = sum(entry.bytes for entry in source.files)

@@ -32,9 +32,9 @@ class Params(stage.Params):
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
-    from pipeline.export import shapes, torchscript
-    from runtime.student.checkpoint import load_student
-
+    with voice.task("load torch"):
+        from pipeline.export import shapes, torchscript
+        from runtime.student.checkpoint import load_student
     source = stage.read_input(params.checkpoint, checkpoint.CheckpointContract, voice)
     require_space(params.out.parent, 4 * source.parameters + (256 << 20))
     with voice.task("load the student"):
@@ -44,7 +44,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         with voice.task(f"trace {artifact}"):
             work.produce(artifact, partial(torchscript.save, artifact, student))
             methods[artifact] = torchscript.methods(work.path / artifact, source.arch)
-    with voice.task("validate lengths", total=len(params.lengths), unit="lengths") as task:
+    with voice.task("validate lengths", total=sum(params.lengths), unit="tokens") as task:
         results = shapes.validate_shapes(
             {artifact: work.path / artifact for artifact in methods}, student, params.lengths, shapes.prompt_ids(params.checkpoint, source),
             steps={length: PRIMARY_STEPS if length == params.primary else OTHER_STEPS for length in params.lengths}, task=task,
