@@ -130,7 +130,7 @@ _VALUES = {
 
 _MODEL = {
     "Model": Message(
-        {1: Field("specificationVersion", "int32"), 2: _one("description", "ModelDescription"), 502: _one("mlProgram", "Program")}, open=True
+        {1: Field("specificationVersion", "int32"), 2: _one("description", "ModelDescription"), 502: _one("mlProgram", "Program", "Type")}, open=True
     ),
     "ModelDescription": Message(
         {
@@ -181,7 +181,7 @@ _MODEL = {
     "Shape": Message({1: Field("shape", "int64", repeated=True)}),
     "ShapeRange": Message({1: _many("sizeRanges", "SizeRange")}),
     "SizeRange": Message({1: Field("lowerBound", "varint"), 2: Field("upperBound", "int64")}),
-    "StateFeatureType": Message({1: _one("arrayType", "ArrayFeatureType")}, open=True),
+    "StateFeatureType": Message({1: _one("arrayType", "ArrayFeatureType", "Type")}, open=True),
 }
 
 SCHEMA: dict[str, Message] = {**_MODEL, **_PROGRAM, **_TYPES, **_VALUES}

@@ -21,8 +21,12 @@ def described(made: Program, feature: Feature) -> Program:
 
 
 def test_fp16_rounds_every_computed_value_and_fp32_none() -> None:
-    steps = [operation("add", {"a": tensor("fp16", None)}, x="x", y=constant(np.float16(1 / 3))),
-             operation("mul", {"b": tensor("fp16", None)}, x="a", y="a"), operation("transpose", {"c": tensor("fp16", None)}, x="b", perm=constant((0,)))]  # fmt: skip
+    half = {name: tensor("fp16", None) for name in "abc"}
+    steps = [
+        operation("add", {"a": half["a"]}, x="x", y=constant(np.float16(1 / 3))),
+        operation("mul", {"b": half["b"]}, x="a", y="a"),
+        operation("transpose", {"c": half["c"]}, x="b", perm=constant((0,))),
+    ]
     made, x = program(steps, dict(X), ("c",)), np.array([0.1, 300.0, 1e-3], np.float32)
     wide, narrow = (Runner(made, mode).run("main", {"x": x})["c"] for mode in ("fp32", "fp16"))
     third = np.float32(np.float16(1 / 3))

@@ -10,7 +10,7 @@ import torch
 from fakes.programs import evaluate
 from torch import nn
 
-S, B, I, H = 5, 2, 3, 4
+STEPS, BATCH, GIVEN, H = 5, 2, 3, 4
 
 
 def reordered(weight: torch.Tensor, order: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -27,8 +27,8 @@ def test_lstm_equals_torch(direction: str) -> None:
     """torch's gates are input, forget, cell, output; MIL's input, forget, output, cell."""
     torch.manual_seed(0)
     ways = 2 if direction == "bidirectional" else 1
-    layer, order = nn.LSTM(I, H, bidirectional=ways == 2), (0, 1, 3, 2)
-    x, h, c = torch.randn(S, B, I), torch.randn(ways, B, H), torch.randn(ways, B, H)
+    layer, order = nn.LSTM(GIVEN, H, bidirectional=ways == 2), (0, 1, 3, 2)
+    x, h, c = torch.randn(STEPS, BATCH, GIVEN), torch.randn(ways, BATCH, H), torch.randn(ways, BATCH, H)
     with torch.no_grad():
         expected, (last_h, last_c) = layer(x.flip(0) if direction == "reverse" else x, (h, c))
     weights: dict[str, Any] = {}
@@ -46,8 +46,8 @@ def test_lstm_equals_torch(direction: str) -> None:
 def test_gru_equals_torch() -> None:
     """torch's gates are reset, update, new; MIL's reset, output, update. torch resets after the product."""
     torch.manual_seed(0)
-    layer, order = nn.GRU(I, H), (0, 2, 1)
-    x, h = torch.randn(S, B, I), torch.randn(1, B, H)
+    layer, order = nn.GRU(GIVEN, H), (0, 2, 1)
+    x, h = torch.randn(STEPS, BATCH, GIVEN), torch.randn(1, BATCH, H)
     with torch.no_grad():
         expected, last = layer(x, h)
     weights = {name: reordered(getattr(layer, f"{name}_l0"), order) for name in ("weight_ih", "weight_hh")}
@@ -60,8 +60,8 @@ def test_gru_equals_torch() -> None:
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_rnn_equals_torch(activation: str) -> None:
     torch.manual_seed(0)
-    layer = nn.RNN(I, H, nonlinearity=activation)
-    x, h = torch.randn(S, B, I), torch.randn(1, B, H)
+    layer = nn.RNN(GIVEN, H, nonlinearity=activation)
+    x, h = torch.randn(STEPS, BATCH, GIVEN), torch.randn(1, BATCH, H)
     with torch.no_grad():
         expected, _ = layer(x, h)
     weights = {"weight_ih": layer.weight_ih_l0, "weight_hh": layer.weight_hh_l0, "bias": layer.bias_ih_l0 + layer.bias_hh_l0}
