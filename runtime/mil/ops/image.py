@@ -1,4 +1,4 @@
-"""Resampling of the last two axes. Source of the semantics: coremltools ops/defs/iOS15 and iOS17, image_resizing.py."""
+"""Cutting and resampling of images. Source of the semantics: coremltools ops/defs/iOS15 and iOS17, image_resizing.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from runtime.mil.ops.registry import operation
+from runtime.mil.ops.registry import Ints, operation
 
 _PROOF = "ops/test_image.py::test_upsampling_equals_torch"
 _MODES = frozenset({"STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS"})
@@ -41,6 +41,76 @@ def resize_bilinear(x: Tensor, target_size_height: int = 1, target_size_width: i
     for axis, size in ((-2, target_size_height), (-1, target_size_width)):
         x = _along(x, axis, sampling_points(x.shape[axis], size, sampling_mode))
     return x
+
+
+@operation("resize", proof="ops/test_image.py::test_resize_of_the_last_axes", interpolation_mode=frozenset({"LINEAR"}), sampling_mode=_MODES)
+def resize(x: Tensor, shape: Ints, resized_dims: int, interpolation_mode: str = "LINEAR", sampling_mode: str = "DEFAULT") -> Tensor:
+    """The last `resized_dims` sizes of `shape`, 0 for the size that x has. Which neighbour is the nearest is not documented: not done."""
+    for back in range(1, resized_dims + 1):
+        size = shape[-back] or x.shape[-back]
+        x = _along(x, -back, sampling_points(x.shape[-back], size, sampling_mode))
+    return x
+
+
+@operation("crop", proof="ops/test_image.py::test_crop_and_affine", moves=True)
+def crop(x: Tensor, crop_height: Ints, crop_width: Ints) -> Tensor:
+    """x: [B, C, H, W] without (top, bottom) rows and (left, right) columns."""
+    (top, bottom), (left, right) = crop_height, crop_width
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+
+
+@operation(
+    "resample",
+    proof="ops/test_image.py::test_resample_equals_torch",
+    sampling_mode=frozenset({"bilinear", "nearest"}),
+    padding_mode=frozenset({"constant", "border", "reflection", "symmetric"}),
+    coordinates_mode=frozenset({"unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one"}),
+)
+def resample(
+    x: Tensor,
+    coordinates: Tensor,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: float,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> Tensor:
+    """x: [B, C, H, W]; coordinates: [B, H', W', 2] as (x, y) → [B, C, H', W']."""
+    sizes = torch.tensor([x.shape[3], x.shape[2]], dtype=x.dtype)
+    places = coordinates.to(x.dtype)
+    if coordinates_mode != "unnormalized":
+        unit = places if coordinates_mode == "normalized_zero_to_one" else (places + 1) / 2
+        places = unit * (sizes - 1) if align_corners else unit * sizes - 0.5
+    # torch reflects at the centre of the border pixel with aligned corners (reflection) and at its edge without (symmetric)
+    centred = padding_mode != "symmetric"
+    grid = 2 * places / (sizes - 1).clamp(min=1) - 1 if centred else (2 * places + 1) / sizes - 1
+    kind = {"constant": "zeros", "border": "border"}.get(padding_mode, "reflection")
+    shift = padding_value if padding_mode == "constant" else 0.0
+    return F.grid_sample(x - shift, grid, mode=sampling_mode, padding_mode=kind, align_corners=centred) + shift
+
+
+@operation(
+    "affine",
+    proof="ops/test_image.py::test_crop_and_affine",
+    sampling_mode=frozenset({"bilinear"}),
+    padding_mode=frozenset({"constant"}),
+    coordinates_mode=frozenset({"normalized_minus_one_to_one"}),
+)
+def affine(
+    x: Tensor,
+    transform_matrix: Tensor,
+    output_height: int,
+    output_width: int,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: float,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> Tensor:
+    """transform_matrix: [B or 1, 6], rows (a0, a1, a2) and (b0, b1, b2) of x' and y'."""
+    matrix = transform_matrix.reshape(-1, 2, 3).expand(x.shape[0], 2, 3)
+    grid = F.affine_grid(matrix, [x.shape[0], x.shape[1], output_height, output_width], align_corners=align_corners)
+    return resample(x, grid, sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners)
 
 
 def sampling_points(given: int, wanted: int, mode: str) -> Tensor:

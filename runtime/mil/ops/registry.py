@@ -53,6 +53,20 @@ class Entry:
 OPERATIONS: dict[str, Entry] = {}
 # Evaluated once, when a function is planned: their inputs are constants.
 CONSTANT_OPERATIONS: dict[str, Entry] = {}
+# What the core set has and this table has not, and why.
+NOT_DONE = {
+    "_const_symbolic": "exists inside the converter only and is never saved",
+    "classify": "returns a dictionary of class probabilities, which is no array",
+    "conv_quantized": "experimental and never written by a converter",
+    "crop_resize": "the points that it samples inside a box are not documented for every mode",
+    "list_gather": "lists are written for TensorFlow's dynamic loops only; torch models have none",
+    "list_length": "as list_gather",
+    "list_read": "as list_gather",
+    "list_scatter": "as list_gather",
+    "list_write": "as list_gather",
+    "make_list": "as list_gather",
+    "non_maximum_suppression": "what fills the places of boxes that were not selected is not documented",
+}
 
 
 def operation(*names: str, proof: str, moves: bool = False, **choices: frozenset[str]) -> Callable[[RunT], RunT]:

@@ -48,3 +48,42 @@ def test_resize_bilinear_in_every_mode(mode: str) -> None:
         expected = [np.interp(point, np.arange(5), row.ravel()) for point in points(5, wanted, mode)]
         found = evaluate("resize_bilinear", x=row, target_size_height=1, target_size_width=wanted, sampling_mode=mode)
         np.testing.assert_allclose(found.ravel(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_resize_of_the_last_axes() -> None:
+    expected = F.interpolate(torch.from_numpy(X), size=(7, 5), mode="bilinear", align_corners=False)
+    size = np.array([9, 7, 0], np.int32)
+    options = {"resized_dims": 2, "interpolation_mode": "LINEAR", "sampling_mode": "UNALIGN_CORNERS"}
+    np.testing.assert_allclose(evaluate("resize", out=("fp32",), x=X, shape=size, **options), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampling", ["bilinear", "nearest"])
+@pytest.mark.parametrize(
+    ("padding", "theirs"), [("constant", "zeros"), ("border", "border"), ("reflection", "reflection"), ("symmetric", "reflection")]
+)
+def test_resample_equals_torch(sampling: str, padding: str, theirs: str) -> None:
+    grid = np.random.default_rng(3).uniform(-1.6, 1.6, (1, 3, 6, 2)).astype(np.float32)
+    aligned = padding != "symmetric"
+    expected = F.grid_sample(torch.from_numpy(X), torch.from_numpy(grid), sampling, theirs, aligned).numpy()
+    options = {"sampling_mode": sampling, "padding_mode": padding, "padding_value": 0.0}
+    found = evaluate("resample", x=X, coordinates=grid, coordinates_mode="normalized_minus_one_to_one", align_corners=aligned, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    unit = evaluate("resample", x=X, coordinates=(grid + 1) / 2, coordinates_mode="normalized_zero_to_one", align_corners=aligned, **options)
+    np.testing.assert_allclose(unit, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_resample_at_pixels_and_outside() -> None:
+    """Plain pixel coordinates give the pixels, places outside the value of the padding."""
+    places = np.array([[[[0, 0], [4, 3], [1, 2], [-9, 0]]]], np.float32)
+    options = {"sampling_mode": "bilinear", "padding_mode": "constant", "padding_value": 7.0, "coordinates_mode": "unnormalized"}
+    found = evaluate("resample", x=X, coordinates=places, align_corners=False, **options)
+    expected = np.stack([X[:, :, 0, 0], X[:, :, 3, 4], X[:, :, 2, 1], np.full((1, 2), 7.0)], -1)[:, :, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_crop_and_affine() -> None:
+    np.testing.assert_array_equal(evaluate("crop", x=X, crop_height=(1, 0), crop_width=(2, 1)), X[:, :, 1:, 2:-1])
+    mirrored = np.array([[-1, 0, 0, 0, 1, 0]], np.float32)
+    options = {"sampling_mode": "bilinear", "padding_mode": "constant", "padding_value": 0.0, "coordinates_mode": "normalized_minus_one_to_one"}
+    found = evaluate("affine", x=X, transform_matrix=mirrored, output_height=4, output_width=5, align_corners=True, **options)
+    np.testing.assert_allclose(found, X[..., ::-1], rtol=1e-4, atol=1e-5)

@@ -13,8 +13,8 @@ RNG = np.random.default_rng(0)
 X = RNG.uniform(0.1, 0.9, (2, 3, 4)).astype(np.float32)
 Y = RNG.uniform(0.1, 0.9, (3, 1)).astype(np.float32)
 WHOLE = RNG.integers(-5, 6, (2, 3, 4)).astype(np.int32)
-UNARY = ("abs", "acos", "asin", "atan", "atanh", "ceil", "cos", "cosh", "erf", "exp", "exp2", "floor", "round", "sign", "sin", "sinh", "sqrt", "square",
-         "tan", "tanh", "relu", "relu6", "sigmoid", "softplus", "softsign", "identity")  # fmt: skip
+UNARY = ("abs", "acos", "asin", "atan", "atanh", "ceil", "cos", "cosh", "erf", "exp", "exp2", "floor", "round", "sign", "sin", "sinh", "sqrt",
+         "square", "tan", "tanh", "relu", "relu6", "sigmoid", "softplus", "softsign", "identity")  # fmt: skip
 BINARY = ("add", "sub", "mul", "real_div", "floor_div", "mod", "pow", "maximum", "minimum")
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {"x": X}) for name in UNARY),
@@ -66,10 +66,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "given"), CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_operations_equal_constant_folding(name: str, given: dict[str, Any]) -> None:
+    import coremltools as ct
     from coremltools.converters.mil.mil import Builder as mb
     from coremltools.converters.mil.mil import Function, types
-
-    import coremltools as ct
 
     with Function({}, opset_version=ct.target.iOS18):
         built = getattr(mb, name)(**{key: np.array(value) if isinstance(value, tuple) else value for key, value in given.items()})
