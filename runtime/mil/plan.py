@@ -94,7 +94,16 @@ def unsupported(function: Function) -> Iterator[tuple[str, str, str]]:
 
 
 def _refusals(operation: Operation) -> Iterator[tuple[str, str]]:
+    if operation.type == "const":
+        return
+    parts = {"cond": 2, "while_loop": 2}.get(operation.type, 0)
+    if len(operation.blocks) != parts:
+        yield f"`{operation.type}` of {parts} blocks", str(len(operation.blocks))
+    yield from _untyped(operation)
     if operation.type in STRUCTURE:
+        required = set(_STRUCTURE_PARAMETERS.get(operation.type, {}))
+        if not required <= set(operation.inputs):
+            yield f"`{operation.type}` with {sorted(required)}", f"{sorted(operation.inputs)}"
         return
     entry = OPERATIONS.get(operation.type) or CONSTANT_OPERATIONS.get(operation.type)
     if entry is None:
@@ -104,7 +113,10 @@ def _refusals(operation: Operation) -> Iterator[tuple[str, str]]:
     required = {parameter.name for parameter in entry.parameters.values() if parameter.required}
     if given - set(entry.parameters) or required - given:
         yield f"`{operation.type}` with {sorted(entry.parameters)}, of these {sorted(required)}", f"{sorted(given)}"
-    for output in operation.outputs:
+
+
+def _untyped(operation: Operation) -> Iterator[tuple[str, str]]:
+    for output in (*operation.outputs, *(value for block in operation.blocks for value in block.inputs)):
         if not isinstance(output.type, TensorType) or output.type.dtype not in CARRIERS:
             yield f"`{operation.type}` of a tensor of numbers", str(output.type)
 
@@ -126,7 +138,11 @@ class _Planner:
             else:
                 free = tuple(name for name in last.get(index, ()) if name not in constants)
                 steps.append(self._step(block, index, constants, free))
-        named = {name: self._weights.tensor(constants[name]) for name in block.outputs if name in constants}
+        try:
+            named = {name: self._weights.tensor(constants[name]) for name in block.outputs if name in constants}
+        except TypeError as problem:
+            place = Violation(str(self._program.path), f"functions/{self._function.name}/outputs", "numbers", str(problem))
+            raise ContractError(place, remedy="convert again") from problem
         return BlockPlan(tuple(map(_output, block.inputs)), tuple(steps), block.outputs, named)
 
     def _compute(self, operation: Operation, constants: dict[str, Fixed]) -> None:
@@ -138,8 +154,10 @@ class _Planner:
             given[name] = value
         try:
             results = self._weights.computed(operation, given)
-        except (ValueError, IndexError, TypeError) as problem:
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as problem:
             raise self._refusal(operation, "constants that fit each other", str(problem)) from problem
+        if len(results) != len(operation.outputs):
+            raise self._refusal(operation, f"{len(results)} outputs", str(len(operation.outputs)))
         for output, result in zip(operation.outputs, results, strict=True):
             if not isinstance(output.type, TensorType) or not output.type.admits(result.array().shape):
                 raise self._refusal(operation, str(output.type), f"shape {list(result.array().shape)}")
@@ -174,7 +192,7 @@ class _Planner:
                     raise TypeError("a value of the run")
                 return Source(parameter.name, parameter.given, str(bindings[0]))
             fixed = self._weights.tensor(value) if parameter.given == "Tensor" else on_host(_listed(value), parameter.given)
-        except (TypeError, ValueError) as problem:
+        except (TypeError, ValueError, OverflowError) as problem:
             raise self._refusal(operation, f"`{parameter.name}` as {parameter.given}", str(problem)) from problem
         entry = OPERATIONS.get(operation.type)
         choices = entry.choices.get(parameter.name) if entry else None
@@ -255,11 +273,11 @@ def _state(block: Block, index: int) -> str:
     if operation.type != "slice_update":
         return ""
     result = operation.outputs[0].name
-    for later in block.operations[index + 1 :]:
+    for place in range(index + 1, len(block.operations)):
+        later = block.operations[place]
         if later.type == "write_state" and later.inputs["data"] == (result,):
             state = str(later.inputs["input"][0])
-            between = block.operations[index + 1 : block.operations.index(later)]
-            return "" if any(_touches(other, state) for other in between) else state
+            return "" if any(_touches(other, state) for other in block.operations[index + 1 : place]) else state
     return ""
 
 

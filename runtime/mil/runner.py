@@ -6,14 +6,14 @@ Here: inputs and outputs of a host, states between calls. Not here: planning and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interlock.errors import UsageError
+from interlock.errors import ContractError, UsageError, Violation
 from runtime.mil.execute import Execution, Mode, rounded
 from runtime.mil.plan import BlockPlan, plan_function
 from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType, ValueType
@@ -45,14 +45,22 @@ class Runner:
     """A program that can be run, in one mode. Functions are planned when first used; their weights are shared."""
 
     def __init__(self, program: Program, mode: Mode = "fp32") -> None:
+        """Raises ValueError for another mode."""
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode `{mode}`: one of {get_args(Mode)}")
         self.program, self.mode = program, mode
         self._weights = Weights()
         self._plans: dict[str, BlockPlan] = {}
         self._types: dict[str, dict[str, str | None]] = {}
 
     def new_state(self, function: str) -> State:
-        """States of a function, all zero. Raises UsageError if there is no such function."""
-        return State(_state_types(self._function(function)))
+        """States of a function, all zero. Raises UsageError if there is no such function, ContractError if they do not fit into memory."""
+        types = _state_types(self._function(function))
+        try:
+            return State(types)
+        except (RuntimeError, MemoryError) as problem:
+            place = Violation(str(self.program.path), f"functions/{function}/states", "states that fit into memory", str(problem)[:200])
+            raise ContractError(place, remedy="convert with a shorter cache, or run on a larger machine") from problem
 
     def run(self, function: str, inputs: Arrays, state: State | None = None) -> dict[str, NDArray[Any]]:
         """Call a function: {output: array}, in the order of the program. The arrays are the caller's own.

@@ -13,6 +13,7 @@ from runtime.mil.program import Block, Constant, Function, ListType, NamedType, 
 OPSETS = ("CoreML5", "CoreML6", "CoreML7", "CoreML8", "CoreML9")
 Problem = tuple[str, str, str]
 MAX_PROBLEMS = 100
+_STATE_USES = (("read_state", "input"), ("write_state", "input"))
 MAX_NAME = 4096
 
 
@@ -49,8 +50,8 @@ def _block(block: Block, outer: Mapping[str, ValueType], place: str) -> Iterator
             yield from _block(inner, scope, f"{place}/{index}/{number}")
         yield from _define(scope, where, operation.outputs)
     for name in block.outputs:
-        if name not in scope:
-            yield f"{place}/outputs", "a name that is defined", name[:80]
+        if name not in scope or isinstance(scope[name], StateType):
+            yield f"{place}/outputs", "a value that is defined", name[:80]
 
 
 def _operation(operation: Operation, scope: Mapping[str, ValueType], where: str) -> Iterator[Problem]:
@@ -58,6 +59,8 @@ def _operation(operation: Operation, scope: Mapping[str, ValueType], where: str)
         for binding in bindings:
             if isinstance(binding, str) and binding not in scope:
                 yield f"{where}: {parameter}", "a name that is defined before its use", binding[:80]
+            elif isinstance(binding, str) and isinstance(scope[binding], StateType) and (operation.type, parameter) not in _STATE_USES:
+                yield f"{where}: {parameter}", "a value, which read_state makes of a state", binding[:80]
     if operation.type == "const":
         yield from _constant(operation, where)
     state = operation.inputs.get("input", ("",))[0]
