@@ -17,7 +17,7 @@ from typing import Any, Protocol, TextIO
 from interlock.errors import InterlockError
 
 # A person should never wait longer than this without a sign of life.
-PULSE_S = 1.5
+PULSE_S = 1.0
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 

@@ -43,7 +43,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--in", dest="source", type=Path, metavar="FILE", help='JSON lines, each {"prompt": …} or {"messages": […]}, with an optional "id"'
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="with --in: results as JSON lines in the same order")
-    parser.add_argument("--backend", choices=["eager", "torchscript"], default="eager", help="what runs the model (default %(default)s)")
+    parser.add_argument(
+        "--backend",
+        choices=["eager", "torchscript", "reference"],
+        default="eager",
+        help="what runs the model; reference runs the .mlpackage itself (default %(default)s)",
+    )
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
 
 

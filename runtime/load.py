@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from interlock.contracts import checkpoint, deployment, export, io
+from interlock.contracts import checkpoint, deployment, export, io, package
 from interlock.contracts.base import Contract
 from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
 from interlock.errors import ContractError, UsageError, Violation, refuse
@@ -18,8 +18,8 @@ from runtime.backends.protocol import Backend
 from runtime.config import RuntimeConfig
 from runtime.engine.tokenizer import Tokenizer
 
-BackendName = Literal["eager", "torchscript"]
-BACKENDS: tuple[BackendName, ...] = ("eager", "torchscript")
+BackendName = Literal["eager", "torchscript", "reference"]
+BACKENDS: tuple[BackendName, ...] = ("eager", "torchscript", "reference")
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -54,6 +54,7 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
     files = [manifest.artifacts.pytorch_export, manifest.artifacts.runtime_config, checkpoint.TOKENIZER]
     files += [manifest.artifacts.pytorch_decode] if name == "torchscript" else []
     files += [checkpoint.CHAT_TEMPLATE] if manifest.tokenizer.has_chat_template else []
+    files += _package_files(folder, manifest) if name == "reference" else []
     _prove(folder, manifest, files)
     arch, heads = manifest.model_info.arch, ModelArch(use_halt_head=manifest.model_info.use_halt_head)
     made: Backend[Any]
@@ -63,6 +64,12 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
         _only_fp32(name, dtype)
         prefill, decode = folder / manifest.artifacts.pytorch_export, folder / manifest.artifacts.pytorch_decode
         made = TorchScriptBackend(prefill, decode, arch, use_halt_head=heads.use_halt_head)
+    elif name == "reference":
+        from runtime.backends.reference import ReferenceBackend
+
+        _only_fp32(name, dtype)
+        facts = io.read_contract(folder / package.FILE, package.PackageContract).facts
+        made = ReferenceBackend(folder / package.PACKAGE, facts)
     else:
         made = _eager(arch, heads, _exported_weights(folder / export.PREFILL), dtype)
     config = RuntimeConfig.from_file(folder / manifest.artifacts.runtime_config)
@@ -93,9 +100,15 @@ def _eager(arch: Arch, heads: ModelArch, weights: Callable[[str], Any], dtype: D
     return EagerBackend(arch, heads, weights, dtype)
 
 
+def _package_files(folder: Path, manifest: deployment.DeploymentContract) -> list[str]:
+    if manifest.artifacts.coreml_export is None:
+        raise UsageError(f"`{folder}` has no Core ML package for backend `reference`", remedy="deploy with --export-coreml")
+    return [entry.path for entry in manifest.files if entry.path == package.FILE or entry.path.startswith(f"{package.PACKAGE}/")]
+
+
 def _only_fp32(name: BackendName, dtype: Dtype) -> None:
     if dtype != "float32":
-        raise UsageError(f"backend `{name}` computes in float32 only", remedy="leave out --dtype, or use --backend eager")
+        raise UsageError(f"backend `{name}` has no choice of --dtype", remedy="leave out --dtype, or use --backend eager")
 
 
 def _exported_weights(file: Path) -> Callable[[str], Any]:

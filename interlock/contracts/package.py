@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from interlock.contracts.base import Contract, Frozen, RelativePath
+from interlock.contracts.base import Contract, Frozen, RelativePath, Sha256
 from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
 
 FILE = "package_contract.json"
@@ -59,6 +59,44 @@ class ConverterMessage(Frozen):
     harmless: str | None
 
 
+class Thresholds(Frozen):
+    """What a package must reach on every output (`psnr_db`) and on logits (KL in nats, mean and greatest over positions)."""
+
+    psnr_db: float
+    kl_mean: float
+    kl_max: float
+
+
+class Evidence(Frozen):
+    """One output of one function of the saved package, run by `runtime/mil` and compared with the student over `positions` rows.
+
+    `psnr_db` is 20 log10(max|reference| / rmse), capped at 200, null when a value is not finite. KL is in nats; flips count positions whose greatest
+    entry differs, `decided_flips` those of them that no difference of the observed size can cause.
+    """
+
+    function: str
+    tokens: Annotated[int, Field(ge=1)]
+    output: str
+    positions: Annotated[int, Field(ge=1)]
+    finite: bool
+    psnr_db: float | None
+    kl_mean: float | None = None
+    kl_max: float | None = None
+    flips: int | None = None
+    decided_flips: int | None = None
+
+
+class Gate(Frozen):
+    """The numeric gate that the package passed. `reference` says what it was compared with: the checkpoint, or the export's stored weights."""
+
+    executor: Literal["runtime/mil fp16"] = "runtime/mil fp16"
+    reference: Literal["checkpoint", "export"]
+    reference_digest: Sha256
+    thresholds: Thresholds
+    repeatable: bool
+    evidence: tuple[Evidence, ...]
+
+
 class PackageContract(Contract):
     """The body. `tree_digest` covers names and bytes of the package's files. `hardware_verified` stays null unless the gate ran on Core ML itself."""
 
@@ -73,6 +111,7 @@ class PackageContract(Contract):
     enumerated_T: tuple[int, ...]
     cache_length: int | None
     facts: PackageFacts
+    gate: Gate
     messages: tuple[ConverterMessage, ...]
     tokenizer: TokenizerInfo | None
     tree_digest: str

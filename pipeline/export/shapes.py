@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from interlock.contracts.checkpoint import TOKENIZER, CheckpointContract
-from interlock.contracts.export import DECODE, PREFILL, ShapeResult
+from interlock.contracts.export import DECODE, PREFILL, ExportContract, ShapeResult
 from interlock.voice import Task
 from pipeline.export.torchscript import caches
 from runtime.backends.torchscript_file import load_torchscript
@@ -32,10 +32,10 @@ MIN_PSNR_DB = 70.0
 SLICE = 512
 
 
-def prompt_ids(checkpoint_dir: Path, contract: CheckpointContract) -> list[int]:
-    """Token ids of the prose in prompt.txt under the checkpoint's own tokenizer: real text, because random ids make logits that no user sees.
+def prompt_ids(directory: Path, contract: CheckpointContract | ExportContract) -> list[int]:
+    """Token ids of the prose in prompt.txt under the model's own tokenizer: real text, because random ids make logits that no user sees.
 
-    A checkpoint without a tokenizer (a toy) gets ids spread evenly over its vocabulary.
+    One without a tokenizer (a toy) gets ids spread evenly over its vocabulary.
     """
     from tokenizers import Tokenizer
 
@@ -43,7 +43,7 @@ def prompt_ids(checkpoint_dir: Path, contract: CheckpointContract) -> list[int]:
         # Multiples of a prime, modulo the vocabulary: every id comes up before one repeats (unless the vocabulary is a multiple of it).
         return [i * 7919 % contract.arch.vocab_size for i in range(contract.arch.vocab_size)]
     text = resources.files(__package__).joinpath("prompt.txt").read_text(encoding="utf-8")
-    ids: list[int] = Tokenizer.from_file(str(checkpoint_dir / TOKENIZER)).encode(text, add_special_tokens=False).ids
+    ids: list[int] = Tokenizer.from_file(str(directory / TOKENIZER)).encode(text, add_special_tokens=False).ids
     bos = contract.tokenizer.bos_id
     return [bos, *ids] if contract.tokenizer.add_bos and bos is not None else ids
 

@@ -61,6 +61,8 @@ def _one(console: Console, report: Report) -> None:
     console.print(_facts(contract))
     if isinstance(contract, ExportContract):
         console.print(_shapes(contract))
+    if isinstance(contract, PackageContract):
+        console.print(_evidence(contract))
 
 
 def _grid() -> Table:
@@ -129,19 +131,35 @@ def _shapes(contract: ExportContract) -> Table:
     return table
 
 
+def _evidence(contract: PackageContract) -> Table:
+    gate = contract.gate
+    title = f"the saved package, run by {gate.executor}, against the {gate.reference}"
+    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else ASCII2, title=title, title_justify="left")
+    for name in ("function", "output", "", "positions", "PSNR dB", "KL mean", "KL max", "flips"):
+        table.add_column(name, justify="left" if name in ("function", "output") else "right")
+    for item in gate.evidence:
+        measured = (_number(item.psnr_db, ".1f"), _number(item.kl_mean, ".1e"), _number(item.kl_max, ".1e"), _number(item.flips, "d"))
+        table.add_row(item.function, item.output, _mark(item.finite), str(item.positions), *measured)
+    least = f"at least {gate.thresholds.psnr_db:g} dB, KL mean {gate.thresholds.kl_mean:g}, greatest {gate.thresholds.kl_max:g}"
+    table.caption = f"{least}, no decided flip; a repeated run gave {'the same' if gate.repeatable else 'other'} bits"
+    return table
+
+
+def _number(value: float | int | None, form: str) -> Text:
+    """A figure, or a dash where there is none."""
+    return Text("-" if value is None or math.isnan(value) else format(value, form))
+
+
 def _numbers(result: ShapeResult) -> list[Text]:
     if result.error is not None:
         return [Text(plain(result.error)[:100])]
 
-    def number(value: float | int | None, form: str) -> Text:
-        return Text("-" if value is None or math.isnan(value) else format(value, form))
-
     return [
-        number(result.psnr_db, ".1f"),
-        number(result.kl_max, ".1e"),
-        number(result.argmax_flips, "d"),
-        number(result.decode_steps, "d"),
-        number(result.decode_psnr_db, ".1f"),
+        _number(result.psnr_db, ".1f"),
+        _number(result.kl_max, ".1e"),
+        _number(result.argmax_flips, "d"),
+        _number(result.decode_steps, "d"),
+        _number(result.decode_psnr_db, ".1f"),
     ]
 
 

@@ -1,28 +1,39 @@
-"""Stage `convert`: exported TorchScript in, one Core ML package out, its facts read back from the saved file.
+"""Stage `convert`: exported TorchScript in, one Core ML package out, published only after the saved file was run and compared.
 
-Here: what is asked for, the order of work, the contract's body. Not here: converting, merging, reading packages (pipeline/coreml).
+Here: what is asked for, the order of work, the contract's body, what is kept of a rejected package. Not here: converting, merging, reading packages
+(pipeline/coreml), running and judging them (pipeline/gates).
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from interlock.contracts import export, package
+from interlock.contracts import checkpoint, export, package
 from interlock.contracts.base import InputRef
 from interlock.errors import ContractError, GateFailed, UsageError, Violation
-from interlock.fs import Workspace, require_space
+from interlock.fs import Workspace, publish, require_space, workspace
 from interlock.voice import Task, Voice
 from pipeline.driver import stage
+
+if TYPE_CHECKING:
+    from runtime.student.model import Student
 
 # Tokens that can follow the longest prefill, unless --cache-length says otherwise.
 DECODE_MARGIN = 256
 SLOT_MULTIPLE = 32
+REJECTED = "evidence.json"
 
 
 class Params(stage.Params):
-    """`source` is an export directory. `cache_length` is the number of KV slots of the package's state, for the layout that has one."""
+    """`source` is an export directory, `checkpoint` the one that it was made from: the package is compared with it.
+
+    `cache_length` is the number of KV slots of the package's state, for the layout that has one.
+    """
 
     source: Path
+    checkpoint: Path | None = None
     layout: package.Layout = "multifunction"
     cache_length: int | None = None
 
@@ -44,6 +55,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         facts = read_package(made)
         digest = tree_digest(made)
     _promise_kept(facts, source, params.layout)
+    gate = _gate(params, source, facts, work, voice)
     body = {
         "artifact": package.PACKAGE,
         "layout": params.layout,
@@ -54,6 +66,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         "enumerated_T": source.enumerated_T,
         "cache_length": slots,
         "facts": facts,
+        "gate": gate,
         "messages": classified(said),
         "tokenizer": source.tokenizer,
         "tree_digest": digest,
@@ -117,11 +130,59 @@ def _convert_single(params: Params, source: export.ExportContract, work: Workspa
     return tuple(said)
 
 
-def _promise_kept(facts: package.PackageFacts, source: export.ExportContract, layout: package.Layout) -> None:
-    """The saved package has the functions and outputs that the export promises. The numeric gate of the reference runner stands here next.
+def _reference(params: Params, source: export.ExportContract, voice: Voice) -> tuple[Student, Literal["checkpoint", "export"], str]:
+    """What the package is compared with. Raises ContractError for a checkpoint that the export was not made from."""
+    from runtime.backends.torchscript_file import load_torchscript
+    from runtime.student.checkpoint import load_student, student_from
 
-    Raises GateFailed.
-    """
+    if params.checkpoint is None:
+        # The export's own weights, fp16 as stored: how far those are from the checkpoint stands in the export's contract.
+        parameters = load_torchscript(params.source / export.PREFILL).named_parameters()
+        weights = {name.removeprefix("student."): tensor.data for name, tensor in parameters}
+        return student_from(source.arch, source.model_arch, weights), "export", source.digest
+    contract = stage.read_input(params.checkpoint, checkpoint.CheckpointContract, voice)
+    made_from = next((ref.digest for ref in source.inputs if ref.kind == "checkpoint"), None)
+    if made_from != contract.digest:
+        found = Violation(str(params.checkpoint / checkpoint.FILE), "/digest", f"{made_from}, which the export was made from", contract.digest)
+        raise ContractError(found, remedy="name the checkpoint of this export, or leave out --checkpoint")
+    return load_student(params.checkpoint, contract), "checkpoint", contract.digest
+
+
+def _gate(params: Params, source: export.ExportContract, facts: package.PackageFacts, work: Workspace, voice: Voice) -> package.Gate:
+    """Run the saved package and compare; nothing is published before this evidence is in. Raises GateFailed, and keeps package and evidence."""
+    from pipeline.export.shapes import prompt_ids
+    from pipeline.gates.package import THRESHOLDS, failures, measure
+
+    student, reference, digest = _reference(params, source, voice)
+    with voice.task("run the package") as task:
+        evidence, repeatable = measure(work.path / package.PACKAGE, facts, student, prompt_ids(params.source, source), task)
+    gate = package.Gate(reference=reference, reference_digest=digest, thresholds=THRESHOLDS, repeatable=repeatable, evidence=evidence)
+    if wrong := failures(evidence, repeatable):
+        kept = _keep_rejected(params, work, gate, wrong)
+        raise GateFailed(
+            f"the saved package does not compute what the {reference} computes ({len(wrong)} findings)",
+            measured="; ".join(wrong[:4]),
+            threshold=f"{THRESHOLDS.psnr_db:g} dB, KL mean {THRESHOLDS.kl_mean:g}, greatest {THRESHOLDS.kl_max:g}, no decided flip, repeatable",
+            remedy=f"nothing was published; the package and all evidence are in `{kept}`",
+        )
+    return gate
+
+
+def _keep_rejected(params: Params, work: Workspace, gate: package.Gate, wrong: list[str]) -> Path:
+    """Package, evidence and the command that makes it again, under `rejected/` beside the output."""
+    kept = params.out.parent / "rejected" / params.out.name
+    again = f"interlock convert --in {params.source} --layout {params.layout} --out {params.out}"
+    again += f" --checkpoint {params.checkpoint}" if params.checkpoint else ""
+    document = {"findings": wrong, "command": again, "gate": gate.model_dump(mode="json")}
+    with workspace(kept, work.fs) as rejected:
+        rejected.copy(work.path / package.PACKAGE, package.PACKAGE)
+        rejected.write(REJECTED, json.dumps(document, indent=2).encode())
+        publish(rejected, kept)
+    return kept
+
+
+def _promise_kept(facts: package.PackageFacts, source: export.ExportContract, layout: package.Layout) -> None:
+    """The saved package has the functions and outputs that the export promises. Raises GateFailed."""
     wanted = {"logits"} | ({"halt_logits"} if source.use_halt_head else set()) | ({"hidden"} if layout == "multifunction" else set())
     for name, function in facts.functions.items():
         found = {output.name for output in function.outputs}

@@ -15,10 +15,14 @@ from pipeline.reports.ending import finish
 from pipeline.stages import convert
 
 
-def step(source: Path, out: Path, *, toy: bool) -> Step:
-    """This stage in a chain."""
-    argv = ("--in", str(source), "--out", str(out), *(("--toy",) if toy else ()))
-    return Step("convert", convert.STAGE.module, "export", "package", argv, out, lambda: {"export": contract_digest(source, "export")})
+def step(source: Path, checkpoint: Path, out: Path, *, toy: bool) -> Step:
+    """This stage in a chain; the package is compared with the checkpoint that the export was made from."""
+    argv = ("--in", str(source), "--checkpoint", str(checkpoint), "--out", str(out), *(("--toy",) if toy else ()))
+
+    def inputs() -> dict[str, str]:
+        return {"export": contract_digest(source, "export"), "checkpoint": contract_digest(checkpoint, "checkpoint")}
+
+    return Step("convert", convert.STAGE.module, "export", "package", argv, out, inputs)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache-length", type=int, metavar="C", help="KV slots of the state, a multiple of 32 (default: the longest length and 256 more)"
     )
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint of this export, to compare with (default: the export's stored weights)")
     parser.add_argument("--toy", action="store_true", help="allow toy exports and any interpreter; the contract is marked")
 
 
@@ -49,7 +54,7 @@ def params_from(args: argparse.Namespace) -> convert.Params:
             remedy="name a directory, or that file in it",
         )
     out = args.out.parent if args.out.suffix == ".mlpackage" else args.out
-    return convert.Params(out=out, toy=args.toy, source=source, layout=args.layout, cache_length=args.cache_length)
+    return convert.Params(out=out, toy=args.toy, source=source, checkpoint=args.checkpoint, layout=args.layout, cache_length=args.cache_length)
 
 
 def run(args: argparse.Namespace, session: Session) -> int:

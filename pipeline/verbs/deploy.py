@@ -69,7 +69,7 @@ def plan(args: argparse.Namespace) -> list[Step]:
         steps.append(import_.step(args.checkpoint, args.tokenizer, imported))
     steps.append(export.step(imported, exported, toy=args.toy))
     if packaged:
-        steps.append(convert.step(exported, packaged, toy=args.toy))
+        steps.append(convert.step(exported, imported, packaged, toy=args.toy))
     return [*steps, _step(args, exported, packaged)]
 
 
