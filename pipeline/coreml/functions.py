@@ -84,7 +84,8 @@ def convert_single(
     [1, T, V] and with a halt head `halt_logits` fp16 [1, 2], no cache. Returns what the converter said."""
     ct, said_on_import = load_converter()
     method = signature.methods["forward"]
-    shape = ct.EnumeratedShapes([[1, length] for length in sorted(lengths)], default=[1, primary])
+    # the converter wants at least two shapes to enumerate
+    shape = ct.EnumeratedShapes([[1, length] for length in sorted(lengths)], default=[1, primary]) if len(lengths) > 1 else (1, primary)
     options = {"inputs": [ct.TensorType(name="input_ids", shape=shape, dtype=np.int32)]}
     return (*said_on_import, *_convert(load_torchscript(prefill), method, target, options, into, note))
 

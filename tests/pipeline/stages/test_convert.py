@@ -1,0 +1,83 @@
+"""Stage convert: what the gate rejects is not published, and is kept with its evidence and the command that makes it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fakes.toys import ARCH
+
+from interlock.contracts import io, package
+from interlock.errors import GateFailed
+from interlock.voice import SilentVoice
+
+pytestmark = pytest.mark.export
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy export with its contract, from a checkpoint without a tokenizer."""
+    from safetensors.torch import save_file
+
+    from interlock.contracts import checkpoint
+    from interlock.contracts.base import CreatedBy, InputRef
+    from interlock.environments import environment, record
+    from pipeline.driver import stage
+    from pipeline.stages import export
+    from runtime.student.checkpoint import random_student
+
+    folder = tmp_path_factory.mktemp("convert")
+    arch = checkpoint.Arch(**ARCH)  # type: ignore[arg-type]  # plain JSON values
+    student = random_student(arch, checkpoint.ModelArch(), 0)
+    made = folder / "checkpoint"
+    made.mkdir()
+    save_file({name: tensor.clone() for name, tensor in student.state_dict().items()}, made / checkpoint.WEIGHTS)
+    contract = checkpoint.CheckpointContract(
+        created_by=CreatedBy(stage="import", project_version="0", source_digest="1" * 64, environment=record(environment("export"))),
+        inputs=(InputRef(kind="source", digest="2" * 64),),
+        files=io.entries(made),
+        arch=arch,
+        model_arch=checkpoint.ModelArch(),
+        dtype="float32",
+        parameters=sum(tensor.numel() for tensor in student.state_dict().values()),
+        tokenizer=None,
+        source=checkpoint.Source(form="random", name="toy", sha256="2" * 64),
+    ).sealed()
+    (made / checkpoint.FILE).write_bytes(io.pretty(contract))
+    params = export.Params(out=folder / "exported", toy=True, checkpoint=made, lengths=(32,), primary=32)
+    stage.run(export.STAGE, params, SilentVoice())
+    return folder / "exported"
+
+
+@pytest.mark.parametrize("layout", ["multifunction", "single"])
+def test_both_layouts_are_published_with_their_evidence(exported: Path, tmp_path: Path, layout: package.Layout) -> None:
+    from pipeline.driver import stage
+    from pipeline.stages import convert
+
+    params = convert.Params(out=tmp_path / "package", toy=True, source=exported, checkpoint=exported.parent / "checkpoint", layout=layout)
+    stage.run(convert.STAGE, params, SilentVoice())
+    made = io.read_artifact(tmp_path / "package", package.PackageContract)
+    assert made.gate.reference == "checkpoint" and made.gate.repeatable and made.gate.evidence
+    assert {item.function for item in made.gate.evidence} == set(made.facts.functions)
+    if layout == "single":
+        assert [output.name for output in made.facts.functions["main"].outputs] == ["logits"]
+
+
+def test_a_rejected_package_is_kept_and_not_published(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pipeline.gates.package as gate
+    from pipeline.driver import stage
+    from pipeline.stages import convert
+
+    # No fp16 package reaches 190 dB: the gate's own path is taken, with real evidence.
+    beyond = package.Thresholds(psnr_db=190, kl_mean=1e-4, kl_max=1e-3)
+    monkeypatch.setattr(gate, "THRESHOLDS", beyond)
+    monkeypatch.setattr(gate.failures, "__defaults__", (beyond,))
+    with pytest.raises(GateFailed) as failed:
+        stage.run(convert.STAGE, convert.Params(out=tmp_path / "package", toy=True, source=exported), SilentVoice())
+    assert failed.value.exit_code == 6 and "190" in failed.value.measured
+    kept = tmp_path / "rejected" / "package"
+    assert not (tmp_path / "package").exists() and (kept / package.PACKAGE / "Manifest.json").is_file()
+    evidence = json.loads((kept / convert.REJECTED).read_text())
+    assert evidence["findings"] and evidence["command"].startswith("interlock convert --in ") and evidence["gate"]["reference"] == "export"
+    assert str(kept) in failed.value.remedy
