@@ -146,7 +146,7 @@ def linear_weights_exchanged(program: Any) -> int:
 
 
 def keys_written_as_values(program: Any) -> int:
-    changed = [op for op in operations(program, "write_state")]
+    changed = operations(program, "write_state")
     names = [op.inputs["input"].arguments[0].name for op in changed]
     for op, name in zip(changed, reversed(names), strict=True):
         op.inputs["input"].arguments[0].name = name
