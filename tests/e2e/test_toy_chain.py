@@ -63,6 +63,32 @@ def test_the_package_was_run_and_compared_with_the_checkpoint_before_it_was_publ
     assert all(item["psnr_db"] >= gate["thresholds"]["psnr_db"] for item in gate["evidence"])
 
 
+def test_the_package_inspected_without_coremltools_is_what_its_contract_read_with_it(toy: Path) -> None:
+    said = interlock("mil", "inspect", toy / "package", "--json")
+    assert said.code == 0, said.err
+    facts = json.loads((toy / "package" / "package_contract.json").read_text())["facts"]
+    found = json.loads(said.out)
+    for name, function in facts["functions"].items():
+        assert found["functions"][name]["operations"] == function["operations"]
+        assert set(found["functions"][name]["states"]) == {state["name"] for state in function["states"]}
+    assert sum(weights["bytes"] for weights in found["weights"]) <= facts["weight_bytes"]
+
+
+def test_one_function_runs_from_the_command_line(toy: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    np.savez(tmp_path / "in.npz", input_ids=np.array([[5]], np.int32), position_ids=np.array([0], np.int32))
+    said = interlock("mil", "run", toy / "package", "--function", "decode", "--inputs", tmp_path / "in.npz", "--out", tmp_path / "out.npz", "--json")
+    assert said.code == 0, said.err
+    outputs = json.loads(said.out)["outputs"]
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert set(arrays.files) == set(outputs) == {"logits", "halt_logits", "hidden"}
+        assert arrays["logits"].max() == np.float16(outputs["logits"]["max"])
+    (tmp_path / "no.npz").write_text("text")
+    interlock("mil", "run", toy / "package", "--inputs", tmp_path / "no.npz").refused(3, "no.npz")
+    interlock("mil", "run", toy / "package", "--function", "decod").refused(2, "prefill_64")
+
+
 def test_the_export_contract_answers_the_guides_question(toy: Path) -> None:
     validation = json.loads((toy / "exported" / "model_contract.json").read_text())["shape_validation"]
     assert validation["primary_shape"] == 128 and validation["all_ok"]
