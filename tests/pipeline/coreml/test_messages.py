@@ -36,7 +36,7 @@ def test_unknown_messages_have_no_reason_and_equal_ones_are_counted() -> None:
 
 
 def test_machine_paths_are_removed() -> None:
-    (message,) = classified(["cannot read /home/someone/.cache/x-1.bin at 3/4 of it"])
+    (message,) = classified(["cannot read /srv/somebody/cache/x-1.bin at 3/4 of it"])
     assert message.text == "cannot read <path> at 3/4 of it"
 
 
