@@ -6,12 +6,13 @@ rich is imported only for a terminal, when there is something to show.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import re
+import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
 
 from interlock.errors import InterlockError
@@ -61,65 +62,105 @@ def human(amount: float, unit: str) -> str:
 
 
 class _Pulse:
-    """When something was last said: silence is counted across tasks, or several short ones would be silent together."""
+    """A small process that says what is being done whenever nothing was said for PULSE_S.
 
-    def __init__(self) -> None:
-        # The interpreter itself took a moment to come here.
-        self.last = time.monotonic() - 0.5
+    A process and not a thread: loading a large library or saving a model holds the interpreter's lock for seconds. It ends when its input
+    does, so a killed parent leaves none behind. Commands, a line each: `T text` a task begins, `U text` its state now, `E` none is left, `S`
+    something was said.
+    """
 
-    def write(self, stream: TextIO, line: str) -> None:
-        self.last = time.monotonic()
-        stream.write(line + "\n")
-        stream.flush()
+    _SCRIPT = """
+import os, select, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pulse, text, rest = float(sys.argv[1]), None, b""
+began = said = time.monotonic() - float(sys.argv[2])
+while True:
+    wait = None if text is None else max(0.02, said + pulse - time.monotonic())
+    if select.select([0], [], [], wait)[0]:
+        data = os.read(0, 65536)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\\n")
+        for line in lines:
+            kind, _, told = line.partition(b" ")
+            if kind == b"S":
+                said = time.monotonic()
+            else:
+                began = time.monotonic() if kind == b"T" else began
+                text = None if kind == b"E" else told
+    elif text is not None:
+        said = time.monotonic()
+        os.write(2, b"%s, %d s\\n" % (text, said - began))
+"""
+
+    def __init__(self, stream: TextIO) -> None:
+        # The interpreter itself took a moment to come here: half a second of silence has passed.
+        command = [sys.executable, "-I", "-S", "-c", self._SCRIPT, str(PULSE_S), "0.5"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stream)
+
+    def tell(self, command: str) -> None:
+        """Never fails: without its pulse the work goes on."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(plain(command).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
 
 
 class _PlainTask:
-    def __init__(self, stream: TextIO, pulse: _Pulse, label: str, total: float | None, unit: str) -> None:
-        self._stream, self._pulse, self._label, self._total, self._unit = stream, pulse, label, total, unit
+    def __init__(self, tell: Callable[[str], None], label: str, total: float | None, unit: str) -> None:
+        self._tell, self._label, self._total, self._unit = tell, label, total, unit
         self._done, self._note = 0.0, ""
-        self._started = time.monotonic()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
+        self._started = self._told = time.monotonic()
+        tell(f"T {self.line()}")
 
     def advance(self, amount: float = 1) -> None:
         self._done += amount
+        self._update()
 
     def note(self, text: str) -> None:
         self._note = text
+        self._update()
 
-    def _beat(self) -> None:
-        while not self._ended.wait(max(0.05, self._pulse.last + PULSE_S - time.monotonic())):
-            if time.monotonic() - self._pulse.last >= PULSE_S:
-                self._pulse.write(self._stream, self.line())
+    def _update(self) -> None:
+        if time.monotonic() - self._told > 0.2:  # thousands of steps a second are no news
+            self.tell_again()
+
+    def tell_again(self) -> None:
+        """The state now: after a while, or when an inner task has ended."""
+        self._told = time.monotonic()
+        self._tell(f"U {self.line()}")
 
     def line(self) -> str:
         passed = time.monotonic() - self._started
-        parts = [f"  {self._label}"]
-        if self._note:
-            parts.append(self._note)
-        if self._total and self._done:
+        parts = [self._note] if self._note else []
+        if self._total and self._done and passed > 0:
             rate = self._done / passed
             left = (self._total - self._done) / rate
             parts.append(f"{human(self._done, self._unit)} of {human(self._total, self._unit)}, {human(rate, self._unit)}/s, {left:.0f} s left")
-        else:
-            parts.append(f"{passed:.0f} s")
-        return plain(": ".join([parts[0], ", ".join(parts[1:])]))
-
-    def end(self) -> None:
-        self._ended.set()
-        self._thread.join()
+        return f"  {self._label}" + (": " + ", ".join(parts) if parts else "")
 
 
 class PlainVoice:
     """Lines without colour or cursor movement: for logs, pipes and dumb terminals."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._pulse = _Pulse()
+    def __init__(self) -> None:
+        self._pulse: _Pulse | None = None
+        self._tasks: list[_PlainTask] = []
 
     def _say(self, text: str) -> None:
-        self._pulse.write(self._stream, plain(text))
+        sys.stderr.write(plain(text) + "\n")
+        sys.stderr.flush()
+        self._tell("S")
+
+    def _tell(self, command: str) -> None:
+        if self._pulse:
+            self._pulse.tell(command)
 
     def step(self, text: str) -> None:
         self._say(text)
@@ -129,11 +170,19 @@ class PlainVoice:
 
     @contextlib.contextmanager
     def task(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
-        task = _PlainTask(self._stream, self._pulse, label, total, unit)
+        if self._pulse is None:
+            self._pulse = _Pulse(sys.stderr)
+            atexit.register(self._pulse.close)
+        task = _PlainTask(self._tell, label, total, unit)
+        self._tasks.append(task)
         try:
             yield task
         finally:
-            task.end()
+            self._tasks.pop()
+            if self._tasks:
+                self._tasks[-1].tell_again()
+            else:
+                self._tell("E")
 
 
 class _RichTask:
