@@ -61,6 +61,10 @@ def human(amount: float, unit: str) -> str:
     return f"{amount:.0f} B" if name == "B" else f"{amount:.1f} {name}"
 
 
+def _per_second(rate: float, unit: str) -> str:
+    return f"{rate:.2f} {unit}/s" if unit != "B" and rate < 10 else f"{human(rate, unit)}/s"
+
+
 class _Pulse:
     """A small process that says what is being done whenever nothing was said for PULSE_S.
 
@@ -142,7 +146,7 @@ class _PlainTask:
         if self._total and self._done and passed > 0:
             rate = self._done / passed
             left = (self._total - self._done) / rate
-            parts.append(f"{human(self._done, self._unit)} of {human(self._total, self._unit)}, {human(rate, self._unit)}/s, {left:.0f} s left")
+            parts.append(f"{human(self._done, self._unit)} of {human(self._total, self._unit)}, {_per_second(rate, self._unit)}, {left:.0f} s left")
         return f"  {self._label}" + (": " + ", ".join(parts) if parts else "")
 
 
@@ -194,8 +198,8 @@ class _RichTask:
         self._progress.advance(self._id, amount)
         task = self._progress.tasks[0]
         if self._total and task.elapsed:
-            rate = human(task.completed / task.elapsed, self._unit)
-            self._progress.update(self._id, amount=f"{human(task.completed, self._unit)}/{human(self._total, self._unit)} {rate}/s")
+            rate = _per_second(task.completed / task.elapsed, self._unit)
+            self._progress.update(self._id, amount=f"{human(task.completed, self._unit)}/{human(self._total, self._unit)} {rate}")
 
     def note(self, text: str) -> None:
         from rich.markup import escape
