@@ -23,7 +23,7 @@ _HARMLESS = (
     (r"Torch version .* has not been tested with coremltools", "every package is compared with the model; the pair is the locked one"),
     (r"Failed to load _ML\w+Proxy", "the Core ML runtime exists on macOS only; converting does not need it"),
     (r"Tuple detected at graph output", "the outputs are named one by one, in this order"),
-    (r"Support for converting Torch Script Models is experimental", "the exported file is a trace that was saved and loaded; every package is compared"),
+    (r"Support for converting Torch Script Models is experimental", "the exported file is a saved trace; every package is compared"),
     (r"Torch var [kv]_cache is added again", "one state, read and written by every layer"),
     (r"Saving value type of int64 into a builtin type of int32", "the end of a full slice; shapes and positions are far below 2^31"),
     (r"`torch\.jit\.[a-z_]+` is deprecated", "TorchScript is deprecated in torch and is what coremltools reads best"),
