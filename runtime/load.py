@@ -19,7 +19,6 @@ from runtime.config import RuntimeConfig
 from runtime.engine.tokenizer import Tokenizer
 
 BackendName = Literal["eager", "torchscript", "reference"]
-BACKENDS: tuple[BackendName, ...] = ("eager", "torchscript", "reference")
 Dtype = Literal["float32", "bfloat16"]
 
 

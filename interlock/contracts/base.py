@@ -88,11 +88,7 @@ class Contract(Frozen):
 
     def entry(self, path: str) -> FileEntry:
         """The entry of one file. Raises KeyError."""
-        return next((entry for entry in self.files if entry.path == path), None) or _missing(path)
-
-
-def _missing(path: str) -> FileEntry:
-    raise KeyError(path)
+        return {entry.path: entry for entry in self.files}[path]
 
 
 def canonical_json(document: Any) -> bytes:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Tokens that can follow the longest prefill, unless --cache-length says otherwise.
 DECODE_MARGIN = 256
-SLOT_MULTIPLE = 32
 REJECTED = "evidence.json"
 
 
@@ -93,14 +92,14 @@ def _check(params: Params, source: export.ExportContract) -> None:
 
 def _slots(params: Params, source: export.ExportContract) -> int:
     """Raises UsageError for a cache that cannot hold the longest prefill or that the Neural Engine refuses."""
-    from pipeline.coreml.functions import cache_length
+    from pipeline.coreml.functions import CACHE_MULTIPLE, cache_length
 
     if params.cache_length is None:
         return cache_length(source.enumerated_T, DECODE_MARGIN, source.arch.max_position)
     longest = max(source.enumerated_T)
-    if params.cache_length % SLOT_MULTIPLE or not longest < params.cache_length <= source.arch.max_position:
+    if params.cache_length % CACHE_MULTIPLE or not longest < params.cache_length <= source.arch.max_position:
         raise UsageError(
-            f"--cache-length {params.cache_length} is no multiple of {SLOT_MULTIPLE} between {longest} and {source.arch.max_position}",
+            f"--cache-length {params.cache_length} is no multiple of {CACHE_MULTIPLE} between {longest} and {source.arch.max_position}",
             remedy=f"leave it out for {cache_length(source.enumerated_T, DECODE_MARGIN, source.arch.max_position)}",
         )
     return params.cache_length
