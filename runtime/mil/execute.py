@@ -7,7 +7,7 @@ rounds every computed value that is declared fp16, as a device stores it, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -19,16 +19,19 @@ from runtime.mil.plan import BlockPlan, Output, Source, Step, on_host
 
 Mode = Literal["fp32", "fp16"]
 Values = dict[str, Tensor]
+# Told of every result: the place of its operation as messages name it, its name, and its value as this mode settles it. The tensor may be a
+# view of a state or of another value: it holds only during the call, and nobody may change it.
+Observe = Callable[[str, str, Tensor], None]
 # A loop that a real program would not run: a mistake in its condition.
 MAX_ITERATIONS = 1_000_000
 _EXPECTED = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, OverflowError)
 
 
 class Execution:
-    """One run of a function. states: by name, replaced or written in place as the program goes."""
+    """One run of a function. states: by name, replaced or written in place as the program goes; observe: see there."""
 
-    def __init__(self, path: str, mode: Mode, states: Values) -> None:
-        self._path, self._half, self._states = path, mode == "fp16", states
+    def __init__(self, path: str, mode: Mode, states: Values, observe: Observe | None = None) -> None:
+        self._path, self._half, self._states, self._observe = path, mode == "fp16", states, observe
 
     def run(self, plan: BlockPlan, values: Values, depth: int = 0) -> tuple[Tensor, ...]:
         """The outputs of a block, given the values that it sees; its own values are freed from `values` as it goes."""
@@ -41,6 +44,8 @@ class Execution:
                 raise self._refusal(step, f"{len(step.outputs)} results", str(len(results)))
             for output, result in zip(step.outputs, results, strict=True):
                 values[output.name] = self._settled(step, output, result)
+                if self._observe is not None:
+                    self._observe(step.place, output.name, values[output.name])
             for name in step.free:
                 values.pop(name, None)
         return tuple(values[name] if name in values else plan.constants[name] for name in plan.outputs)

@@ -17,6 +17,7 @@ import runtime.mil.ops  # noqa: F401  (fills the table)
 from interlock.errors import ContractError, Violation
 from runtime.mil.ops.registry import CONSTANT_OPERATIONS, OPERATIONS, Entry, Given, Parameter
 from runtime.mil.program import Binding, Block, Constant, Function, NamedType, Operation, Program, TensorType
+from runtime.mil.sweep import uses
 from runtime.mil.weights import CARRIERS, Fixed, Weights
 
 # Done by the executor: they need states, blocks or the values around them.
@@ -244,7 +245,7 @@ def _last_uses(block: Block) -> dict[int, set[str]]:
     """By operation, the names of this block that it is the last to use; what the block returns is used for ever."""
     last: dict[str, int] = {}
     for index, operation in enumerate(block.operations):
-        for name in _uses(operation):
+        for name in uses(operation):
             last[name] = index
         # a result that nobody uses is gone after its operation
         last.update({output.name: index for output in operation.outputs})
@@ -254,15 +255,6 @@ def _last_uses(block: Block) -> dict[int, set[str]]:
         if name in own and name not in block.outputs:
             found.setdefault(index, set()).add(name)
     return found
-
-
-def _uses(operation: Operation) -> Iterator[str]:
-    for bindings in operation.inputs.values():
-        yield from (binding for binding in bindings if isinstance(binding, str))
-    for block in operation.blocks:
-        yield from block.outputs
-        for inner in block.operations:
-            yield from _uses(inner)
 
 
 def _state(block: Block, index: int) -> str:

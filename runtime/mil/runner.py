@@ -5,7 +5,8 @@ Here: inputs and outputs of a host, states between calls. Not here: planning and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interlock.errors import ContractError, UsageError, Violation
-from runtime.mil.execute import Execution, Mode, rounded
+from runtime.mil.execute import Execution, Mode, Observe, Values, rounded
 from runtime.mil.plan import BlockPlan, plan_function
 from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType, ValueType
+from runtime.mil.sweep import split_at
 from runtime.mil.weights import CARRIERS, Weights
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -41,6 +43,15 @@ class State:
         return copy
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A function that is ready to run. returned: by output, see `Runner._returned`."""
+
+    function: Function
+    plan: BlockPlan
+    returned: Mapping[str, str | None]
+
+
 class Runner:
     """A program that can be run, in one mode. Functions are planned when first used; their weights are shared."""
 
@@ -50,8 +61,8 @@ class Runner:
             raise ValueError(f"mode `{mode}`: one of {get_args(Mode)}")
         self.program, self.mode = program, mode
         self._weights = Weights()
-        self._plans: dict[str, BlockPlan] = {}
-        self._types: dict[str, dict[str, str | None]] = {}
+        self._planned: dict[str, _Planned] = {}
+        self._split: dict[tuple[str, str], tuple[_Planned, _Planned]] = {}
 
     def new_state(self, function: str) -> State:
         """States of a function, all zero. Raises UsageError if there is no such function, ContractError if they do not fit into memory."""
@@ -62,38 +73,80 @@ class Runner:
             place = Violation(str(self.program.path), f"functions/{function}/states", "states that fit into memory", str(problem)[:200])
             raise ContractError(place, remedy="convert with a shorter cache, or run on a larger machine") from problem
 
-    def run(self, function: str, inputs: Arrays, state: State | None = None) -> dict[str, NDArray[Any]]:
+    def run(self, function: str, inputs: Arrays, state: State | None = None, observe: Observe | None = None) -> dict[str, NDArray[Any]]:
         """Call a function: {output: array}, in the order of the program. The arrays are the caller's own.
 
         inputs: by name; integers for integers, any floats for floats. Outputs have their declared types, but fp16 in mode `fp32` is returned
-        as fp32: nothing is rounded there. state: needed iff the function has states; it is changed.
+        as fp32: nothing is rounded there. state: needed iff the function has states; it is changed. observe: told of every result, those of
+        nested blocks included, right after it is computed.
         Raises UsageError for inputs that do not fit, ContractError for a program that cannot be run (by name, before it runs) or contradicts itself.
         """
+        planned = self._plan(self._function(function))
+        values = self._values(planned.function, inputs)
+        states = _checked(planned.function, state)
+        return self._arrays(planned, self._execute(planned, values, states, state, observe), states)
+
+    def sweep(
+        self, function: str, inputs: Arrays, name: str, values: Iterable[NDArray[Any]], state: State | None = None
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """What `run` returns for each array of `values` as input `name`, in order, all else equal.
+
+        What does not depend on that input is executed once, before this returns, and the state is written once, as by one run. inputs: as for
+        `run`; `name` may be among them and is not used.
+        Raises what `run` raises, and UsageError if there is no such input or what the function keeps as state depends on it.
+        """
         called = self._function(function)
-        plan = self._plan(called)
-        values = {value.name: self._given(called, value, inputs) for value in called.inputs}
-        unknown = sorted(set(inputs) - set(values))
-        if unknown:
-            raise UsageError(f"`{function}` has no input {unknown}", remedy=f"its inputs are {sorted(values)}")
+        if (function, name) not in self._split:
+            parts = split_at(called, name)
+            self._split[function, name] = (self._new_plan(parts[0]), self._new_plan(parts[1]))
+        before, after = self._split[function, name]
+        given = self._values(before.function, {key: array for key, array in inputs.items() if key != name})
         states = _checked(called, state)
+        owned = {tensor.untyped_storage().data_ptr() for tensor in states.values()}
+        # the state may be written by other calls while this one is iterated
+        kept = {
+            key: result.clone() if result.untyped_storage().data_ptr() in owned else result
+            for key, result in zip(before.function.block.outputs, self._execute(before, given, states, state), strict=True)
+        }
+        return self._swept(after, kept, name, values)
+
+    def _swept(self, after: _Planned, kept: Values, name: str, values: Iterable[NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
+        (swept,) = (value for value in after.function.inputs if value.name == name)
+        for array in values:
+            given = {**kept, name: self._given(after.function, swept, {name: array})}
+            yield self._arrays(after, self._execute(after, given, {}), kept)
+
+    def _execute(
+        self, planned: _Planned, values: Values, states: Values, state: State | None = None, observe: Observe | None = None
+    ) -> tuple[Tensor, ...]:
         if state is not None:
             state.complete = False
         with torch.no_grad():
-            results = Execution(str(self.program.path), self.mode, states).run(plan, values)
-        outputs = self._arrays(called, results, states)
+            results = Execution(str(self.program.path), self.mode, states, observe).run(planned.plan, values)
         if state is not None:
             state.complete = True
-        return outputs
+        return results
+
+    def _values(self, function: Function, inputs: Arrays) -> Values:
+        """Every input as a tensor."""
+        values = {value.name: self._given(function, value, inputs) for value in function.inputs}
+        unknown = sorted(set(inputs) - set(values))
+        if unknown:
+            raise UsageError(f"`{function.name}` has no input {unknown}", remedy=f"its inputs are {sorted(values)}")
+        return values
 
     def _function(self, name: str) -> Function:
         if name not in self.program.functions:
             raise UsageError(f"the package has no function `{name}`", remedy=f"its functions are {sorted(self.program.functions)}")
         return self.program.functions[name]
 
-    def _plan(self, function: Function) -> BlockPlan:
-        if function.name not in self._plans:
-            self._plans[function.name] = plan_function(self.program, function, self._weights)
-        return self._plans[function.name]
+    def _plan(self, function: Function) -> _Planned:
+        if function.name not in self._planned:
+            self._planned[function.name] = self._new_plan(function)
+        return self._planned[function.name]
+
+    def _new_plan(self, function: Function) -> _Planned:
+        return _Planned(function, plan_function(self.program, function, self._weights), self._returned(function))
 
     def _given(self, function: Function, value: NamedType, inputs: Arrays) -> Tensor:
         """An input as a tensor of its own memory or the caller's, which is only read."""
@@ -122,11 +175,11 @@ class Runner:
             allowed = [str(list(sizes)) for sizes in feature.enumerated] or [f"{low} to {high}" for low, high in feature.ranges] or str(kind)
             raise UsageError(f"`{function.name}` was given shape {list(shape)} as `{name}`", remedy=f"it takes {allowed}")
 
-    def _arrays(self, function: Function, results: tuple[Tensor, ...], states: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-        """Results as arrays that share no memory with what stays or with each other."""
-        owned = self._weights.places | {tensor.untyped_storage().data_ptr() for tensor in states.values()}
+    def _arrays(self, planned: _Planned, results: tuple[Tensor, ...], shared: Values) -> dict[str, NDArray[Any]]:
+        """Results as arrays that share no memory with what stays (`shared`, weights) or with each other."""
+        owned = self._weights.places | {tensor.untyped_storage().data_ptr() for tensor in shared.values()}
         arrays = {}
-        for (name, wanted), result in zip(self._returned(function).items(), results, strict=True):
+        for (name, wanted), result in zip(planned.returned.items(), results, strict=True):
             place = result.untyped_storage().data_ptr()
             array = (result.clone() if place in owned else result).numpy()
             owned.add(place)
@@ -135,12 +188,9 @@ class Runner:
 
     def _returned(self, function: Function) -> dict[str, str | None]:
         """By output, the numpy type that it is returned in; None for the one that computing uses."""
-        if function.name not in self._types:
-            defined = {value.name: value.type for operation in function.block.operations for value in operation.outputs}
-            defined.update({value.name: value.type for value in function.inputs})
-            types = {name: defined[name] for name in function.block.outputs}
-            self._types[function.name] = {name: self._numpy(kind) for name, kind in types.items()}
-        return self._types[function.name]
+        defined = {value.name: value.type for operation in function.block.operations for value in operation.outputs}
+        defined.update({value.name: value.type for value in function.inputs})
+        return {name: self._numpy(defined[name]) for name in function.block.outputs}
 
     def _numpy(self, kind: ValueType) -> str | None:
         if not isinstance(kind, TensorType) or (kind.dtype.mil == "fp16" and self.mode == "fp32"):
