@@ -1,0 +1,154 @@
+/* The products, written once: each instruction set's file defines the words below and includes this.
+ *
+ *   TARGET                  the attribute under which its functions are compiled
+ *   HALF_ROWS, BLOCK_ROWS   how many activations its registers hold against one piece of matrix (1, 2, 4 or 8)
+ *   lanes                   16 fp32; sums: 16 int32
+ *   splat, load, load_half, store, fused (a * b + c), total (sum of the lanes)
+ *   dot4, dot8              16 rows of one packed tile times one activation tile, exact: 32 * 255 * 32512 < 2^31
+ *   widen                   sums plus one integer, as lanes
+ *   NAME(product)           the exported name
+ *
+ * Here: loops, order of summation, edges. Not here: instructions.
+ */
+
+/* Activations of one row as 16-bit integers per tile of 32, by their largest magnitude. A tile that holds NaN or infinity gets a NaN step,
+ * which reaches every output: integers would hide it. Below 2^-110 a tile is taken as zero: its step would be no normal number. */
+static TARGET void quantise(const struct blocks *w, const float *x, struct activation row)
+{
+    const int64_t tiles = tiles_per_block(w);
+    for (int64_t block = 0; block < w->blocks; block++) {
+        float block_sum = 0;
+        for (int64_t t = 0; t < tiles; t++) {
+            struct tile *tile = row.tiles + block * tiles + t;
+            const int64_t start = t * TILE, count = w->width - start < TILE ? w->width - start : TILE;
+            float value[TILE] = {0}, largest = 0, poison = 0;
+            memcpy(value, x + block * w->width + start, (size_t)count * sizeof *x);
+            for (int i = 0; i < TILE; i++) {
+                const float magnitude = fabsf(value[i]);
+                largest = magnitude > largest ? magnitude : largest;
+                poison += value[i] * 0; /* 0, or NaN for NaN and infinity */
+            }
+            const int usable = poison == 0 && largest >= 0x1p-110f;
+            const float inverse = usable ? 32512 / largest : 0;
+            int32_t sum = 0;
+            for (int i = 0; i < TILE; i++) {
+                const float scaled = usable ? value[i] * inverse : 0;
+                const int32_t whole = (int32_t)(scaled + copysignf(0.5f, scaled));
+                const int32_t high = (whole + 128) >> 8;
+                tile->whole[i] = (int16_t)whole;
+                tile->high[i] = (int8_t)high;
+                tile->low[i] = (int8_t)(whole - high * 256);
+                sum += whole;
+            }
+            tile->sum = sum;
+            tile->step = (usable ? largest / 32512 : 0) + poison;
+            block_sum += tile->step * (float)sum;
+        }
+        row.sums[block] = block_sum;
+    }
+}
+
+INLINE TARGET lanes load_factor(const struct blocks *w, const void *factors, int64_t at)
+{
+    return w->wide ? load((const float *)factors + at) : load_half((const uint16_t *)factors + at);
+}
+
+/* One group of 16 outputs for `rows` activations: the matrix is read once for all of them. `rows` and `bits` are constants after inlining. */
+INLINE TARGET void block_panel(const struct blocks *w, int64_t group, const struct activation *x, float *y, const int rows, const int bits)
+{
+    const int64_t tiles = tiles_per_block(w);
+    const uint8_t *codes = w->codes + group * w->blocks * tiles * bits * 64;
+    lanes out[BLOCK_ROWS];
+    UNROLL for (int r = 0; r < rows; r++) out[r] = splat(0);
+    for (int64_t block = 0; block < w->blocks; block++) {
+        lanes part[BLOCK_ROWS];
+        UNROLL for (int r = 0; r < rows; r++) part[r] = splat(0);
+        for (int64_t t = 0; t < tiles; t++, codes += bits * 64) {
+            UNROLL for (int c = 0; c < bits; c++) prefetch(codes + 64 * c);
+            UNROLL for (int r = 0; r < rows; r++) {
+                const struct tile *tile = x[r].tiles + block * tiles + t;
+                const sums dot = bits == 4 ? dot4(codes, tile) : dot8(codes, tile);
+                part[r] = fused(splat(tile->step), widen(dot, -w->zero * tile->sum), part[r]);
+            }
+        }
+        const int64_t at = (group * w->blocks + block) * GROUP;
+        const lanes scale = load_factor(w, w->scale, at);
+        if (w->offset) {
+            const lanes offset = load_factor(w, w->offset, at);
+            UNROLL for (int r = 0; r < rows; r++) part[r] = fused(offset, splat(-x[r].sums[block]), part[r]);
+        }
+        UNROLL for (int r = 0; r < rows; r++) out[r] = fused(scale, part[r], out[r]);
+    }
+    const int64_t first = group * GROUP, kept = w->n - first < GROUP ? w->n - first : GROUP;
+    UNROLL for (int r = 0; r < rows; r++) {
+        float values[GROUP];
+        store(values, out[r]);
+        memcpy(y + r * w->n + first, values, (size_t)kept * sizeof *y);
+    }
+}
+
+INLINE TARGET void block_group(const struct blocks *w, int64_t group, const struct activation *x, float *y, int64_t rows, const int bits)
+{
+    int64_t r = 0;
+    for (; r + BLOCK_ROWS <= rows; r += BLOCK_ROWS) block_panel(w, group, x + r, y + r * w->n, BLOCK_ROWS, bits);
+    if (BLOCK_ROWS > 4 && rows - r >= 4) block_panel(w, group, x + r, y + r * w->n, BLOCK_ROWS > 4 ? 4 : 1, bits), r += 4;
+    if (BLOCK_ROWS > 2 && rows - r >= 2) block_panel(w, group, x + r, y + r * w->n, BLOCK_ROWS > 2 ? 2 : 1, bits), r += 2;
+    if (rows - r >= 1) block_panel(w, group, x + r, y + r * w->n, 1, bits);
+}
+
+/* x: [rows, k] → y: [rows, n]. Returns 0, or 1 where there is no memory for the quantised activations. */
+EXPORT TARGET int NAME(blocks)(const struct blocks *w, const float *x, float *y, int64_t rows)
+{
+    const int64_t tiles = w->blocks * tiles_per_block(w);
+    struct activation *activations = malloc((size_t)rows * (sizeof *activations + (size_t)tiles * sizeof(struct tile) + (size_t)w->blocks * sizeof(float)));
+    if (!activations) return rows != 0;
+    struct tile *all_tiles = (struct tile *)(activations + rows);
+    float *all_sums = (float *)(all_tiles + rows * tiles);
+    for (int64_t r = 0; r < rows; r++) {
+        activations[r] = (struct activation){all_tiles + r * tiles, all_sums + r * w->blocks};
+        quantise(w, x + r * w->k, activations[r]);
+    }
+    for (int64_t group = 0; group < groups(w); group++) {
+        if (w->bits == 4) block_group(w, group, activations, y, rows, 4);
+        else block_group(w, group, activations, y, rows, 8);
+    }
+    free(activations);
+    return 0;
+}
+
+/* `outs` matrix rows times `rows` activations; both are constants after inlining. */
+INLINE TARGET void half_panel(const struct half *w, int64_t first, const float *x, float *y, const int outs, const int rows)
+{
+    const uint16_t *weight = w->weight + first * w->k;
+    const int64_t whole = w->k - w->k % GROUP;
+    lanes sum[HALF_OUTS][HALF_ROWS];
+    UNROLL for (int o = 0; o < outs; o++) UNROLL for (int r = 0; r < rows; r++) sum[o][r] = splat(0);
+    for (int64_t k = 0; k < whole; k += GROUP) {
+        UNROLL for (int o = 0; o < outs; o++) {
+            prefetch(weight + o * w->k + k);
+            const lanes wide = load_half(weight + o * w->k + k);
+            UNROLL for (int r = 0; r < rows; r++) sum[o][r] = fused(wide, load(x + r * w->k + k), sum[o][r]);
+        }
+    }
+    UNROLL for (int o = 0; o < outs; o++) UNROLL for (int r = 0; r < rows; r++) {
+        float value = total(sum[o][r]);
+        for (int64_t k = whole; k < w->k; k++) value += half_to_float(weight[o * w->k + k]) * x[r * w->k + k];
+        y[r * w->n + first + o] = value;
+    }
+}
+
+INLINE TARGET void half_rows(const struct half *w, int64_t first, const float *x, float *y, int64_t rows, const int outs)
+{
+    int64_t r = 0;
+    for (; r + HALF_ROWS <= rows; r += HALF_ROWS) half_panel(w, first, x + r * w->k, y + r * w->n, outs, HALF_ROWS);
+    for (; r < rows; r++) half_panel(w, first, x + r * w->k, y + r * w->n, outs, 1);
+}
+
+/* x: [rows, k] → y: [rows, n]. Returns 0. */
+EXPORT TARGET int NAME(half)(const struct half *w, const float *x, float *y, int64_t rows)
+{
+    int64_t n = 0;
+    for (; n + HALF_OUTS <= w->n; n += HALF_OUTS) half_rows(w, n, x, y, rows, HALF_OUTS);
+    for (; n < w->n; n++) half_rows(w, n, x, y, rows, 1);
+    return 0;
+}

@@ -1,0 +1,83 @@
+"""The kernels of this process: chosen by the processor's own flags, proved, or absent with a reason.
+
+Here: what is loaded and why. Not here: how it is compiled (build.py), what is proved (proof.py).
+INTERLOCK_KERNELS in the environment: `off`, or the name of one variant (`avx512`, `avx2`, `neon`, `generic`) instead of the best.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+
+from interlock.errors import UsageError
+from runtime.kernels.build import Compiler, NoKernels, compiler, shared_object
+from runtime.kernels.products import Function, Kernels
+from runtime.kernels.proof import mismatch
+
+CHOICES = ("off", "avx512", "avx2", "neon", "generic")
+
+
+_lock = threading.Lock()
+_loaded: list[tuple[Kernels | None, str]] = []
+
+
+def load() -> Kernels | None:
+    """This process's kernels, or None with the reason in `why()`. The first call compiles, if no earlier process did. Raises UsageError."""
+    return _once()[0]
+
+
+def why() -> str:
+    """One line: the variant and the compiler, or why there are no kernels. Raises UsageError."""
+    return _once()[1]
+
+
+def _once() -> tuple[Kernels | None, str]:
+    with _lock:
+        if not _loaded:
+            _loaded.append(_choose())
+        return _loaded[0]
+
+
+def _choose() -> tuple[Kernels | None, str]:
+    wanted = os.environ.get("INTERLOCK_KERNELS", "")
+    if wanted and wanted not in CHOICES:
+        raise UsageError(f"INTERLOCK_KERNELS is `{wanted}`", remedy=f"set it to one of {', '.join(CHOICES)}, or unset it")
+    if wanted == "off":
+        return None, "INTERLOCK_KERNELS is `off`"
+    try:
+        found = compiler()
+        return _proved(variants(found), wanted, found)
+    except NoKernels as error:
+        return None, str(error)
+
+
+def _proved(candidates: tuple[Kernels, ...], wanted: str, found: Compiler) -> tuple[Kernels, str]:
+    """The best variant that computes what numpy computes. Raises NoKernels."""
+    failed: list[str] = []
+    for kernels in candidates:
+        if wanted in ("", kernels.variant):
+            problem = mismatch(kernels)
+            if problem is None:
+                return kernels, "; ".join([f"{kernels.variant}, compiled by {found.version.splitlines()[0]}", *failed])
+            failed.append(f"{kernels.variant} is not used: {problem}")
+    raise NoKernels("; ".join(failed) or f"this processor does not run `{wanted}`, only {', '.join(k.variant for k in candidates)}")
+
+
+def variants(found: Compiler) -> tuple[Kernels, ...]:
+    """Every variant that this processor can run, best first, unproved. Raises NoKernels."""
+    path = shared_object(found)
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NoKernels(f"the compiled kernels cannot be loaded: {error}") from error
+    library.variants.restype = ctypes.c_char_p
+    names = library.variants().decode().split()
+    return tuple(Kernels(name, _function(library, f"half_{name}"), _function(library, f"blocks_{name}")) for name in names)
+
+
+def _function(library: ctypes.CDLL, name: str) -> Function:
+    function = library[name]
+    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    function.restype = ctypes.c_int
+    return function

@@ -1,0 +1,65 @@
+"""Whether a variant computes what numpy computes, on small matrices, before anything relies on it.
+
+Here: a few shapes that meet every branch, in a few milliseconds. Not here: the full range of shapes and values (the tests).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from runtime.kernels.products import Kernels, Product
+
+# Far above the error model of products.py for these shapes (1e-5), far below what one wrong code, scale or column makes (1e-3 and more).
+TOLERANCE = 1e-4
+# Rows of the weight, columns, rows of activations: an odd everything, whole groups and tiles, and every size of a panel (8 + 4 + 2 + 1).
+SHAPES = ((5, 37, 1), (32, 64, 3), (21, 96, 15))
+
+
+def mismatch(kernels: Kernels) -> str | None:
+    """What is wrong with this variant, or None."""
+    random = np.random.default_rng(4)
+    for n, k, rows in SHAPES:
+        x = random.standard_normal((rows, k)).astype(np.float32)
+        weight = random.standard_normal((n, k)).astype(np.float16)
+        if problem := _compare(kernels.half(torch.from_numpy(weight)), weight.astype(np.float64), x):
+            return f"half: {problem}"
+        for bits in (4, 8):
+            for blocks in {1, k // 32 or 1, k}:
+                if problem := _blocks(kernels, random, bits, n, blocks, x):
+                    return f"{bits} bits, {blocks} blocks: {problem}"
+    return None
+
+
+def _blocks(kernels: Kernels, random: np.random.Generator, bits: int, n: int, blocks: int, x: NDArray[np.float32]) -> str | None:
+    """One signed product without offset in fp32, one unsigned with offset in fp16."""
+    k = x.shape[1]
+    scale = random.random((n, blocks)).astype(np.float32) + 0.1
+    offset = (random.random((n, blocks)) * 8).astype(np.float16)
+    signed = random.integers(-(1 << (bits - 1)), 1 << (bits - 1), (n, k)).astype(np.int8)
+    unsigned = random.integers(0, 1 << bits, (n, k)).astype(np.uint8)
+    narrow = scale.astype(np.float16)
+    plain = kernels.blocks(torch.from_numpy(signed), torch.from_numpy(scale), None, bits)
+    shifted = kernels.blocks(torch.from_numpy(unsigned), torch.from_numpy(narrow), torch.from_numpy(offset), bits)
+    wide = [np.repeat(values.astype(np.float64), k // blocks, 1) for values in (scale, narrow, offset)]
+    return _compare(plain, wide[0] * signed, x) or _compare(shifted, wide[1] * (unsigned - wide[2]), x)
+
+
+def _compare(product: Product, weight: NDArray[np.float64], x: NDArray[np.float32]) -> str | None:
+    """weight: the same in fp64, [n, k]."""
+    given = torch.from_numpy(x)
+    limit = TOLERANCE * (np.abs(x) @ np.abs(weight).T)
+    expected = x.astype(np.float64) @ weight.T
+    if (
+        not (np.abs(product.rows(given).numpy() - expected) <= limit).all()
+        or not (np.abs(product.vector(given[0]).numpy() - expected[0]) <= limit[0]).all()
+    ):
+        return "a product differs from numpy's"
+    if not np.allclose(product.select(torch.arange(product.n)).numpy(), weight, rtol=1e-6, atol=1e-6):
+        return "a row differs from its values"
+    poisoned = given.clone()
+    poisoned[0, -1] = float("nan")
+    if not product.rows(poisoned)[0].isnan().all():
+        return "NaN is lost"
+    return None
