@@ -1,7 +1,9 @@
 """Checkpoint contract: a student's weights, architecture and tokenizer, as they cross between interpreters.
 
 Here: the fields and the rules between them. Not here: foreign formats (pipeline/sources), the model itself (runtime/student).
-The directory holds `model.safetensors`, `tokenizer.json` and, where the model has one, `chat_template.jinja`.
+The directory holds `model.safetensors`, `tokenizer.json`, where the model has one `chat_template.jinja`, and where the source stored tensors in
+quantised blocks `source_blocks.safetensors`: those blocks as they were, uint8 [rows, bytes of a row], rows in the order of the weight, so that a
+package can carry them on.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from interlock.contracts.base import Contract, Frozen, Sha256
 
 FILE = "checkpoint_contract.json"
 WEIGHTS, TOKENIZER, CHAT_TEMPLATE = "model.safetensors", "tokenizer.json", "chat_template.jinja"
+BLOCKS = "source_blocks.safetensors"
 
 Width = Annotated[int, Field(ge=1, le=1 << 20)]
 Count = Annotated[int, Field(ge=1, le=4096)]
@@ -112,7 +115,8 @@ class TokenizerInfo(Frozen):
 
 
 class Source(Frozen):
-    """Where a checkpoint came from. `quantization` maps a tensor to the source's own block type (`Q4_1`) where it was not stored dense."""
+    """Where a checkpoint came from. `quantization` maps a tensor to the source's own block type (`Q4_1`) where it was not stored dense; its blocks
+    are in `source_blocks.safetensors`."""
 
     form: Literal["gguf", "huggingface", "torch", "random"]
     name: str
@@ -137,3 +141,8 @@ class CheckpointContract(Contract):
         if self.tokenizer and self.tokenizer.vocab_size > self.arch.vocab_size:
             raise ValueError(f"tokenizer has {self.tokenizer.vocab_size} ids, the embedding has {self.arch.vocab_size} rows")
         return self
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether the source's own blocks are in the directory: a checkpoint of an earlier version may name them and not hold them."""
+        return any(entry.path == BLOCKS for entry in self.files)

@@ -16,6 +16,7 @@ FILE = "package_contract.json"
 PACKAGE = "model.mlpackage"
 
 Layout = Literal["multifunction", "single"]
+Method = Literal["none", "source", "int8", "int4", "palette4", "palette6", "palette8"]
 
 
 class Feature(Frozen):
@@ -97,13 +98,53 @@ class Gate(Frozen):
     evidence: tuple[Evidence, ...]
 
 
+class StoredWeight(Frozen):
+    """One weight of the student as the package stores it. `form` is `fp16`, or the form's name (`int8 blocks of 32`, `Q4_1 blocks of 32`).
+
+    `bits` counts codes, scales, offsets and tables per element; `snr_db` is the energy of the checkpoint's weight over that of the difference, capped
+    at 200; `reason` says why a weight kept fp16 although the method would have given it another form.
+    """
+
+    shape: tuple[int, ...]
+    form: str
+    bits: float
+    snr_db: float
+    reason: str | None = None
+
+
+class FrontierPoint(Frozen):
+    """One choice of forms on the way from the smallest package to the most faithful one. KL in nats per position, on the shipped text, by the eager
+    student with the weights as the forms declare them; `kl_measured` is null where only the prediction was needed."""
+
+    weight_bytes: Annotated[int, Field(ge=0)]
+    kl_predicted: float
+    kl_measured: float | None = None
+    forms: dict[str, int]
+    chosen: bool = False
+
+
+class Compression(Frozen):
+    """How the weights are stored. `group`: elements of a row that share a scale, or rows that share a table, where the method takes one.
+
+    `made_from` is the digest of the fp16 package that was compressed, null where it was made in the same run. `weights` is by the student's names.
+    """
+
+    method: Method = "none"
+    group: int | None = None
+    target_bytes: int | None = None
+    target_kl: float | None = None
+    made_from: Sha256 | None = None
+    weights: dict[str, StoredWeight] = Field(default_factory=dict)
+    frontier: tuple[FrontierPoint, ...] = ()
+
+
 class PackageContract(Contract):
     """The body. `tree_digest` covers names and bytes of the package's files. `hardware_verified` stays null unless the gate ran on Core ML itself."""
 
     kind: Literal["package"] = "package"
     artifact: RelativePath
     layout: Layout
-    compression: Literal["none"] = "none"
+    compression: Compression = Compression()
     arch: Arch
     model_arch: ModelArch
     step: int

@@ -19,7 +19,7 @@ from pipeline.coreml.normal import MANIFEST, MODEL
 from pipeline.coreml.weights import REMEDY, BlobFile, BlobWriter
 
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
-_IN_MODEL = "@model_path/weights/weight.bin"
+IN_MODEL = "@model_path/weights/weight.bin"
 
 
 def merge_functions(packages: Mapping[str, Path], default: str, into: Path, note: Callable[[str], None]) -> None:
@@ -56,20 +56,25 @@ def _append(merged: Any, part: Any, name: str) -> None:
 
 
 def _move_weights(function: Any, source: BlobFile, target: BlobWriter) -> None:
-    for value in _stored_values(function):
-        if value.blobFileValue.fileName != _IN_MODEL:
-            raise refuse(value.blobFileValue.fileName, "", expected=f"weights in {_IN_MODEL}", found="another file", remedy=REMEDY)
+    for value in stored_values(function):
+        if value.blobFileValue.fileName != IN_MODEL:
+            raise refuse(value.blobFileValue.fileName, "", expected=f"weights in {IN_MODEL}", found="another file", remedy=REMEDY)
         value.blobFileValue.offset = target.add(source.at(value.blobFileValue.offset))
 
 
-def _stored_values(function: Any) -> Iterator[Any]:
+def stored_values(function: Any) -> Iterator[Any]:
     """Every value of a function that lives in the blob file, in the order of its operations."""
     for block in function.block_specializations.values():
         for operation in operations(block):
-            arguments = (argument for name in sorted(operation.inputs) for argument in operation.inputs[name].arguments)
-            values = (argument.value for argument in arguments if argument.WhichOneof("binding") == "value")
-            attributes = (operation.attributes[name] for name in sorted(operation.attributes))
-            yield from (value for value in (*values, *attributes) if value.WhichOneof("value") == "blobFileValue")
+            yield from stored_in(operation)
+
+
+def stored_in(operation: Any) -> Iterator[Any]:
+    """Every value of one operation that lives in the blob file; blocks inside it have operations of their own."""
+    arguments = (argument for name in sorted(operation.inputs) for argument in operation.inputs[name].arguments)
+    values = (argument.value for argument in arguments if argument.WhichOneof("binding") == "value")
+    attributes = (operation.attributes[name] for name in sorted(operation.attributes))
+    yield from (value for value in (*values, *attributes) if value.WhichOneof("value") == "blobFileValue")
 
 
 def operations(block: Any) -> Iterator[Any]:

@@ -39,6 +39,7 @@ class Foreign:
     `shapes`: by the guide's tensor names, exactly `arch.weight_shapes(model_arch)`.
     `load(name)`: fp32, of that shape, contiguous. Raises ContractError if the file's content is not what its header said.
     `tokenizer` is None where the format carries none (`.pt`).
+    `blocks(name)`: for the tensors of `source.quantization`, the rows as stored, uint8 [rows, bytes of a row], in the order of the weight's rows.
     """
 
     arch: Arch
@@ -48,3 +49,4 @@ class Foreign:
     shapes: Mapping[str, tuple[int, ...]]
     load: Callable[[str], torch.Tensor]
     tokenizer: TokenizerFiles | None
+    blocks: Callable[[str], torch.Tensor] | None = None

@@ -21,7 +21,9 @@ from pipeline.sources.gguf_header import BLOCKS, GgufHeader, TensorInfo, parse_h
 from pipeline.sources.proofs import build_arch, check_shapes, map_file, proven, shown
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 __all__ = ["GgufHeader", "open_gguf", "read_header"]
 
@@ -96,6 +98,7 @@ def open_gguf(path: Path) -> Foreign:
         shapes=shapes,
         load=lambda name: _load(path, mapped, arch, name, infos[name]),
         tokenizer=tokenizer,
+        blocks=lambda name: _blocks(mapped, arch, name, infos[name]),
     )
 
 
@@ -192,16 +195,33 @@ def _load(path: Path, mapped: mmap.mmap, arch: Arch, name: str, info: TensorInfo
     import numpy as np
     import torch
 
-    blocks = np.frombuffer(mapped, np.uint8, info.size_bytes, info.begin).reshape(math.prod(info.shape[:-1]), -1)
+    blocks = _stored_rows(mapped, info)
     with np.errstate(all="ignore"):  # a hostile scale may overflow: `proven` refuses what comes out
         values = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType(info.kind)).astype(np.float32)  # a copy: the map is read-only
     tensor = proven(path, name, torch.from_numpy(values), info.shape)
+    return _in_our_order(tensor, arch, name)
+
+
+def _blocks(mapped: mmap.mmap, arch: Arch, name: str, info: TensorInfo) -> torch.Tensor:
+    """The rows as stored, uint8 [rows, bytes]: blocks lie along a row, so that rows can change their order and blocks stay whole."""
+    import torch
+
+    return _in_our_order(torch.from_numpy(_stored_rows(mapped, info).copy()), arch, name)
+
+
+def _stored_rows(mapped: mmap.mmap, info: TensorInfo) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(mapped, np.uint8, info.size_bytes, info.begin).reshape(math.prod(info.shape[:-1]), -1)
+
+
+def _in_our_order(rows: torch.Tensor, arch: Arch, name: str) -> torch.Tensor:
     heads = {"attn.wq.weight": arch.n_heads, "attn.wk.weight": arch.n_kv_heads}.get(name.partition(".")[2].partition(".")[2])
-    return _unpermute(tensor, heads) if heads else tensor
+    return _unpermute(rows, heads) if heads else rows
 
 
 def _unpermute(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """Rows of a query or key projection [heads * d_head, d_model] from interleaved rotary pairs (2i, 2i+1) to halves (i, i + d_head/2).
+    """Rows of a query or key projection [heads * d_head, any] from interleaved rotary pairs (2i, 2i+1) to halves (i, i + d_head/2).
 
     The inverse of `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py.
     """

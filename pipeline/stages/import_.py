@@ -35,8 +35,10 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     with voice.task(f"read {params.source}"):
         foreign = open_source(params.source)
     sizes = {name: _count(shape) for name, shape in foreign.shapes.items()}
-    require_space(params.out.parent, 4 * sum(sizes.values()) + (64 << 20))
+    # blocks are never larger than half of the widened weights
+    require_space(params.out.parent, (6 if foreign.blocks else 4) * sum(sizes.values()) + (64 << 20))
     _write_weights(foreign, sizes, work, voice)
+    _write_blocks(foreign, work, voice)
     files = foreign.tokenizer or _other_tokenizer(params.tokenizer)
     return stage.Outcome(
         body={
@@ -73,6 +75,17 @@ def _write_weights(foreign: Foreign, sizes: dict[str, int], work: Workspace, voi
             task.advance(size * 4)
     with voice.task(f"write {checkpoint.WEIGHTS}"):
         work.produce(checkpoint.WEIGHTS, lambda path: save_file(tensors, path))
+
+
+def _write_blocks(foreign: Foreign, work: Workspace, voice: Voice) -> None:
+    """The source's own blocks, so that a package can carry them instead of quantising what was quantised already."""
+    from safetensors.torch import save_file
+
+    if foreign.blocks is None or not foreign.source.quantization:
+        return
+    read = foreign.blocks
+    with voice.task(f"write {checkpoint.BLOCKS}"):
+        work.produce(checkpoint.BLOCKS, lambda path: save_file({name: read(name) for name in foreign.source.quantization}, path))
 
 
 def _other_tokenizer(directory: Path | None) -> TokenizerFiles | None:

@@ -20,7 +20,7 @@ MAX_FILES = 16
 _ALIGNMENT, _VERSION, _SENTINEL = 64, 2, 0xDEADBEEF
 _HEADER, _RECORD = struct.Struct("<II56x"), struct.Struct("<IIQQQ32x")
 # The format's own numbers: MILBlob/Blob/BlobDataType.hpp.
-_NUMBERS = {
+BLOB_TYPES = {
     DataType.FLOAT16: 1, DataType.FLOAT32: 2, DataType.UINT8: 3, DataType.INT8: 4, DataType.BFLOAT16: 5, DataType.INT16: 6, DataType.UINT16: 7,
     DataType.INT4: 8, DataType.UINT1: 9, DataType.UINT2: 10, DataType.UINT4: 11, DataType.UINT3: 12, DataType.UINT6: 13, DataType.INT32: 14,
     DataType.UINT32: 15, DataType.FLOAT8E4M3FN: 16, DataType.FLOAT8E5M2: 17,
@@ -51,7 +51,7 @@ class BlobStore:
         sentinel, number, size, start, padding = _RECORD.unpack_from(view, offset)
         if sentinel != _SENTINEL:
             raise BlobError(place, "the record of a blob", bytes(view[offset : offset + 4]).hex())
-        if number != _NUMBERS.get(dtype):
+        if number != BLOB_TYPES.get(dtype):
             raise BlobError(place, f"a blob of {dtype.mil}", f"type number {number}")
         if size != dtype.stored_bytes(count) or padding != (size * 8 - count * dtype.bits if dtype.is_sub_byte else 0):
             raise BlobError(place, f"{dtype.stored_bytes(count)} bytes for {count} elements of {dtype.mil}", f"{size} with {padding} bits of padding")
