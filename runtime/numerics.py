@@ -6,6 +6,7 @@ Here: measures over two arrays of outputs. Not here: thresholds (gates), who ran
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,57 +50,90 @@ def psnr_db(reference: Tensor, measured: Tensor) -> float:
     return _psnr_db(peak, squares, reference.numel())
 
 
-def compare_logits(reference: Tensor, measured: Tensor) -> Comparison:
-    """Compare two sets of logits, each [..., V], any float dtypes, position by position.
+@dataclass(frozen=True)
+class Rows:
+    """What a comparison of [n, V] knows of each row: enough to pool rows that were never in memory together. All fp64 [n], `flipped` bool.
 
-    Contiguous input is read in place: beside it about 200 MB are used, whatever T and V are. Raises ValueError on unequal shapes or no positions.
+    peak: greatest |reference|; squares: sum of squared differences; max_abs; kl: KL(reference ‖ measured) in nats; margin: first minus second
+    reference entry, inf where V is 1; flipped: whether the greatest entry is another one. size: V.
+    """
+
+    peak: Tensor
+    squares: Tensor
+    max_abs: Tensor
+    kl: Tensor
+    margin: Tensor
+    flipped: Tensor
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.peak)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every difference is."""
+        return bool(torch.isfinite(self.squares).all())
+
+    @property
+    def psnr_db(self) -> float:
+        """Of all rows together, see psnr_db()."""
+        return _psnr_db(self.peak.max().item(), self.squares.sum().item(), len(self) * self.size)
+
+    @property
+    def worst_psnr_db(self) -> float:
+        """Of the row where it is least, against that row's own peak."""
+        return min(_psnr_db(peak, squares, self.size) for peak, squares in zip(self.peak.tolist(), self.squares.tolist(), strict=True))
+
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """Rows of one width in order. Raises ValueError on none."""
+        if not parts:
+            raise ValueError("at least one part")
+        names = ("peak", "squares", "max_abs", "kl", "margin", "flipped")
+        return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in names), size=parts[0].size)
+
+
+def compare_rows(reference: Tensor, measured: Tensor) -> Rows:
+    """Each row of [..., V], any float dtypes. Beside contiguous input about 200 MB are used, whatever its size.
+
+    Raises ValueError on unequal shapes or no positions.
     """
     _same_shape(reference, measured)
     vocabulary = reference.shape[-1]
     rows = max(1, CHUNK_ELEMENTS // vocabulary)
     parts = zip(torch.split(reference.reshape(-1, vocabulary), rows), torch.split(measured.reshape(-1, vocabulary), rows), strict=True)
-    chunks = [_compare_rows(expected.double(), found.double()) for expected, found in parts]
-    kl = torch.cat([chunk.kl for chunk in chunks])
-    flipped_margins = torch.cat([chunk.flipped_margins for chunk in chunks])
-    finite = all(chunk.finite for chunk in chunks)
-    max_abs = max(chunk.max_abs for chunk in chunks) if finite else math.nan
-    ratio = _psnr_db(max(chunk.peak for chunk in chunks), sum(chunk.squares for chunk in chunks), reference.numel())
+    return Rows.joined([_compare_chunk(expected.double(), found.double()) for expected, found in parts])
+
+
+def compare_logits(reference: Tensor, measured: Tensor) -> Comparison:
+    """Compare two sets of logits, each [..., V], any float dtypes, position by position. Memory and errors as for compare_rows."""
+    rows = compare_rows(reference, measured)
+    finite = rows.finite
+    max_abs = rows.max_abs.max().item() if finite else math.nan
     return Comparison(
-        psnr_db=ratio if finite else math.nan,
+        psnr_db=rows.psnr_db if finite else math.nan,
         max_abs=max_abs,
-        kl_mean=kl.mean().item() if finite else math.nan,
-        kl_max=kl.max().item() if finite else math.nan,
-        argmax_flips=len(flipped_margins),
-        decided_flips=int((flipped_margins > 2 * max_abs).sum()) if finite else len(flipped_margins),
-        positions=len(kl),
+        kl_mean=rows.kl.mean().item() if finite else math.nan,
+        kl_max=rows.kl.max().item() if finite else math.nan,
+        argmax_flips=int(rows.flipped.sum()),
+        decided_flips=int((rows.margin[rows.flipped] > 2 * max_abs).sum()) if finite else int(rows.flipped.sum()),
+        positions=len(rows),
         finite=finite,
     )
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """What one chunk of rows adds to a Comparison. kl: [rows] nats; flipped_margins: reference margins of the rows whose top token differs."""
-
-    peak: float
-    squares: float
-    max_abs: float
-    kl: Tensor
-    flipped_margins: Tensor
-    finite: bool
-
-
-def _compare_rows(expected: Tensor, found: Tensor) -> _Chunk:
+def _compare_chunk(expected: Tensor, found: Tensor) -> Rows:
     """expected, found: fp64 [rows, V]."""
     difference = found - expected
     # The smallest vocabulary has no second token: every margin is then infinite and no flip is possible.
-    top = expected.topk(min(2, expected.shape[-1]), dim=-1)
-    margin = top.values[:, 0] - top.values[:, 1] if top.values.shape[-1] == 2 else torch.full_like(top.values[:, 0], math.inf)
-    flipped = found.argmax(-1) != expected.argmax(-1)
+    top = expected.topk(min(2, expected.shape[-1]), dim=-1).values
+    margin = top[:, 0] - top[:, 1] if top.shape[-1] == 2 else torch.full_like(top[:, 0], math.inf)
     log_p, log_q = expected.log_softmax(-1), found.log_softmax(-1)
     # fp64 rounding can leave -1e-17 where the true value is 0, and KL is never negative.
     kl = (log_p.exp() * (log_p - log_q)).sum(-1).clamp_min_(0.0)
-    finite = bool(torch.isfinite(difference).all())
-    return _Chunk(expected.abs().max().item(), difference.square().sum().item(), difference.abs().max().item(), kl, margin[flipped], finite)
+    size = difference.abs()
+    flipped = found.argmax(-1) != expected.argmax(-1)
+    return Rows(expected.abs().amax(-1), difference.square().sum(-1), size.amax(-1), kl, margin, flipped, expected.shape[-1])
 
 
 def _psnr_db(peak: float, squares: float, count: int) -> float:
