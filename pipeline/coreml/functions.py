@@ -1,6 +1,7 @@
 """Which functions a package has, and converting each from the saved TorchScript files.
 
-Here: plans, the module that owns the cache as Core ML state, one `ct.convert` per function. Not here: merging (merge.py), reading back (facts.py).
+Here: plans, the module that owns the cache as Core ML state, one `ct.convert` per function. Not here: the lane of torch.export (export_lane.py),
+merging (merge.py), reading back (facts.py).
 The files are functional, so one trace of a thin wrapper serves every length: the converter takes the shapes of the declared inputs, not of the trace.
 """
 
@@ -67,13 +68,11 @@ def convert_stateful(
         module = load_torchscript(files[artifact])
         signature = signatures[artifact]
         for plan in (plan for plan in plans if plan.artifact == artifact):
-            method = signature.methods[plan.method]
             with collected() as said:
-                traced = _traced(_Stateful(module, plan.method, _cache_shape(signature, slots)), method, plan.tokens)
-            options = {"inputs": _inputs(method, plan.tokens), "states": _states(signature, slots)}
+                traced = _traced(Stateful(module, plan.method, cache_shape(signature, slots)), signature.methods[plan.method], plan.tokens)
             packages[plan.name] = into / f"{plan.name}.mlpackage"
             lines += said
-            lines += _convert(traced, method, STATE_TARGET, options, packages[plan.name], _named(plan.name, note))
+            lines += convert_function(traced, plan, signature, slots, packages[plan.name], note)
     return packages, tuple(lines)
 
 
@@ -82,18 +81,14 @@ def convert_single(
 ) -> tuple[str, ...]:
     """The guide's package at `into`: one function, `input_ids` int32 [1, T] with T among `lengths` (default `primary`), outputs `logits` fp16
     [1, T, V] and with a halt head `halt_logits` fp16 [1, 2], no cache. Returns what the converter said."""
-    ct, said_on_import = load_converter()
-    method = signature.methods["forward"]
-    # the converter wants at least two shapes to enumerate
-    shape = ct.EnumeratedShapes([[1, length] for length in sorted(lengths)], default=[1, primary]) if len(lengths) > 1 else (1, primary)
-    options = {"inputs": [ct.TensorType(name="input_ids", shape=shape, dtype=np.int32)]}
-    return (*said_on_import, *_convert(load_torchscript(prefill), method, target, options, into, note))
+    said_on_import = load_converter()[1]
+    return (*said_on_import, *convert_whole(load_torchscript(prefill), signature, lengths, primary, target, into, note))
 
 
-class _Stateful(nn.Module):
+class Stateful(nn.Module):
     """Owns the caches that the exported method takes as arguments, so that the converter can see them as state."""
 
-    def __init__(self, exported: torch.jit.ScriptModule, method: str, cache_shape: tuple[int, ...]) -> None:
+    def __init__(self, exported: nn.Module, method: str, cache_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.exported, self.method = exported, method
         for name in ("k_cache", "v_cache"):
@@ -105,16 +100,33 @@ class _Stateful(nn.Module):
         return outputs
 
 
-def _traced(module: _Stateful, method: Method, tokens: int) -> Any:
+def _traced(module: Stateful, method: Method, tokens: int) -> Any:
     """Tracing runs the model once on few tokens: nothing of their number is kept (proved at every length in shapes.py)."""
-    few = min(tokens, 4)
-    given = [torch.zeros([few if size == "T" else int(size) for size in spec.shape], dtype=torch.int32) for spec in _free(method)]
     with torch.no_grad():
-        return torch.jit.trace(module.eval(), tuple(given), check_trace=False)  # type: ignore[no-untyped-call]
+        return torch.jit.trace(module.eval(), example(method, min(tokens, 4)), check_trace=False)  # type: ignore[no-untyped-call]
 
 
-def _named(function: str, note: Callable[[str], None]) -> Callable[[str], None]:
-    return lambda text: note(f"{function}: {text}")
+def example(method: Method, tokens: int) -> tuple[Tensor, ...]:
+    """Zeros for the inputs of a function that are no states, int32."""
+    return tuple(torch.zeros([tokens if size == "T" else int(size) for size in spec.shape], dtype=torch.int32) for spec in _free(method))
+
+
+def convert_function(program: Any, plan: FunctionPlan, signature: Signature, slots: int, path: Path, note: Callable[[str], None]) -> tuple[str, ...]:
+    """One function with state, from what a lane made of it: a package at `path`. Returns what the converter said."""
+    method = signature.methods[plan.method]
+    options = {"inputs": _inputs(method, plan.tokens), "states": _states(signature, slots)}
+    return _convert(program, method, STATE_TARGET, options, path, lambda text: note(f"{plan.name}: {text}"))
+
+
+def convert_whole(
+    program: Any, signature: Signature, lengths: Sequence[int], primary: int, target: Target, path: Path, note: Callable[[str], None]
+) -> tuple[str, ...]:
+    """The function without state, at every length. Returns what the converter said."""
+    ct, _ = load_converter()
+    # the converter wants at least two shapes to enumerate
+    shape = ct.EnumeratedShapes([[1, length] for length in sorted(lengths)], default=[1, primary]) if len(lengths) > 1 else (1, primary)
+    options = {"inputs": [ct.TensorType(name="input_ids", shape=shape, dtype=np.int32)]}
+    return _convert(program, signature.methods["forward"], target, options, path, note)
 
 
 def _free(method: Method) -> list[Any]:
@@ -129,17 +141,17 @@ def _inputs(method: Method, tokens: int) -> list[Any]:
     ]
 
 
-def _cache_shape(signature: Signature, slots: int) -> tuple[int, int, int, int]:
+def cache_shape(signature: Signature, slots: int) -> tuple[int, int, int, int]:
     return signature.n_layers, signature.n_kv_heads, slots, signature.d_head
 
 
 def _states(signature: Signature, slots: int) -> list[Any]:
     ct, _ = load_converter()
-    shape = _cache_shape(signature, slots)
+    shape = cache_shape(signature, slots)
     return [ct.StateType(wrapped_type=ct.TensorType(shape=shape, dtype=np.float16), name=name) for name in ("k_cache", "v_cache")]
 
 
-def _convert(traced: Any, method: Method, target: Target, options: dict[str, Any], path: Path, note: Callable[[str], None]) -> tuple[str, ...]:
+def _convert(program: Any, method: Method, target: Target, options: dict[str, Any], path: Path, note: Callable[[str], None]) -> tuple[str, ...]:
     """One `ct.convert`, saved at `path` in normal form. Returns what the converter said."""
     ct, _ = load_converter()
     from coremltools.converters.mil.converter import _reset_conversion_state
@@ -148,7 +160,7 @@ def _convert(traced: Any, method: Method, target: Target, options: dict[str, Any
     _reset_conversion_state()
     with collected() as lines, lean_conversion(note):
         model = ct.convert(
-            traced,
+            program,
             convert_to="mlprogram",
             # fresh objects for every call: the converter writes into them
             outputs=[ct.TensorType(name=spec.name, dtype=np.float16) for spec in method.outputs],

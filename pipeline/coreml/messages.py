@@ -27,6 +27,8 @@ _HARMLESS = (
     (r"Torch var [kv]_cache is added again", "one state, read and written by every layer"),
     (r"Saving value type of int64 into a builtin type of int32", "the end of a full slice; shapes and positions are far below 2^31"),
     (r"`torch\.jit\.[a-z_]+` is deprecated", "TorchScript is deprecated in torch and is what coremltools reads best"),
+    (r"Function _TORCH_OPS_REGISTRY\.__contains__ is deprecated", "coremltools' own use of its own registry"),
+    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", "coremltools' way of asking torch how the inputs are nested"),
     (r"Conversion of an array with ndim > 0 to a scalar is deprecated", "numpy is locked below the version that removes it"),
 )
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)*[\w.+-]+")

@@ -7,6 +7,7 @@ clarity and for the converter, not for speed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,20 @@ from runtime.student.rope import apply_rope, rope_tables
 # Finite: -inf becomes NaN where fp16 rows are fully hidden, and Core ML's fp16 softmax is only specified for finite input.
 # exp(-1e4 + score) is exactly 0 in fp32 and fp16 for any score below 9.8e3.
 HIDDEN_SCORE = -1e4
+
+# Puts rows [1, H_kv, T, D] of a layer into a cache [L, H_kv, C, D], in place: (cache, layer, rows).
+Write = Callable[[Tensor, int, Tensor], None]
+Writer = Callable[[Tensor, Tensor, Tensor], Write]
+
+
+def slice_writer(x: Tensor, position_ids: Tensor, cache: Tensor) -> Write:
+    """For x [1, T, d] at consecutive positions [T]. The ends of the slice are tensors, never Python ints: a trace would keep those."""
+    start, end = position_ids[0], position_ids[0] + x.shape[1]
+
+    def write(cache: Tensor, layer: int, rows: Tensor) -> None:
+        cache[layer : layer + 1, :, start:end, :] = rows.to(cache.dtype)
+
+    return write
 
 
 class StudentOutput(NamedTuple):
@@ -170,24 +185,24 @@ class Student(nn.Module):
         out: Tensor = self.norm_f(x)
         return out
 
-    def extend(self, x: Tensor, position_ids: Tensor, k_cache: Tensor, v_cache: Tensor) -> Tensor:
+    def extend(self, x: Tensor, position_ids: Tensor, k_cache: Tensor, v_cache: Tensor, *, writer: Writer = slice_writer) -> Tensor:
         """Continue one sequence: write keys and values in place, attend to every slot up to each position.
 
         x: int ids [1, T] or float embeddings [1, T, d]; position_ids: int32 [T], consecutive; k_cache, v_cache: [L, H_kv, C, D] of any float
         dtype, written at slots position_ids[0] … position_ids[0] + T, which must be ≤ C. Returns [1, T, d] after the final norm.
-        Slots beyond a position may hold anything finite. Traceable with T and C dynamic: the start is read as a tensor, never as a Python int.
+        Slots beyond a position may hold anything finite. Traceable with T and C dynamic; `torch.export` needs another `writer` (pipeline/export/).
         """
         x = self._embedded(x)
         cos = torch.index_select(self.rope_cos, 0, position_ids).to(x.dtype)
         sin = torch.index_select(self.rope_sin, 0, position_ids).to(x.dtype)
         slots = torch.arange(k_cache.shape[2], device=x.device)
         mask = _causal_mask(slots, position_ids, x.dtype)
-        start, end = position_ids[0], position_ids[0] + x.shape[1]
+        write = writer(x, position_ids, k_cache)
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             query, key, value = block.attn.project(block.norm1(x), cos, sin)
-            k_cache[i : i + 1, :, start:end, :] = key.to(k_cache.dtype)
-            v_cache[i : i + 1, :, start:end, :] = value.to(v_cache.dtype)
+            write(k_cache, i, key)
+            write(v_cache, i, value)
             x = x + block.attn.attend(query, k_cache[i : i + 1].to(x.dtype), v_cache[i : i + 1].to(x.dtype), mask)
             x = x + block.mlp(block.norm2(x))
         out: Tensor = self.norm_f(x)

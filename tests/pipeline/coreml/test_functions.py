@@ -86,7 +86,7 @@ def test_conversion_does_not_depend_on_the_traced_length(tmp_path: Path) -> None
     module = functions.load_torchscript(made.exported.files[PREFILL])
     with functions.collected():
         inputs = (torch.zeros(1, 32, dtype=torch.int32), torch.arange(32, dtype=torch.int32), torch.tensor([31], dtype=torch.int32))
-        traced = torch.jit.trace(functions._Stateful(module, "prefill", (2, 2, SLOTS, 16)), inputs, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(functions.Stateful(module, "prefill", (2, 2, SLOTS, 16)), inputs, check_trace=False)  # type: ignore[no-untyped-call]
     options = {"inputs": functions._inputs(method, 32), "states": functions._states(signature, SLOTS)}
     functions._convert(traced, method, "iOS18", options, tmp_path / "full.mlpackage", lambda _: None)
     assert tree_digest(tmp_path / "full.mlpackage") == tree_digest(made.packages["prefill_32"])
