@@ -69,33 +69,55 @@ class Thresholds(Frozen):
 
 
 class Evidence(Frozen):
-    """One output of one function of the saved package, run by `runtime/mil` and compared with the student over `positions` rows.
+    """One output of one function of the saved package, run by `runtime/mil` and compared over `positions` rows.
 
-    `psnr_db` is 20 log10(max|reference| / rmse), capped at 200, null when a value is not finite. KL is in nats; flips count positions whose greatest
-    entry differs, `decided_flips` those of them that no difference of the observed size can cause.
+    `case` says how the function was used where that is not the plain way (`resumed at 512`); `against` names the function of the same package that it
+    was compared with, null for the student. `psnr_db` is 20 log10(max|reference| / rmse) over all rows, `worst_db` that of the worst row against the
+    row's own peak; both capped at 200, null when a value is not finite. KL is in nats; flips count positions whose greatest entry differs,
+    `decided_flips` those of them whose reference margin is more than twice the rms error that the PSNR threshold allows.
     """
 
     function: str
     tokens: Annotated[int, Field(ge=1)]
+    case: str = ""
+    against: str | None = None
     output: str
     positions: Annotated[int, Field(ge=1)]
     finite: bool
     psnr_db: float | None
+    worst_db: float | None = None
     kl_mean: float | None = None
     kl_max: float | None = None
     flips: int | None = None
     decided_flips: int | None = None
 
 
-class Gate(Frozen):
-    """The numeric gate that the package passed. `reference` says what it was compared with: the checkpoint, or the export's stored weights."""
+class HeadRoom(Frozen):
+    """The greatest size that a value of the package took on the text, and how often it fits below the greatest fp16 number (65504).
 
-    executor: Literal["runtime/mil fp16"] = "runtime/mil fp16"
+    Only values that are declared fp16, are computed, and depend on the text. `max_abs` is null, and `factor` 0, where one was not finite.
+    """
+
+    function: str
+    operation: str
+    value: str
+    max_abs: float | None
+    factor: float
+
+
+class Gate(Frozen):
+    """The numeric gate that the package passed. `reference` says what it was compared with: the checkpoint, or the export's stored weights.
+
+    `headroom` holds the values with the least, least first.
+    """
+
+    executor: Literal["runtime/mil fp16", "Core ML"] = "runtime/mil fp16"
     reference: Literal["checkpoint", "export"]
     reference_digest: Sha256
     thresholds: Thresholds
     repeatable: bool
     evidence: tuple[Evidence, ...]
+    headroom: tuple[HeadRoom, ...] = ()
 
 
 class StoredWeight(Frozen):

@@ -19,6 +19,7 @@ from interlock.contracts.export import ExportContract, ShapeResult
 from interlock.contracts.package import PackageContract
 from interlock.voice import human, plain
 from pipeline.driver.stage import Report
+from pipeline.reports.compression import compression_rows, frontier_table
 
 
 def show(reports: Iterable[Report]) -> None:
@@ -63,6 +64,8 @@ def _one(console: Console, report: Report) -> None:
         console.print(_shapes(contract))
     if isinstance(contract, PackageContract):
         console.print(_evidence(contract))
+        if contract.compression.frontier:
+            console.print(frontier_table(contract.compression, SIMPLE_HEAD if sys.stdout.isatty() else ASCII2))
 
 
 def _grid() -> Table:
@@ -104,6 +107,7 @@ def _rows(contract: Contract) -> list[tuple[str, str]]:
         return [
             ("layout", f"{contract.layout}, {len(facts.functions)} functions: {', '.join(facts.functions)}"),
             ("weights", f"{human(facts.weight_bytes, 'B')} shared by all functions, specification {facts.specification_version}"),
+            *compression_rows(contract.compression),
             ("messages", said),
             ("verified on hardware", "no (needs a Mac)"),
         ]

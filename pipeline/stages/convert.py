@@ -1,62 +1,139 @@
 """Stage `convert`: exported TorchScript in, one Core ML package out, published only after the saved file was run and compared.
 
-Here: what is asked for, the order of work, the contract's body, what is kept of a rejected package. Not here: converting, merging, reading packages
-(pipeline/coreml), running and judging them (pipeline/gates).
+Here: what is asked for, the order of work, the contract's body. Not here: converting, merging, compressing, reading packages (pipeline/coreml),
+running and judging them (pipeline/gates).
+A finished fp16 package may stand in for the export: then it is compressed, not converted again.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
-from interlock.contracts import checkpoint, export, package
-from interlock.contracts.base import InputRef
-from interlock.errors import ContractError, GateFailed, UsageError, Violation
-from interlock.fs import Workspace, publish, require_space, workspace
+from interlock.contracts import export, io, package
+from interlock.contracts.base import Contract, InputRef
+from interlock.errors import ContractError, UsageError, Violation
+from interlock.fs import Workspace, require_space
 from interlock.voice import Task, Voice
 from pipeline.driver import stage
-
-if TYPE_CHECKING:
-    from runtime.student.model import Student
+from pipeline.gates import verdict
 
 # Tokens that can follow the longest prefill, unless --cache-length says otherwise.
 DECODE_MARGIN = 256
-REJECTED = "evidence.json"
+FP16 = "fp16.mlpackage"
 
 
 class Params(stage.Params):
-    """`source` is an export directory, `checkpoint` the one that it was made from: the package is compared with it.
+    """`source` is an export directory, or the directory of an fp16 package to compress; `checkpoint` the one that both come from: the package is
+    compared with it.
 
-    `cache_length` is the number of KV slots of the package's state, for the layout that has one.
+    `cache_length` is the number of KV slots of the package's state, for the layout that has one. `compress`, `group` and at most one of the targets
+    (bytes of the weight file; mean KL in nats) say how weights are stored.
     """
 
     source: Path
     checkpoint: Path | None = None
     layout: package.Layout = "multifunction"
     cache_length: int | None = None
+    compress: package.Method = "none"
+    group: int | None = None
+    target_bytes: int | None = None
+    target_kl: float | None = None
+
+
+@dataclass(frozen=True)
+class _Fp16:
+    """An fp16 package on disk, and what its contract says that nothing below measures. made_from: its own digest, if it was published."""
+
+    path: Path
+    body: dict[str, Any]
+    inputs: tuple[InputRef, ...]
+    toy: bool
+    made_from: str | None = None
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     with voice.task("load coremltools"):
         from pipeline.coreml.facts import read_package
-        from pipeline.coreml.messages import classified
         from pipeline.coreml.normal import tree_digest
+    compressing = params.source.is_dir() and io.kind_of(params.source) == "package"
+    _check_request(params, compressing)
+    made, reference, prompt = _published(params, voice) if compressing else _converted(params, work, voice)
+    compression = _compressed(params, made, reference, prompt, work, voice)
+    with voice.task("read the package back"):
+        facts = read_package(work.path / package.PACKAGE)
+        digest = tree_digest(work.path / package.PACKAGE)
+    verdict.promise_kept(facts, made.body["use_halt_head"], made.body["layout"])
+    run = verdict.Run(work, params.out, _command(params), _mixed(params, made, reference, prompt, voice))
+    gate = verdict.judge(run, reference, facts, compression, prompt, voice)
+    body = {**made.body, "artifact": package.PACKAGE, "compression": compression, "facts": facts, "gate": gate, "tree_digest": digest}
+    return stage.Outcome(body, made.inputs, toy=made.toy)
+
+
+STAGE = stage.Stage("convert", "export", "package", Params, work, __name__)
+
+
+def _check_request(params: Params, compressing: bool) -> None:
+    """Raises UsageError for options that contradict each other."""
+    targeted = params.target_bytes is not None or params.target_kl is not None
+    if targeted and params.compress in ("none", "source"):
+        raise UsageError(f"--compress {params.compress} leaves nothing to search", remedy="search with int8, int4 or a palette as the smallest form")
+    if params.group is not None and params.compress in ("none", "source"):
+        raise UsageError(f"--compress {params.compress} takes no --group", remedy="leave it out")
+    if params.checkpoint is None and (compressing or params.compress == "source"):
+        why = "a finished package is compared with its checkpoint" if compressing else "the source's blocks are in the checkpoint"
+        raise UsageError(f"--checkpoint is missing: {why}", remedy="add --checkpoint DIRECTORY")
+    if compressing and params.compress == "none":
+        raise UsageError(f"`{params.source}` is a package already", remedy="say how to compress it with --compress, or name an export")
+    if compressing and params.cache_length is not None:
+        raise UsageError("--cache-length belongs to a conversion, and a package is given", remedy="leave it out, or name an export")
+
+
+def _published(params: Params, voice: Voice) -> tuple[_Fp16, verdict.Reference, list[int]]:
+    """A finished package, to be compressed."""
+    from pipeline.export.shapes import prompt_ids
+
+    source = stage.read_input(params.source, package.PackageContract, voice)
+    _allow_toy(params, source, params.source / package.FILE)
+    if source.compression.method != "none":
+        found = Violation(str(params.source / package.FILE), "/compression/method", "`none`", f"`{source.compression.method}`")
+        raise ContractError(found, remedy="compress the fp16 package that it was made from")
+    require_space(params.out.parent, 2 * sum(entry.bytes for entry in source.files) + (64 << 20))
+    assert params.checkpoint is not None
+    made_from = source.gate.reference_digest if source.gate.reference == "checkpoint" else None
+    reference = verdict.from_checkpoint(params.checkpoint, made_from, voice)
+    assert reference.checkpoint is not None
+    inputs = (*(ref for ref in source.inputs if ref.kind == "export"), InputRef(kind="package", digest=source.digest))
+    made = _Fp16(params.source / package.PACKAGE, _kept(source), inputs, source.toy, source.digest)
+    return made, reference, prompt_ids(params.checkpoint, reference.checkpoint)
+
+
+def _kept(source: package.PackageContract) -> dict[str, Any]:
+    """What compressing does not change."""
+    changed = {*Contract.model_fields, "artifact", "compression", "facts", "gate", "tree_digest", "hardware_verified"}
+    return {name: getattr(source, name) for name in package.PackageContract.model_fields if name not in changed}
+
+
+def _converted(params: Params, work: Workspace, voice: Voice) -> tuple[_Fp16, verdict.Reference, list[int]]:
+    """The fp16 package of an export: under its final name, or in the scratch folder where it will be compressed."""
+    from pipeline.coreml.messages import classified
+    from pipeline.export.shapes import prompt_ids
+
     source = stage.read_input(params.source, export.ExportContract, voice)
     _check(params, source)
     size = sum(entry.bytes for entry in source.files)
-    require_space(params.out.parent, 3 * size + (64 << 20))
+    require_space(params.out.parent, 4 * size + (64 << 20))
     slots = _slots(params, source) if params.layout == "multifunction" else None
+    path = work.path / package.PACKAGE if params.compress == "none" else work.scratch / FP16
     with voice.task(f"convert {params.layout}") as task:
-        said = _convert_multifunction(params, source, slots, work, task) if slots else _convert_single(params, source, work, task)
-    made = work.path / package.PACKAGE
-    with voice.task("read the package back"):
-        facts = read_package(made)
-        digest = tree_digest(made)
-    _promise_kept(facts, source, params.layout)
-    gate = _gate(params, source, facts, work, voice)
+        said = _convert_multifunction(params, source, slots, work, path, task) if slots else _convert_single(params, source, work, path, task)
+    if params.checkpoint is None:
+        reference = verdict.from_export(params.source, source)
+    else:
+        reference = verdict.from_checkpoint(params.checkpoint, verdict.checkpoint_of(source.inputs), voice)
     body = {
-        "artifact": package.PACKAGE,
         "layout": params.layout,
         "arch": source.arch,
         "model_arch": source.model_arch,
@@ -64,29 +141,89 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         "use_halt_head": source.use_halt_head,
         "enumerated_T": source.enumerated_T,
         "cache_length": slots,
-        "facts": facts,
-        "gate": gate,
         "messages": classified(said),
         "tokenizer": source.tokenizer,
-        "tree_digest": digest,
     }
-    return stage.Outcome(body, (InputRef(kind="export", digest=source.digest),), toy=source.toy)
+    made = _Fp16(path, body, (InputRef(kind="export", digest=source.digest),), source.toy)
+    return made, reference, prompt_ids(params.source, source)
 
 
-STAGE = stage.Stage("convert", "export", "package", Params, work, __name__)
+def _compressed(params: Params, made: _Fp16, reference: verdict.Reference, prompt: list[int], work: Workspace, voice: Voice) -> package.Compression:
+    """Write the package with its weights as asked for, under its final name."""
+    if params.compress == "none":
+        return package.Compression()
+    from pipeline.coreml.compression.carried import carried
+    from pipeline.coreml.compression.compress import Made, Request, compress
+
+    request = Request(params.compress, params.group, params.target_bytes, params.target_kl)
+    blocks: Iterable[tuple[str, Any]] = ()
+    if params.compress == "source" and params.checkpoint is not None and reference.checkpoint is not None:
+        blocks = carried(params.checkpoint, reference.checkpoint, reference.student)
+    found: list[Made] = []
+    with voice.task(f"compress: {params.compress}") as task:
+        work.produce(package.PACKAGE, lambda into: found.append(compress(made.path, into, request, reference.student, blocks, prompt, task.note)))
+    return package.Compression(
+        method=params.compress,
+        group=params.group,
+        target_bytes=params.target_bytes,
+        target_kl=params.target_kl,
+        made_from=made.made_from,
+        weights=found[0].weights,
+        frontier=found[0].frontier,
+    )
+
+
+def _mixed(
+    params: Params, made: _Fp16, reference: verdict.Reference, prompt: list[int], voice: Voice
+) -> Callable[[float], tuple[package.FrontierPoint, ...]] | None:
+    """The search that a package which was compressed without one may be offered."""
+    if params.compress in ("none", "source") or params.target_bytes is not None or params.target_kl is not None:
+        return None
+
+    def find(kl: float) -> tuple[package.FrontierPoint, ...]:
+        from pipeline.coreml.compression.compress import Request, search, student_weights
+        from pipeline.coreml.compression.search import Target
+
+        with voice.task("search finer forms") as task:
+            weights = student_weights(made.path, reference.student, task.note)
+            request = Request(params.compress, params.group)
+            return search(made.path, weights, request, reference.student, prompt, task.note).find(Target(None, kl)).points
+
+    return find
+
+
+def _command(params: Params) -> str:
+    """The command that makes this package again."""
+    given = {
+        "--in": params.source,
+        "--layout": params.layout,
+        "--out": params.out,
+        "--checkpoint": params.checkpoint,
+        "--cache-length": params.cache_length,
+        "--compress": None if params.compress == "none" else params.compress,
+        "--group": params.group,
+        "--target-size": params.target_bytes,
+        "--target-kl": params.target_kl,
+    }
+    return " ".join(
+        ["interlock convert", *(f"{name} {value}" for name, value in given.items() if value is not None), *(["--toy"] if params.toy else [])]
+    )
 
 
 def _check(params: Params, source: export.ExportContract) -> None:
-    file = str(params.source / export.FILE)
     wanted = "both" if params.layout == "multifunction" else "prefill"
     if source.mode not in (wanted, "both"):
         raise ContractError(
-            Violation(file, "/mode", f"`both`{'' if wanted == 'both' else ' or `prefill`'}", f"`{source.mode}`"),
+            Violation(str(params.source / export.FILE), "/mode", f"`both`{'' if wanted == 'both' else ' or `prefill`'}", f"`{source.mode}`"),
             remedy=f"export again with --mode {wanted}",
         )
+    _allow_toy(params, source, params.source / export.FILE)
+
+
+def _allow_toy(params: Params, source: Contract, file: Path) -> None:
     if source.toy and not params.toy:
         raise ContractError(
-            Violation(file, "/toy", "false, or an explicit --toy", "true: a toy export"), remedy="add --toy; the package will be marked"
+            Violation(str(file), "/toy", "false, or an explicit --toy", f"true: a toy {source.kind}"), remedy="add --toy; the package will be marked"
         )
 
 
@@ -105,90 +242,26 @@ def _slots(params: Params, source: export.ExportContract) -> int:
     return params.cache_length
 
 
-def _convert_multifunction(params: Params, source: export.ExportContract, slots: int, work: Workspace, task: Task) -> tuple[str, ...]:
+def _convert_multifunction(params: Params, source: export.ExportContract, slots: int, work: Workspace, path: Path, task: Task) -> tuple[str, ...]:
     from pipeline.coreml.functions import convert_stateful, plan_functions
     from pipeline.coreml.merge import merge_functions
 
     files = {name: params.source / name for name in source.signatures}
     scratch = work.scratch
     parts, said = convert_stateful(files, source.signatures, plan_functions(source.enumerated_T), slots, scratch, task.note)
-    work.produce(package.PACKAGE, lambda path: merge_functions(parts, "decode", path, task.note))
+    work.produce(path.relative_to(work.path).as_posix(), lambda into: merge_functions(parts, "decode", into, task.note))
     return said
 
 
-def _convert_single(params: Params, source: export.ExportContract, work: Workspace, task: Task) -> tuple[str, ...]:
+def _convert_single(params: Params, source: export.ExportContract, work: Workspace, path: Path, task: Task) -> tuple[str, ...]:
     from pipeline.coreml.functions import convert_single
 
     said: list[str] = []
-    primary = source.shape_validation.primary_shape
-    signature = source.signatures[export.PREFILL]
-    prefill = params.source / export.PREFILL
-    work.produce(
-        package.PACKAGE, lambda path: said.extend(convert_single(prefill, signature, source.enumerated_T, primary, "iOS18", path, task.note))
-    )
+    signature, primary = source.signatures[export.PREFILL], source.shape_validation.primary_shape
+    prefill, lengths = params.source / export.PREFILL, source.enumerated_T
+
+    def write(into: Path) -> None:
+        said.extend(convert_single(prefill, signature, lengths, primary, "iOS18", into, task.note))
+
+    work.produce(path.relative_to(work.path).as_posix(), write)
     return tuple(said)
-
-
-def _reference(params: Params, source: export.ExportContract, voice: Voice) -> tuple[Student, Literal["checkpoint", "export"], str]:
-    """What the package is compared with. Raises ContractError for a checkpoint that the export was not made from."""
-    from runtime.backends.torchscript_file import load_torchscript
-    from runtime.student.checkpoint import load_student, student_from
-
-    if params.checkpoint is None:
-        # The export's own weights, fp16 as stored: how far those are from the checkpoint stands in the export's contract.
-        parameters = load_torchscript(params.source / export.PREFILL).named_parameters()
-        weights = {name.removeprefix("student."): tensor.data for name, tensor in parameters}
-        return student_from(source.arch, source.model_arch, weights), "export", source.digest
-    contract = stage.read_input(params.checkpoint, checkpoint.CheckpointContract, voice)
-    made_from = next((ref.digest for ref in source.inputs if ref.kind == "checkpoint"), None)
-    if made_from != contract.digest:
-        found = Violation(str(params.checkpoint / checkpoint.FILE), "/digest", f"{made_from}, which the export was made from", contract.digest)
-        raise ContractError(found, remedy="name the checkpoint of this export, or leave out --checkpoint")
-    return load_student(params.checkpoint, contract), "checkpoint", contract.digest
-
-
-def _gate(params: Params, source: export.ExportContract, facts: package.PackageFacts, work: Workspace, voice: Voice) -> package.Gate:
-    """Run the saved package and compare; nothing is published before this evidence is in. Raises GateFailed, and keeps package and evidence."""
-    from pipeline.export.shapes import prompt_ids
-    from pipeline.gates.package import THRESHOLDS, failures, measure
-
-    student, reference, digest = _reference(params, source, voice)
-    with voice.task("run the package") as task:
-        evidence, repeatable = measure(work.path / package.PACKAGE, facts, student, prompt_ids(params.source, source), task)
-    gate = package.Gate(reference=reference, reference_digest=digest, thresholds=THRESHOLDS, repeatable=repeatable, evidence=evidence)
-    if wrong := failures(evidence, repeatable):
-        kept = _keep_rejected(params, work, gate, wrong)
-        raise GateFailed(
-            f"the saved package does not compute what the {reference} computes ({len(wrong)} findings)",
-            measured="; ".join(wrong[:4]),
-            threshold=f"{THRESHOLDS.psnr_db:g} dB, KL mean {THRESHOLDS.kl_mean:g}, greatest {THRESHOLDS.kl_max:g}, no decided flip, repeatable",
-            remedy=f"nothing was published; the package and all evidence are in `{kept}`",
-        )
-    return gate
-
-
-def _keep_rejected(params: Params, work: Workspace, gate: package.Gate, wrong: list[str]) -> Path:
-    """Package, evidence and the command that makes it again, under `rejected/` beside the output."""
-    kept = params.out.parent / "rejected" / params.out.name
-    again = f"interlock convert --in {params.source} --layout {params.layout} --out {params.out}"
-    again += f" --checkpoint {params.checkpoint}" if params.checkpoint else ""
-    document = {"findings": wrong, "command": again, "gate": gate.model_dump(mode="json")}
-    with workspace(kept, work.fs) as rejected:
-        rejected.copy(work.path / package.PACKAGE, package.PACKAGE)
-        rejected.write(REJECTED, json.dumps(document, indent=2).encode())
-        publish(rejected, kept)
-    return kept
-
-
-def _promise_kept(facts: package.PackageFacts, source: export.ExportContract, layout: package.Layout) -> None:
-    """The saved package has the functions and outputs that the export promises. Raises GateFailed."""
-    wanted = {"logits"} | ({"halt_logits"} if source.use_halt_head else set()) | ({"hidden"} if layout == "multifunction" else set())
-    for name, function in facts.functions.items():
-        found = {output.name for output in function.outputs}
-        if found != wanted:
-            raise GateFailed(
-                f"function `{name}` of the saved package has other outputs than the export promises",
-                measured=", ".join(sorted(found)),
-                threshold=", ".join(sorted(wanted)),
-                remedy="nothing was published; the converter changed its naming: compare the locked versions (`interlock verify` on the export)",
-            )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 from pathlib import Path
+from typing import get_args
 
 from interlock.command import Session
 from interlock.contracts import export as export_contract
 from interlock.contracts import package
+from interlock.contracts.base import Kind
 from interlock.errors import UsageError
 from pipeline.driver import stage
 from pipeline.driver.chain import Step, contract_digest
@@ -15,18 +19,20 @@ from pipeline.reports.ending import finish
 from pipeline.stages import convert
 
 
-def step(source: Path, checkpoint: Path, out: Path, *, toy: bool) -> Step:
-    """This stage in a chain; the package is compared with the checkpoint that the export was made from."""
-    argv = ("--in", str(source), "--checkpoint", str(checkpoint), "--out", str(out), *(("--toy",) if toy else ()))
+def step(kind: Kind, source: Path, checkpoint: Path, out: Path, *, compress: package.Method = "none", toy: bool) -> Step:
+    """This stage in a chain, from an export or (kind `package`) from a finished package; the checkpoint is what both come from."""
+    method = () if compress == "none" else ("--compress", compress)
+    argv = ("--in", str(source), "--checkpoint", str(checkpoint), "--out", str(out), *method, *(("--toy",) if toy else ()))
 
     def inputs() -> dict[str, str]:
-        return {"export": contract_digest(source, "export"), "checkpoint": contract_digest(checkpoint, "checkpoint")}
+        return {kind: contract_digest(source, kind), "checkpoint": contract_digest(checkpoint, "checkpoint")}
 
     return Step("convert", convert.STAGE.module, "export", "package", argv, out, inputs)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--in", "--input", dest="source", type=Path, required=True, help="export directory, or an exported file in it")
+    parser.add_argument("--in", "--input", dest="source", type=Path, required=True,
+                        help="export directory, or an exported file in it; or the directory of an fp16 package, to compress it")  # fmt: skip
     parser.add_argument("--out", "--output", dest="out", type=Path, default=Path("models/student/package"),
                         help="package directory to make (default %(default)s); a name ending in .mlpackage is made in its folder")  # fmt: skip
     parser.add_argument("--contract", type=Path, help="the export's contract, where it does not stand beside the exported file")
@@ -37,6 +43,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--cache-length", type=int, metavar="C", help="KV slots of the state, a multiple of 32 (default: the longest length and 256 more)"
     )
     parser.add_argument("--checkpoint", type=Path, help="checkpoint of this export, to compare with (default: the export's stored weights)")
+    parser.add_argument("--compress", choices=get_args(package.Method), default="none", metavar="METHOD",
+                        help="none, source (the checkpoint's own blocks), int8, int4, palette4, palette6, palette8 "
+                        "(default %(default)s)")  # fmt: skip
+    parser.add_argument("--group", type=int, metavar="N",
+                        help="elements of a row that share a scale, or rows that share a palette; 0: all (default: int8 a row, or 32 "
+                        "where its outliers need it, int4 32, palette4 16, larger palettes all)")  # fmt: skip
+    parser.add_argument("--target-size", dest="target_bytes", type=_size, metavar="SIZE",
+                        help="mix with 8 and 16 bits: the most faithful weights that fit into SIZE (`120MB`, or bytes)")  # fmt: skip
+    parser.add_argument("--target-kl", type=_positive, metavar="NATS", help="mix with 8 and 16 bits: the smallest weights of at most this mean KL")
     parser.add_argument("--toy", action="store_true", help="allow toy exports and any interpreter; the contract is marked")
 
 
@@ -54,7 +69,29 @@ def params_from(args: argparse.Namespace) -> convert.Params:
             remedy="name a directory, or that file in it",
         )
     out = args.out.parent if args.out.suffix == ".mlpackage" else args.out
-    return convert.Params(out=out, toy=args.toy, source=source, checkpoint=args.checkpoint, layout=args.layout, cache_length=args.cache_length)
+    if args.group is not None and args.group < 0:
+        raise UsageError(f"--group {args.group} is no number of elements", remedy="give 0 or more")
+    if args.target_bytes is not None and args.target_kl is not None:
+        raise UsageError("--target-size and --target-kl are two targets", remedy="give one; the table of the frontier shows both")
+    return convert.Params(
+        out=out, toy=args.toy, source=source, checkpoint=args.checkpoint, layout=args.layout, cache_length=args.cache_length, compress=args.compress,
+        group=args.group, target_bytes=args.target_bytes, target_kl=args.target_kl,
+    )  # fmt: skip
+
+
+def _size(text: str) -> int:
+    """`120MB`, `1.5 GB`, or bytes; units are powers of a thousand, as reports print them."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([kMG]?B)?", text.strip())
+    if not found or (size := int(float(found[1]) * {None: 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[found[2]])) < 1:
+        raise argparse.ArgumentTypeError(f"`{text}` is no size: give bytes, or a number and kB, MB or GB")
+    return size
+
+
+def _positive(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"`{text}` is no positive number")
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
