@@ -15,10 +15,24 @@ from torch import Tensor
 
 import runtime.mil.ops  # noqa: F401  (fills the table)
 from interlock.errors import ContractError, Violation
+from runtime.mil.budget import fits
+from runtime.mil.ops.classify import names
 from runtime.mil.ops.registry import CONSTANT_OPERATIONS, OPERATIONS, Entry, Given, Parameter
-from runtime.mil.program import Binding, Block, Constant, Function, NamedType, Operation, Program, TensorType
-from runtime.mil.sweep import uses
-from runtime.mil.weights import CARRIERS, Fixed, Weights
+from runtime.mil.program import (
+    Binding,
+    Block,
+    Constant,
+    DataType,
+    DictionaryType,
+    Function,
+    ListType,
+    NamedType,
+    Operation,
+    Program,
+    TensorType,
+    ValueType,
+)
+from runtime.mil.weights import CARRIERS, Computed, Fixed, Matrix, Weights
 
 # Done by the executor: they need states, blocks or the values around them.
 STRUCTURE = {
@@ -51,8 +65,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation. free: names that nothing after it uses; state: for a slice_update, the state whose next use is being overwritten with
-    its result, for reads and writes the state itself; blocks: of control flow."""
+    """One operation. entry: how it is computed, None for STRUCTURE; state: the one that it reads or writes, else empty; blocks: of control flow."""
 
     kind: str
     place: str
@@ -60,7 +73,6 @@ class Step:
     fixed: Mapping[str, Any]
     sources: tuple[Source, ...]
     outputs: tuple[Output, ...]
-    free: tuple[str, ...]
     state: str
     blocks: tuple[BlockPlan, ...]
 
@@ -118,8 +130,11 @@ def _refusals(operation: Operation) -> Iterator[tuple[str, str]]:
 
 def _untyped(operation: Operation) -> Iterator[tuple[str, str]]:
     for output in (*operation.outputs, *(value for block in operation.blocks for value in block.inputs)):
-        if not isinstance(output.type, TensorType) or output.type.dtype not in CARRIERS:
+        kind = held(output.type)
+        if kind is None or kind.dtype not in CARRIERS or (isinstance(output.type, (DictionaryType, ListType)) and operation.type not in _HOLDERS):
             yield f"`{operation.type}` of a tensor of numbers", str(output.type)
+        elif kind.shape is not None and None not in kind.shape and not fits(kind.shape):
+            yield "a value that fits into the memory that is free", str(kind)
 
 
 class _Planner:
@@ -129,22 +144,20 @@ class _Planner:
     def block(self, block: Block, outer: Mapping[str, Fixed]) -> BlockPlan:
         """outer: the constants that the blocks around define."""
         constants = dict(outer)
-        last = _last_uses(block)
         steps: list[Step] = []
-        for index, operation in enumerate(block.operations):
+        for operation in block.operations:
             if operation.type == "const":
                 constants[operation.outputs[0].name] = operation.attributes["val"]
             elif operation.type in CONSTANT_OPERATIONS:
                 self._compute(operation, constants)
             else:
-                free = tuple(name for name in last.get(index, ()) if name not in constants)
-                steps.append(self._step(block, index, constants, free))
+                steps.append(self._step(operation, constants))
         try:
             named = {name: self._weights.tensor(constants[name]) for name in block.outputs if name in constants}
-        except TypeError as problem:
+        except (TypeError, ValueError) as problem:
             place = Violation(str(self._program.path), f"functions/{self._function.name}/outputs", "numbers", str(problem))
             raise ContractError(place, remedy="convert again") from problem
-        return BlockPlan(tuple(map(_output, block.inputs)), tuple(steps), block.outputs, named)
+        return BlockPlan(tuple(map(output_of, block.inputs)), tuple(steps), block.outputs, named)
 
     def _compute(self, operation: Operation, constants: dict[str, Fixed]) -> None:
         given: dict[str, Fixed] = {name: value for name, value in operation.attributes.items() if name != "name"}
@@ -153,22 +166,13 @@ class _Planner:
             if value is None:
                 raise self._refusal(operation, f"a constant as `{name}`", "a value of the run")
             given[name] = value
-        try:
-            results = self._weights.computed(operation, given)
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as problem:
-            raise self._refusal(operation, "constants that fit each other", str(problem)) from problem
-        if len(results) != len(operation.outputs):
-            raise self._refusal(operation, f"{len(results)} outputs", str(len(operation.outputs)))
-        for output, result in zip(operation.outputs, results, strict=True):
-            if not isinstance(output.type, TensorType) or not output.type.admits(result.array().shape):
-                raise self._refusal(operation, str(output.type), f"shape {list(result.array().shape)}")
-            constants[output.name] = result
+        for at, output in enumerate(operation.outputs):
+            constants[output.name] = Computed(operation, given, at)
 
-    def _step(self, block: Block, index: int, constants: Mapping[str, Fixed], free: tuple[str, ...]) -> Step:
-        operation = block.operations[index]
+    def _step(self, operation: Operation, constants: Mapping[str, Fixed]) -> Step:
         place = f"functions/{self._function.name}/{operation.type} `{operation.name}`"
         blocks = tuple(self.block(inner, constants) for inner in operation.blocks)
-        outputs = tuple(map(_output, operation.outputs))
+        outputs = tuple(map(output_of, operation.outputs))
         entry = OPERATIONS.get(operation.type)
         parameters = _STRUCTURE_PARAMETERS.get(operation.type, {}) if entry is None else entry.parameters
         fixed: dict[str, Any] = {}
@@ -177,7 +181,8 @@ class _Planner:
             if name in operation.inputs:
                 value = self._bind(operation, parameter, operation.inputs[name], constants)
                 sources.append(value) if isinstance(value, Source) else fixed.update({name: value})
-        return Step(operation.type, place, entry, fixed, tuple(sources), outputs, free, _state(block, index), blocks)
+        state = str(operation.inputs["input"][0]) if operation.type in ("read_state", "write_state") else ""
+        return Step(operation.type, place, entry, fixed, tuple(sources), outputs, state, blocks)
 
     def _bind(self, operation: Operation, parameter: Parameter, bindings: tuple[Binding, ...], constants: Mapping[str, Fixed]) -> Any:
         values = [_constant(binding, constants) for binding in bindings]
@@ -189,9 +194,13 @@ class _Planner:
                 raise TypeError(f"{len(values)} values")
             value = values[0]
             if value is None:
-                if parameter.given == "str":
+                if parameter.given in ("str", "Names"):
                     raise TypeError("a value of the run")
                 return Source(parameter.name, parameter.given, str(bindings[0]))
+            if (operation.type, parameter.name) in _MATRICES and _is_matrix(value):
+                return Matrix(value)
+            if parameter.given == "Names" and isinstance(value, Constant):
+                return names(value)
             fixed = self._weights.tensor(value) if parameter.given == "Tensor" else on_host(_listed(value), parameter.given)
         except (TypeError, ValueError, OverflowError) as problem:
             raise self._refusal(operation, f"`{parameter.name}` as {parameter.given}", str(problem)) from problem
@@ -206,11 +215,22 @@ class _Planner:
         return ContractError(Violation(str(self._program.path), place, expected, found), remedy="convert again, or add the case to runtime/mil/ops")
 
 
+# What may give other values than tensors.
+_HOLDERS = frozenset({"make_list", "list_write", "list_scatter", "cond", "while_loop", "classify"})
 _STRUCTURE_PARAMETERS: dict[str, dict[str, Parameter]] = {
     "write_state": {"data": Parameter("data", "Tensor", True)},
     "cond": {"pred": Parameter("pred", "Tensor", True)},
     "while_loop": {"loop_vars": Parameter("loop_vars", "Tensors", True)},
 }
+
+
+# Parameters whose constants are laid out for what is done with them.
+_MATRICES = {("linear", "weight"), ("gather", "x")}
+
+
+def _is_matrix(value: Fixed) -> bool:
+    kind = value.type
+    return isinstance(kind, TensorType) and kind.shape is not None and len(kind.shape) == 2 and CARRIERS[kind.dtype] is torch.float32
 
 
 def on_host(value: Any, given: Given) -> Any:
@@ -235,45 +255,26 @@ def _constant(binding: Binding, constants: Mapping[str, Fixed]) -> Fixed | None:
     return constants.get(binding) if isinstance(binding, str) else binding
 
 
-def _output(value: NamedType) -> Output:
-    if not isinstance(value.type, TensorType):
+def held(kind: ValueType) -> TensorType | None:
+    """The tensor that stands for a value while computing: a list of equal tensors is one [length, ...] (ops/lists.py), a class its place among
+    the classes and their probabilities one [classes] (ops/classify.py). None for what no operation makes.
+    """
+    if isinstance(kind, ListType) and isinstance(kind.element, TensorType):
+        return TensorType(kind.element.dtype, None if kind.element.shape is None else (None, *kind.element.shape))
+    if isinstance(kind, DictionaryType):
+        return TensorType(DataType.FLOAT64, (None,))
+    if isinstance(kind, TensorType):
+        return TensorType(DataType.INT64, kind.shape) if kind.dtype is DataType.STRING else kind
+    return None
+
+
+def is_numbers(kind: ValueType) -> bool:
+    """Whether a value of this type is a tensor that computing can hold."""
+    return isinstance(kind, TensorType) and kind.dtype in CARRIERS
+
+
+def output_of(value: NamedType) -> Output:
+    kind = held(value.type)
+    if kind is None:
         raise TypeError(f"{value.type}")
-    return Output(value.name, value.type, CARRIERS[value.type.dtype], value.type.dtype.mil == "fp16")
-
-
-def _last_uses(block: Block) -> dict[int, set[str]]:
-    """By operation, the names of this block that it is the last to use; what the block returns is used for ever."""
-    last: dict[str, int] = {}
-    for index, operation in enumerate(block.operations):
-        for name in uses(operation):
-            last[name] = index
-        # a result that nobody uses is gone after its operation
-        last.update({output.name: index for output in operation.outputs})
-    own = {output.name for operation in block.operations for output in operation.outputs} | {value.name for value in block.inputs}
-    found: dict[int, set[str]] = {}
-    for name, index in last.items():
-        if name in own and name not in block.outputs:
-            found.setdefault(index, set()).add(name)
-    return found
-
-
-def _state(block: Block, index: int) -> str:
-    """The state that an operation reads or writes, or for a slice_update the state that its result replaces before anything else touches it."""
-    operation = block.operations[index]
-    if operation.type in ("read_state", "write_state"):
-        return str(operation.inputs["input"][0])
-    if operation.type != "slice_update":
-        return ""
-    result = operation.outputs[0].name
-    for place in range(index + 1, len(block.operations)):
-        later = block.operations[place]
-        if later.type == "write_state" and later.inputs["data"] == (result,):
-            state = str(later.inputs["input"][0])
-            return "" if any(_touches(other, state) for other in block.operations[index + 1 : place]) else state
-    return ""
-
-
-def _touches(operation: Operation, state: str) -> bool:
-    if operation.type in ("read_state", "write_state") and operation.inputs["input"] == (state,):
-        return True
-    return any(_touches(inner, state) for block in operation.blocks for inner in block.operations)
+    return Output(value.name, kind, CARRIERS[kind.dtype], kind.dtype.mil == "fp16")

@@ -5,8 +5,9 @@ Here: inputs and outputs of a host, states between calls. Not here: planning and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
@@ -15,13 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interlock.errors import ContractError, UsageError, Violation
-from runtime.mil.execute import Execution, Mode, Observe, Values, rounded
+from runtime.mil.attention import grouped
+from runtime.mil.code import Compiled, Compiler, Unusable, rounded
+from runtime.mil.execute import Frame, Mode, Observe, Values, execute, run_block
+from runtime.mil.ops.classify import classes
 from runtime.mil.plan import BlockPlan, plan_function
 from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType, ValueType
 from runtime.mil.sweep import split_at
 from runtime.mil.weights import CARRIERS, Weights
 
 Arrays = Mapping[str, NDArray[Any]]
+_HELD = {dtype: torch.empty(0, dtype=carrier).numpy().dtype for dtype, carrier in CARRIERS.items()}
 
 
 class State:
@@ -32,24 +37,42 @@ class State:
 
     def __init__(self, types: Mapping[str, TensorType]) -> None:
         self.types = dict(types)
-        self.tensors: dict[str, Tensor] = {
-            name: torch.zeros([size or 0 for size in kind.shape or ()], dtype=CARRIERS[kind.dtype]) for name, kind in types.items()
-        }
+        # numpy's zeros take no memory until they are written
+        self.tensors: dict[str, Tensor] = {name: torch.from_numpy(np.zeros([size or 0 for size in kind.shape or ()], _HELD[kind.dtype]))
+                                           for name, kind in types.items()}  # fmt: skip
         self.complete = True
+        self._used = dict.fromkeys(self.tensors, 0)
+        self._seen = self._versions()
 
     def array(self, name: str) -> NDArray[Any]:
         """A copy of one state, in the type that holds it while computing."""
         copy: NDArray[Any] = self.tensors[name].numpy().copy()
         return copy
 
+    def used(self) -> dict[str, int]:
+        """By state, the slots (second axis from the end) that may hold anything but zeros; states that others wrote to are left out."""
+        now = self._versions()
+        return {name: count for name, count in self._used.items() if self._seen[name] == now[name]}
+
+    def ran(self, used: Mapping[str, int]) -> None:
+        """A call is complete that left these slots used."""
+        self._used, self._seen, self.complete = dict(used), self._versions(), True
+
+    def _versions(self) -> dict[str, tuple[int, int]]:
+        """torch counts the changes of every tensor, through its views too."""
+        return {name: (tensor.data_ptr(), tensor._version) for name, tensor in self.tensors.items()}
+
 
 @dataclass(frozen=True)
 class _Planned:
-    """A function that is ready to run. returned: by output, see `Runner._returned`."""
+    """A function that is ready to run. watched: the same with every value that the program names; returned: by output, see `Runner._returned`;
+    classes: what places of classes mean, by output."""
 
     function: Function
-    plan: BlockPlan
+    compiled: Compiled
+    watched: Callable[[], Compiled]
     returned: Mapping[str, str | None]
+    classes: Mapping[str, NDArray[Any]]
 
 
 class Runner:
@@ -119,12 +142,14 @@ class Runner:
     def _execute(
         self, planned: _Planned, values: Values, states: Values, state: State | None = None, observe: Observe | None = None
     ) -> tuple[Tensor, ...]:
+        compiled = planned.compiled if observe is None else planned.watched()
+        frame = Frame(state.used() if state is not None else {}, path=str(self.program.path), observe=observe)
         if state is not None:
             state.complete = False
         with torch.no_grad():
-            results = Execution(str(self.program.path), self.mode, states, observe).run(planned.plan, values)
+            results = execute(compiled, values, states, frame)
         if state is not None:
-            state.complete = True
+            state.ran(frame.used)
         return results
 
     def _values(self, function: Function, inputs: Arrays) -> Values:
@@ -146,7 +171,16 @@ class Runner:
         return self._planned[function.name]
 
     def _new_plan(self, function: Function) -> _Planned:
-        return _Planned(function, plan_function(self.program, function, self._weights), self._returned(function))
+        plan = plan_function(self.program, function, self._weights)
+        watched = cache(lambda: self._compiled(function, plan))
+        return _Planned(function, self._compiled(function, grouped(plan)), watched, self._returned(function), classes(function))
+
+    def _compiled(self, function: Function, plan: BlockPlan) -> Compiled:
+        try:
+            return Compiler(self._weights, run_block, half=self.mode == "fp16").function(function, plan)
+        except Unusable as problem:
+            place = Violation(str(self.program.path), problem.step.place, "constants that fit each other", problem.problem)
+            raise ContractError(place, remedy="convert again") from problem
 
     def _given(self, function: Function, value: NamedType, inputs: Arrays) -> Tensor:
         """An input as a tensor of its own memory or the caller's, which is only read."""
@@ -184,6 +218,8 @@ class Runner:
             array = (result.clone() if place in owned else result).numpy()
             owned.add(place)
             arrays[name] = array if wanted is None else array.astype(wanted, copy=False)
+        for name, named in planned.classes.items():
+            arrays[name] = named[arrays[name]]
         return arrays
 
     def _returned(self, function: Function) -> dict[str, str | None]:

@@ -6,15 +6,19 @@ Every fp16 constant is widened to fp32, which is exact: rounding results is the 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from runtime.backends.products import Product, product
 from runtime.mil.ops.registry import CONSTANT_OPERATIONS
-from runtime.mil.program import Array, Constant, DataType, Operation
+from runtime.mil.program import Array, Constant, DataType, Operation, TensorType
 
 # What holds a value of each type while computing; unsigned types that torch computes with poorly are held wider.
 CARRIERS: dict[DataType, torch.dtype] = {
@@ -39,53 +43,106 @@ CARRIERS: dict[DataType, torch.dtype] = {
 
 
 class Computed:
-    """The result of a constexpr operation: an array that stands for a constant. `identity` is equal for equal operations on equal constants."""
+    """A result of a constexpr operation: an array that stands for a constant, computed whenever it is asked for, so that it is never held
+    beside what is made of it."""
 
-    def __init__(self, values: Array, identity: tuple[object, ...]) -> None:
-        self.values, self._identity = values, identity
+    def __init__(self, operation: Operation, given: Mapping[str, Fixed], at: int) -> None:
+        self.operation, self.given = operation, given
+        self.type = operation.outputs[at].type
+        self._at = at
 
     def array(self) -> Array:
-        return self.values
+        """Raises ValueError if the constants do not fit each other."""
+        try:
+            result = CONSTANT_OPERATIONS[self.operation.type].run(**{name: _argument(value) for name, value in self.given.items()})
+        except (IndexError, TypeError, KeyError, OverflowError) as problem:
+            raise ValueError(f"{type(problem).__name__}: {problem}") from problem
+        parts = result if isinstance(result, tuple) else (result,)
+        if len(parts) != len(self.operation.outputs):
+            raise ValueError(f"{len(parts)} results for {len(self.operation.outputs)} outputs")
+        array = np.asarray(parts[self._at])
+        if not isinstance(self.type, TensorType) or not self.type.admits(array.shape):
+            raise ValueError(f"shape {list(array.shape)} for {self.type}")
+        return array
 
     def key(self) -> tuple[object, ...]:
-        return self._identity
+        return (self.operation.type, tuple(sorted((name, value.key()) for name, value in self.given.items())), self._at)
 
 
 Fixed = Constant | Computed
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """A constant of two dimensions, whose layout is chosen by what is done with it."""
+
+    fixed: Fixed
+
+
+class Rows:
+    """Rows of a stored fp16 matrix, widened when they are read: a table that is only looked up is not held in fp32."""
+
+    def __init__(self, stored: NDArray[Any]) -> None:
+        self._stored = stored
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def select(self, index: Tensor) -> Tensor:
+        """index: int64 [T] → [T, K] fp32."""
+        return torch.from_numpy(self._stored[index.numpy()]).float()
+
+
 class Weights:
-    """Tensors by the content of their constants."""
+    """What is made of constants, by their content. Nobody may change any of it."""
 
     def __init__(self) -> None:
         self._tensors: dict[tuple[object, ...], Tensor] = {}
         self.places: set[int] = set()  # where their memory begins
-        self._computed: dict[tuple[object, ...], tuple[Computed, ...]] = {}
+        self._products: dict[tuple[object, ...], Product] = {}
+        self._rows: dict[tuple[object, ...], Rows] = {}
 
     def tensor(self, constant: Fixed) -> Tensor:
-        """The constant in the type that computing uses. Nobody may change it. Raises TypeError for what is no array of numbers."""
+        """The constant in the type that computing uses. Raises TypeError for what is no array of numbers."""
         key = constant.key()
         if key not in self._tensors:
             self._tensors[key] = _tensor(constant.array())
             self.places.add(self._tensors[key].untyped_storage().data_ptr())
+            release(constant)
         return self._tensors[key]
 
-    def computed(self, operation: Operation, given: Mapping[str, Fixed]) -> tuple[Computed, ...]:
-        """The outputs of a constexpr operation. Raises ValueError, IndexError or TypeError if its constants do not fit each other."""
-        key = (operation.type, tuple(sorted((name, value.key()) for name, value in given.items())))
-        if key not in self._computed:
-            arguments: dict[str, Any] = {name: _argument(value) for name, value in given.items()}
-            result = CONSTANT_OPERATIONS[operation.type].run(**arguments)
-            parts = result if isinstance(result, tuple) else (result,)
-            self._computed[key] = tuple(Computed(np.asarray(part), (*key, at)) for at, part in enumerate(parts))
-        return self._computed[key]
+    def product(self, matrix: Matrix) -> Product:
+        """x·Wᵀ in the fastest layout for fp32. Raises TypeError as `tensor`."""
+        key = matrix.fixed.key()
+        if key not in self._products:
+            self._products[key] = product(_tensor(matrix.fixed.array()), "float32")
+            release(matrix.fixed)
+        return self._products[key]
+
+    def rows(self, matrix: Matrix) -> Rows:
+        key = matrix.fixed.key()
+        if key not in self._rows:
+            self._rows[key] = Rows(matrix.fixed.array())
+        return self._rows[key]
+
+
+def release(constant: Fixed) -> None:
+    """Let the system forget the pages of a weight file that were read for a constant: they are read again if they are needed."""
+    view = constant.content if isinstance(constant, Constant) else None
+    if not isinstance(view, memoryview) or not isinstance(view.obj, mmap.mmap):
+        return
+    whole, part = (np.frombuffer(given, np.uint8).ctypes.data for given in (view.obj, view))
+    first = -(-(part - whole) // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (part - whole + view.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+        view.obj.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 def _tensor(array: Array) -> Tensor:
     kind = array.dtype
     if kind == np.float16:
         # torch widens ten times faster than numpy; it wants memory of its own to read from
-        return torch.from_numpy(array.copy()).float()
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).float()
     if kind in (np.uint16, np.uint32):
         return torch.from_numpy(array.astype(np.int32 if kind == np.uint16 else np.int64))
     return torch.from_numpy(np.array(array, copy=True))

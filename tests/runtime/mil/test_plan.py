@@ -8,6 +8,7 @@ from fakes.programs import constant, operation, program, tensor
 
 from interlock.errors import ContractError, UsageError
 from runtime.mil import Runner
+from runtime.mil.code import freed
 from runtime.mil.ops.registry import CONSTANT_OPERATIONS, NOT_DONE, OPERATIONS
 from runtime.mil.plan import STRUCTURE, plan_function, unsupported
 from runtime.mil.program import NamedType, Operation
@@ -32,7 +33,7 @@ def test_values_are_freed_at_their_last_use() -> None:
              operation("abs", {"unused": tensor("fp32", 2)}, x="b"), operation("add", {"c": tensor("fp32", 2)}, x="b", y="b")]  # fmt: skip
     made = program(steps, dict(X), ("c",))
     plan = plan_function(made, made.functions["main"], Weights())
-    assert [step.free for step in plan.steps] == [(), ("a",), ("unused",), ("b",)]
+    assert freed(plan) == {1: ("a",), 2: ("unused",), 3: ("b",)}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ from fakes.programs import constant, operation, program, tensor
 
 from interlock.errors import ContractError, UsageError
 from runtime.mil import Runner
-from runtime.mil.execute import Execution, Mode
+from runtime.mil.execute import Mode
+from runtime.mil.inplace import in_place
+from runtime.mil.plan import plan_function
 from runtime.mil.program import Operation, StateType
+from runtime.mil.weights import Weights
 
 KIND = tensor("fp16", 4, 3)
 STATE = {"cache": StateType(KIND)}
@@ -49,22 +52,16 @@ def changed(*rows: int) -> Any:
     return expected
 
 
-@pytest.fixture
-def in_place(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each slice_update that could be in place was."""
-    seen: list[bool] = []
-    real = Execution._updated_in_place
-
-    def spy(self: Execution, *given: Any) -> bool:
-        seen.append(real(self, *given))
-        return seen[-1]
-
-    monkeypatch.setattr(Execution, "_updated_in_place", spy)
-    return seen
+def updates_in_place(operations: list[Operation], *outputs: str) -> list[bool]:
+    """Whether each slice_update may be in place."""
+    made = program(operations, {"row": ROW}, outputs, dict(STATE))
+    plan = plan_function(made, made.functions["main"], Weights())
+    found = in_place(plan.steps, plan.outputs, ["cache"])
+    return [at in found for at, step in enumerate(plan.steps) if step.kind == "slice_update"]
 
 
 @pytest.mark.parametrize("mode", ["fp32", "fp16"])
-def test_a_chain_of_updates_equals_pure_functions(mode: Mode, in_place: list[bool]) -> None:
+def test_a_chain_of_updates_equals_pure_functions(mode: Mode) -> None:
     """What coremltools writes: read, update, write, read, … with views of the later values used."""
     part = operation("slice_by_index", {"part": ROW}, x="r1", begin=constant((1, 0)), end=constant((2, 3)))
     chain = [read("r0"), update("u0", "r0", 1), write("u0"), read("r1"), part, update("u1", "r1", 2, by="part"), write("u1"), read("r2")]
@@ -74,14 +71,15 @@ def test_a_chain_of_updates_equals_pure_functions(mode: Mode, in_place: list[boo
     assert outputs["total"] == expected.sum()
     np.testing.assert_array_equal(state.array("cache"), expected)
     # the second update's operand is a view of the state itself: it must be a copy
-    assert in_place == [True, False]
+    assert updates_in_place([*chain, total], "total") == [True, False]
 
 
-def test_updates_of_unrelated_rows_are_all_in_place(in_place: list[bool]) -> None:
-    outputs, state = run([read("r0"), update("u0", "r0", 1), write("u0"), read("r1"), update("u1", "r1", 3), write("u1"), read("r2")], "r2")
+def test_updates_of_unrelated_rows_are_all_in_place() -> None:
+    chain = [read("r0"), update("u0", "r0", 1), write("u0"), read("r1"), update("u1", "r1", 3), write("u1"), read("r2")]
+    outputs, state = run(chain, "r2")
     np.testing.assert_array_equal(state.array("cache"), changed(1, 3))
     np.testing.assert_array_equal(outputs["r2"], changed(1, 3))
-    assert in_place == [True, True]
+    assert updates_in_place(chain, "r2") == [True, True]
 
 
 VIEW = operation("slice_by_index", {"view": tensor("fp16", 2, 3)}, x="r0", begin=constant((1, 0)), end=constant((3, 3)))

@@ -1,0 +1,404 @@
+"""From planned steps to instructions: one closure per step over a list of registers.
+
+Here: registers, order, what is freed when, rounding and checking of results. Not here: what may be done in another way (lower.py, attention.py,
+inplace.py), running (execute.py).
+
+Register 0 holds the run itself (`Frame`); constants stand in registers of their own and are never freed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from runtime.backends.products import Product
+from runtime.mil import attention
+from runtime.mil.inplace import in_place, last_uses
+from runtime.mil.lower import Compute, Lowered, Types, lower, sizes
+from runtime.mil.ops.gather import resolved
+from runtime.mil.ops.slices import selection, write_slice
+from runtime.mil.plan import BlockPlan, Output, Step, is_numbers, on_host, output_of
+from runtime.mil.program import Function, TensorType
+from runtime.mil.weights import Matrix, Rows, Weights
+
+T = TypeVar("T")
+R = TypeVar("R")
+Registers = list[Any]
+Go = Callable[[Registers], None]
+Settle = Callable[[Tensor], Tensor]
+# A loop that a real program would not run: a mistake in its condition.
+MAX_ITERATIONS = 1_000_000
+
+
+class Mismatch(Exception):
+    """A result that is not of its declared type."""
+
+    def __init__(self, output: Output, value: Tensor) -> None:
+        super().__init__(output, value)
+        self.expected, self.found = f"`{output.name}` as {output.type}", f"shape {list(value.shape)}"
+
+
+class Unusable(Exception):
+    """A step whose constants do not fit each other."""
+
+    def __init__(self, step: Step, problem: str) -> None:
+        super().__init__(step, problem)
+        self.step, self.problem = step, problem
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """free: registers that nothing after it uses; results: names and registers of what it computes."""
+
+    go: Go
+    step: Step
+    free: tuple[int, ...]
+    results: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A block. inputs, outputs: registers, in the order of the block."""
+
+    inputs: tuple[int, ...]
+    instructions: tuple[Instruction, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A function. registers: what every run starts from; inputs, states: register by name."""
+
+    code: Code
+    registers: Registers
+    inputs: Mapping[str, int]
+    states: Mapping[str, int]
+
+
+RunBlock = Callable[[Code, Registers], tuple[Tensor, ...]]
+
+
+class Compiler:
+    """Of one function. half: whether results that are declared fp16 are rounded; run_block: how nested blocks are run."""
+
+    def __init__(self, weights: Weights, run_block: RunBlock, *, half: bool) -> None:
+        self._weights, self._run_block, self._half = weights, run_block, half
+        self._registers: Registers = [None]
+        self._constants: dict[int, int] = {}
+        self._states: dict[str, int] = {}
+
+    def function(self, function: Function, plan: BlockPlan) -> Compiled:
+        """plan: of this function. Raises Unusable for constants that cannot be computed."""
+        self._states = {value.name: self._new() for value in function.states}
+        inputs = {value.name: self._new() for value in function.inputs}
+        types = {value.name: output_of(value) for value in function.inputs if is_numbers(value.type)}
+        return Compiled(self._block(plan, inputs, types, nested=False), self._registers, inputs, self._states)
+
+    def _block(self, plan: BlockPlan, outer: Mapping[str, int], outer_types: Types, *, nested: bool) -> Code:
+        own = [*plan.inputs, *(output for step in plan.steps for output in step.outputs)]
+        scope = {**outer, **{name: self._constant(tensor) for name, tensor in plan.constants.items()}, **{value.name: self._new() for value in own}}
+        types = {**outer_types, **{value.name: value for value in own}}
+        direct = {} if nested else in_place(plan.steps, plan.outputs, tuple(self._states))
+        free = freed(plan)
+        instructions = []
+        for at, step in enumerate(plan.steps):
+            go = self._go(step, scope, types, direct.get(at, ""))
+            results = tuple((output.name, scope[output.name]) for output in step.outputs)
+            instructions.append(Instruction(go, step, tuple(scope[name] for name in free.get(at, ())), results))
+        inputs = tuple(scope[value.name] for value in plan.inputs)
+        return Code(inputs, tuple(instructions), tuple(scope[name] for name in plan.outputs))
+
+    def _go(self, step: Step, scope: Mapping[str, int], types: Types, direct: str) -> Go:
+        """direct: the state that may be written in place, if any."""
+        if step.kind == "write_state":
+            return self._write(step, scope, direct)
+        if step.kind == "read_state":
+            return _move(self._states[step.state], scope[step.outputs[0].name])
+        if step.kind == "cond":
+            return self._branch(step, scope, types)
+        if step.kind == "while_loop":
+            return self._loop(step, scope, types)
+        if direct:
+            return self._update(step, scope, direct)
+        if step.kind == attention.KIND:
+            return self._attention(step, scope)
+        lowered = self._on_matrix(step, types) or lower(step, types)
+        return self._general(step, scope) if lowered is None else self._short(step, scope, lowered)
+
+    def _on_matrix(self, step: Step, types: Types) -> Lowered | None:
+        """An operation on a constant matrix, whose layout is chosen for it."""
+        if step.kind == "linear" and isinstance(weight := step.fixed.get("weight"), Matrix):
+            return linear(_of(step, self._weights.product, weight), step, types)
+        if step.kind == "gather" and isinstance(table := step.fixed.get("x"), Matrix) and is_lookup(step, table):
+            return lookup(_of(step, self._weights.rows, table)), ("indices",)
+        return None
+
+    def _short(self, step: Step, scope: Mapping[str, int], lowered: Lowered) -> Go:
+        compute, parameters = lowered
+        (output,) = step.outputs
+        settle, out = self._settle(step, output), scope[output.name]
+        if parameters == ("values",):
+            return _gathering(compute, self._several(step, "values", scope), out, settle)
+        registers = [self._operand(step, parameter, scope) for parameter in parameters]
+        if len(registers) == 1:
+            return _one(compute, registers[0], out, settle)
+        if len(registers) == 2:
+            return _two(compute, registers[0], registers[1], out, settle)
+        return _many(compute, tuple(registers), out, settle)
+
+    def _general(self, step: Step, scope: Mapping[str, int]) -> Go:
+        """By the operation's own function, with everything that it may take."""
+        arguments, results = self._arguments(step, scope), [(self._settle(step, output), scope[output.name]) for output in step.outputs]
+        assert step.entry is not None
+        run = step.entry.run
+
+        def go(registers: Registers) -> None:
+            found = run(**arguments(registers))
+            parts = found if isinstance(found, tuple) else (found,)
+            for part, (settle, out) in zip(parts, results, strict=True):
+                registers[out] = settle(part)
+
+        return go
+
+    def _update(self, step: Step, scope: Mapping[str, int], state: str) -> Go:
+        """A slice written into the state itself."""
+        arguments, out = self._arguments(step, scope), scope[step.outputs[0].name]
+        masks = ("stride", "begin_mask", "end_mask", "squeeze_mask")
+
+        def go(registers: Registers) -> None:
+            given = arguments(registers)
+            x = given["x"]
+            places = selection(x, given["begin"], given["end"], *(given.get(name) for name in masks))
+            write_slice(x, given["update"], places)
+            registers[0].wrote(state, x, places)
+            registers[out] = x
+
+        return go
+
+    def _write(self, step: Step, scope: Mapping[str, int], direct: str) -> Go:
+        if direct:
+            return lambda registers: None  # the state's memory holds it already
+        state, data, name = self._states[step.state], self._operand(step, "data", scope), step.state
+
+        def go(registers: Registers) -> None:
+            # A state owns its memory: values that were read from the old one keep it, and no array of the host is ever written.
+            registers[state] = registers[data].clone(memory_format=torch.contiguous_format)
+            registers[0].replaced(name)
+
+        return go
+
+    def _attention(self, step: Step, scope: Mapping[str, int]) -> Go:
+        query, key, value, mask = (self._operand(step, name, scope) for name in ("query", "key", "value", "attn_mask"))
+        settle, out = self._settle(step, step.outputs[0]), scope[step.outputs[0].name]
+        group, states = step.fixed["group"], step.fixed["states"]
+
+        def go(registers: Registers) -> None:
+            cut, hidden = attention.proven(registers[0], registers[mask], states, registers[key].shape[2])
+            registers[out] = settle(attention.attend(registers[query], registers[key], registers[value], registers[mask], group, cut, hidden))
+
+        return go
+
+    def _branch(self, step: Step, scope: Mapping[str, int], types: Types) -> Go:
+        chosen, run = [self._block(block, scope, types, nested=True) for block in step.blocks], self._run_block
+        condition, results = self._operand(step, "pred", scope), [(self._settle(step, output), scope[output.name]) for output in step.outputs]
+
+        def go(registers: Registers) -> None:
+            found = run(chosen[0 if bool(registers[condition]) else 1], registers)
+            for part, (settle, out) in zip(found, results, strict=True):
+                registers[out] = settle(part)
+
+        return go
+
+    def _loop(self, step: Step, scope: Mapping[str, int], types: Types) -> Go:
+        (condition, body), run = (self._block(block, scope, types, nested=True) for block in step.blocks), self._run_block
+        first, results = self._several(step, "loop_vars", scope), [(self._settle(step, output), scope[output.name]) for output in step.outputs]
+
+        def inner(code: Code, registers: Registers, carried: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            for register, value in zip(code.inputs, carried, strict=True):
+                registers[register] = value
+            return run(code, registers)
+
+        def go(registers: Registers) -> None:
+            carried = tuple(registers[register] for register in first)
+            for _ in range(MAX_ITERATIONS):
+                if not bool(inner(condition, registers, carried)[0]):
+                    break
+                carried = inner(body, registers, carried)
+            else:
+                raise ValueError(f"a loop of more than {MAX_ITERATIONS} rounds")
+            for part, (settle, out) in zip(carried, results, strict=True):
+                registers[out] = settle(part)
+
+        return go
+
+    def _arguments(self, step: Step, scope: Mapping[str, int]) -> Callable[[Registers], dict[str, Any]]:
+        """By parameter, what an operation takes."""
+        fixed = {name: _of(step, self._weights.tensor, value.fixed) if isinstance(value, Matrix) else value for name, value in step.fixed.items()}
+        single = [(source.parameter, scope[source.value], source.given) for source in step.sources if isinstance(source.value, str)]
+        several = [(source.parameter, self._several(step, source.parameter, scope)) for source in step.sources if isinstance(source.value, tuple)]
+
+        def arguments(registers: Registers) -> dict[str, Any]:
+            given = dict(fixed)
+            for name, register, kind in single:
+                given[name] = registers[register] if kind == "Tensor" else on_host(registers[register].tolist(), kind)
+            for name, places in several:
+                given[name] = tuple(registers[place] for place in places)
+            return given
+
+        return arguments
+
+    def _operand(self, step: Step, parameter: str, scope: Mapping[str, int]) -> int:
+        """The register of a tensor."""
+        if parameter in step.fixed:
+            fixed = step.fixed[parameter]
+            return self._constant(_of(step, self._weights.tensor, fixed.fixed) if isinstance(fixed, Matrix) else fixed)
+        (name,) = (source.value for source in step.sources if source.parameter == parameter)
+        return scope[str(name)]
+
+    def _several(self, step: Step, parameter: str, scope: Mapping[str, int]) -> tuple[int, ...]:
+        (source,) = (source for source in step.sources if source.parameter == parameter)
+        return tuple(scope[part] if isinstance(part, str) else self._constant(part) for part in source.value)
+
+    def _settle(self, step: Step, output: Output) -> Settle:
+        """To the declared type. Reading a state and control flow move values that are rounded already, and so does what only moves elements."""
+        computed = step.entry is not None and not step.entry.moves
+        return settling(output, half=self._half and output.half and computed)
+
+    def _new(self) -> int:
+        self._registers.append(None)
+        return len(self._registers) - 1
+
+    def _constant(self, tensor: Tensor) -> int:
+        if id(tensor) not in self._constants:
+            self._constants[id(tensor)] = self._new()
+            self._registers[-1] = tensor
+        return self._constants[id(tensor)]
+
+
+def _of(step: Step, make: Callable[[T], R], constant: T) -> R:
+    try:
+        return make(constant)
+    except ValueError as problem:
+        raise Unusable(step, str(problem)) from problem
+
+
+def settling(output: Output, *, half: bool) -> Settle:
+    """Checks the shape of a result, rounds it where `half`, and brings it to the type that holds it."""
+    carrier, kind = output.carrier, output.type
+    static = kind.shape if kind.shape is not None and None not in kind.shape else None
+
+    def fits(value: Tensor) -> bool:
+        return value.shape == static if static is not None else kind.admits(tuple(value.shape))
+
+    def settle(value: Tensor) -> Tensor:
+        if value.shape != static and not fits(value):
+            raise Mismatch(output, value)
+        return value if value.dtype is carrier else value.to(carrier)
+
+    def round_(value: Tensor) -> Tensor:
+        if value.shape != static and not fits(value):
+            raise Mismatch(output, value)
+        return rounded(value).to(carrier)
+
+    return round_ if half else settle
+
+
+def rounded(value: Tensor) -> Tensor:
+    """To the nearest fp16 number, infinite from 65520 up; still held in fp32."""
+    return value.half().float()
+
+
+def linear(weight: Product, step: Step, types: Types) -> Lowered:
+    """x·Wᵀ + b. One vector where x is known to be one."""
+    given, out = sizes(step, "x", types), step.outputs[0].type.shape
+    depth, has_bias = _depth(step), "bias" in step.fixed or any(source.parameter == "bias" for source in step.sources)
+
+    def vector(x: Tensor) -> Tensor:
+        return weight.vector(x.reshape(-1)).view(shape)
+
+    def rows(x: Tensor) -> Tensor:
+        if x.shape[-1] != depth:
+            raise ValueError(f"{x.shape[-1]} columns for a weight of {depth}")
+        flat = x.reshape(-1, depth)
+        return (weight.rows(flat) if len(flat) != 1 else weight.vector(flat[0])[None]).reshape(*x.shape[:-1], -1)
+
+    single = given is not None and out is not None and None not in out and math.prod(given) == given[-1] == depth
+    shape = tuple(size or 0 for size in out or ())
+    product = vector if single else rows
+    return ((lambda x, bias: product(x) + bias), ("x", "bias")) if has_bias else (product, ("x",))
+
+
+def _depth(step: Step) -> int:
+    kind = step.fixed["weight"].fixed.type
+    return int(kind.shape[1])
+
+
+def is_lookup(step: Step, table: Matrix) -> bool:
+    """Whether whole rows of a stored fp16 matrix are read."""
+    moved = {source.parameter for source in step.sources} != {"indices"}
+    kind = table.fixed.type
+    return (
+        not moved
+        and step.fixed.get("axis", 0) == 0
+        and step.fixed.get("batch_dims", 0) == 0
+        and isinstance(kind, TensorType)
+        and kind.dtype.mil == "fp16"
+    )
+
+
+def lookup(rows: Rows) -> Compute:
+    def look(indices: Tensor) -> Tensor:
+        places = resolved(indices, len(rows))
+        return rows.select(places.reshape(-1)).reshape(*indices.shape, -1)
+
+    return look
+
+
+def freed(plan: BlockPlan) -> dict[int, tuple[str, ...]]:
+    """By step, the values of this block that nothing after it uses; what a block returns is kept."""
+    own = {value.name for value in plan.inputs} | {output.name for step in plan.steps for output in step.outputs}
+    last = {output.name: at for at, step in enumerate(plan.steps) for output in step.outputs} | last_uses(plan.steps, plan.outputs)
+    found: dict[int, tuple[str, ...]] = {}
+    for name in sorted(name for name in own & set(last) if last[name] < len(plan.steps)):
+        found[last[name]] = (*found.get(last[name], ()), name)
+    return found
+
+
+def _move(source: int, out: int) -> Go:
+    def go(registers: Registers) -> None:
+        registers[out] = registers[source]
+
+    return go
+
+
+def _one(compute: Compute, x: int, out: int, settle: Settle) -> Go:
+    def go(registers: Registers) -> None:
+        registers[out] = settle(compute(registers[x]))
+
+    return go
+
+
+def _two(compute: Compute, x: int, y: int, out: int, settle: Settle) -> Go:
+    def go(registers: Registers) -> None:
+        registers[out] = settle(compute(registers[x], registers[y]))
+
+    return go
+
+
+def _many(compute: Compute, given: tuple[int, ...], out: int, settle: Settle) -> Go:
+    def go(registers: Registers) -> None:
+        registers[out] = settle(compute(*[registers[place] for place in given]))
+
+    return go
+
+
+def _gathering(compute: Compute, given: tuple[int, ...], out: int, settle: Settle) -> Go:
+    def go(registers: Registers) -> None:
+        registers[out] = settle(compute([registers[place] for place in given]))
+
+    return go
