@@ -20,7 +20,7 @@ _MODES = frozenset({"add", "div", "max", "min", "mul", "sub", "update"})
 def gather(x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
     """x: D; indices: N → D[:axis] + N[batch_dims:] + D[axis+1:]."""
     axis = axis % x.dim()
-    places = _places(indices, x.shape[axis])
+    places = resolved(indices, x.shape[axis])
     if batch_dims == 0:
         picked = x.index_select(axis, places.reshape(-1))
         return picked.reshape([*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]])
@@ -33,7 +33,7 @@ def gather(x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0, valid
 @operation("gather_along_axis", proof=_GATHER, moves=True)
 def gather_along_axis(x: Tensor, indices: Tensor, axis: int = 0, validate_indices: bool = False) -> Tensor:
     """numpy's take_along_axis."""
-    return torch.gather(x, axis, _places(indices, x.shape[axis]))
+    return torch.gather(x, axis, resolved(indices, x.shape[axis]))
 
 
 @operation("gather_nd", proof=_GATHER, moves=True)
@@ -51,7 +51,7 @@ def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0, validate_indices:
 def scatter(data: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, mode: str = "add", validate_indices: bool = False) -> Tensor:
     """indices: [C]; updates: data's shape with C at `axis`."""
     axis = axis % data.dim()
-    places = _places(indices, data.shape[axis]).reshape(-1)
+    places = resolved(indices, data.shape[axis]).reshape(-1)
     grid = places.reshape([-1 if at == axis else 1 for at in range(data.dim())]).expand(updates.shape)
     return _scatter(data, axis, grid, updates, mode)
 
@@ -60,7 +60,7 @@ def scatter(data: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, mode:
 def scatter_along_axis(data: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, mode: str = "add", validate_indices: bool = False) -> Tensor:
     """numpy's put_along_axis, by mode."""
     axis = axis % data.dim()
-    return _scatter(data, axis, _places(indices, data.shape[axis]), updates, mode)
+    return _scatter(data, axis, resolved(indices, data.shape[axis]), updates, mode)
 
 
 @operation("scatter_nd", proof=_SCATTER, mode=_MODES)
@@ -91,11 +91,11 @@ def _scatter(data: Tensor, axis: int, places: Tensor, updates: Tensor, mode: str
 
 
 def _columns(x: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
-    return tuple(_places(indices[..., column], x.shape[column]) for column in range(indices.shape[-1]))
+    return tuple(resolved(indices[..., column], x.shape[column]) for column in range(indices.shape[-1]))
 
 
-def _places(indices: Tensor, size: int) -> Tensor:
-    """Raises ValueError for a place outside [-size, size)."""
+def resolved(indices: Tensor, size: int) -> Tensor:
+    """Places as int64 from the front. Raises ValueError for a place outside [-size, size)."""
     wide = indices.long()
     if wide.numel() and not -size <= int(wide.min()) <= int(wide.max()) < size:
         raise ValueError(f"a place between {int(wide.min())} and {int(wide.max())} in an axis of {size}")
