@@ -66,11 +66,12 @@ def form_of(kind: str, blocks: Affine, values: Floats, shape: tuple[int, int]) -
     """The blocks of a weight [N, K] as an operation; values: of the blocks. Raises NoForm where it would hold another weight than the blocks do."""
     scale, codes, minimum = blocks.scale, blocks.codes, blocks.minimum
     top = 1 << (blocks.bits - 1)
-    signed, stored, offset = _symmetric(codes, scale, top) if minimum is None else _shifted(codes, scale, minimum, top)
-    carried = signed.astype(np.float32)
-    carried -= 0 if offset is None else offset.astype(np.float32)
-    carried *= stored.astype(np.float32)
-    snr = snr_db(values, carried)
+    with np.errstate(over="ignore", invalid="ignore"):  # a scale or an offset beyond fp16 leaves no signal, and is refused for it
+        signed, stored, offset = _symmetric(codes, scale, top) if minimum is None else _shifted(codes, scale, minimum, top)
+        carried = signed.astype(np.float32)
+        carried -= 0 if offset is None else offset.astype(np.float32)
+        carried *= stored.astype(np.float32)
+        snr = snr_db(values, carried)
     if not snr >= MIN_SNR_DB:
         raise NoForm(f"{kind} blocks in fp16 scales and offsets are {snr:.1f} dB from themselves, at least {MIN_SNR_DB:g}")
     spread = (shape[0], shape[1] // codes.shape[1])
@@ -84,13 +85,14 @@ def form_of(kind: str, blocks: Affine, values: Floats, shape: tuple[int, int]) -
 
 
 def snr_db(reference: NDArray[Any], found: NDArray[Any]) -> float:
-    """10 log10 of the energy of the reference over that of the difference, in dB; infinite when equal. Sums are in fp32, pairwise or blocked."""
+    """10 log10 of the energy of the reference over that of the difference, in dB; infinite when equal, minus infinite where nothing of the
+    reference is left. Sums are in fp32, pairwise or blocked."""
     difference = (found - reference).reshape(-1)
     noise = float(np.dot(difference, difference))
     if not noise:
         return float("inf")
-    signal = float(np.dot(reference.reshape(-1), reference.reshape(-1)))
-    return 10 * float(np.log10(signal / noise)) if signal else -float("inf")
+    ratio = float(np.dot(reference.reshape(-1), reference.reshape(-1))) / noise
+    return 10 * float(np.log10(ratio)) if ratio else -float("inf")
 
 
 def _symmetric(codes: NDArray[Any], scale: Floats, top: int) -> tuple[NDArray[Any], NDArray[np.float16], NDArray[Any] | None]:
@@ -117,8 +119,7 @@ def _shifted(codes: NDArray[Any], scale: Floats, minimum: Floats, top: int) -> t
     step = np.where(flat, 1, stored.astype(np.float32))
     offset = np.where(flat, -np.sign(minimum), -minimum / step - top)
     stored = np.where(flat, np.where(minimum == 0, 1, np.abs(minimum)), stored).astype(np.float16)
-    with np.errstate(over="ignore"):  # an infinite offset has no signal left, and is refused for it
-        return np.where(flat, 0, codes - top).astype(np.int16), stored, offset.astype(np.float16)
+    return np.where(flat, 0, codes - top).astype(np.int16), stored, offset.astype(np.float16)
 
 
 def _half(blocks: Bytes, at: int) -> Floats:
