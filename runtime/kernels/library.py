@@ -2,6 +2,7 @@
 
 Here: what is loaded and why. Not here: how it is compiled (build.py), what is proved (proof.py).
 INTERLOCK_KERNELS in the environment: `off`, or the name of one variant (`avx512`, `avx2`, `neon`, `generic`) instead of the best.
+`generic` is used only when named: it takes two to six times as long as torch on widened weights, and serves to check the others.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ def why() -> str:
 def _once() -> tuple[Kernels | None, str]:
     with _lock:
         if not _loaded:
-            _loaded.append(_choose())
+            _loaded.append(choose())
         return _loaded[0]
 
 
-def _choose() -> tuple[Kernels | None, str]:
+def choose() -> tuple[Kernels | None, str]:
+    """What `load()` and `why()` return, decided anew from the environment as it is now. Raises UsageError."""
     wanted = os.environ.get("INTERLOCK_KERNELS", "")
     if wanted and wanted not in CHOICES:
         raise UsageError(f"INTERLOCK_KERNELS is `{wanted}`", remedy=f"set it to one of {', '.join(CHOICES)}, or unset it")
@@ -54,14 +56,18 @@ def _choose() -> tuple[Kernels | None, str]:
 
 def _proved(candidates: tuple[Kernels, ...], wanted: str, found: Compiler) -> tuple[Kernels, str]:
     """The best variant that computes what numpy computes. Raises NoKernels."""
+    names = ", ".join(kernels.variant for kernels in candidates)
+    chosen = [kernels for kernels in candidates if kernels.variant == wanted or (not wanted and kernels.variant != "generic")]
+    if not chosen:
+        fitting = f"`{wanted}`" if wanted else "AVX-512 with VNNI, AVX2 with FMA, or the dot product of Armv8.2"
+        raise NoKernels(f"this processor does not have {fitting}; it could run {names}")
     failed: list[str] = []
-    for kernels in candidates:
-        if wanted in ("", kernels.variant):
-            problem = mismatch(kernels)
-            if problem is None:
-                return kernels, "; ".join([f"{kernels.variant}, compiled by {found.version.splitlines()[0]}", *failed])
-            failed.append(f"{kernels.variant} is not used: {problem}")
-    raise NoKernels("; ".join(failed) or f"this processor does not run `{wanted}`, only {', '.join(k.variant for k in candidates)}")
+    for kernels in chosen:
+        problem = mismatch(kernels)
+        if problem is None:
+            return kernels, "; ".join([f"{kernels.variant}, compiled by {found.version.splitlines()[0]}", *failed])
+        failed.append(f"{kernels.variant} is not used: {problem}")
+    raise NoKernels("; ".join(failed))
 
 
 def variants(found: Compiler) -> tuple[Kernels, ...]:

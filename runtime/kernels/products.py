@@ -4,10 +4,10 @@ Here: how weights are laid out for the C functions, and the calls. Not here: the
 
 Error of one output against exact arithmetic on the same weights, with u = 2^-24:
 * half: |error| ≤ (K + 8)·u·Σ|w·x|, the bound of any order of fp32 summation.
-* blocks: activations become 16-bit integers per tile of 32 columns, x ≈ step·q with step = max|x|/32512 over the tile; q is off by at most
+* blocks: activations become 16-bit integers per tile of 32 columns, x ≈ step·q with step = max|x|/32512 over the tile. q is off by at most
   0.51 (one half for rounding, the rest for the fp32 arithmetic before it), so |error| ≤ Σ over tiles of 0.51·step·Σ|scale·(code - offset)|.
-  Integer sums are exact. To that comes fp32 summation over tiles, (T + 8)·u·Σ|scale|·(|code| + |offset|)·|x| for T tiles in a row, and what a
-  tile below 2^-110, which counts as zero, would have added.
+  Integer sums are exact. To that comes fp32 arithmetic on T tiles in a row, (2T + 16)·u·Σ|scale|·(|code| + |offset|)·(|x| + step), and a tile
+  below 2^-110, which counts as zero.
 A tile with NaN or infinity makes every output of that row NaN. Activations above 2^100 may overflow to infinity; nothing non-finite turns finite.
 """
 
@@ -120,7 +120,7 @@ class Blocks(Product):
         group, row = index // GROUP, index % GROUP
         packed = self.codes[group, :, :, row]  # [T, blocks·tiles, bits, 4]
         tiles = packed.flatten(2) if self.bits == 8 else torch.cat([packed & 15, packed >> 4], 2).flatten(2)
-        codes = tiles.reshape(len(index), self.blocks, -1)[:, :, : self.width].float() - self.zero
+        codes = tiles.reshape(len(index), self.blocks, -(-self.width // TILE) * TILE)[:, :, : self.width].float() - self.zero
         if self.offset is not None:
             codes -= self.offset[group, :, row, None].float()
         return (codes * self.scale[group, :, row, None].float()).flatten(1)

@@ -13,33 +13,33 @@ from runtime.kernels.products import Kernels, Product
 
 # Far above the error model of products.py for these shapes (1e-5), far below what one wrong code, scale or column makes (1e-3 and more).
 TOLERANCE = 1e-4
-# Rows of the weight, columns, rows of activations: an odd everything, whole groups and tiles, and every size of a panel (8 + 4 + 2 + 1).
-SHAPES = ((5, 37, 1), (32, 64, 3), (21, 96, 15))
+# Rows of the weight, columns, blocks, rows of activations: an odd everything; whole groups, one scale for two tiles; long rows in many blocks
+# and every size of a panel (8 + 4 + 2 + 1).
+SHAPES = ((5, 37, 1, 3), (32, 64, 1, 1), (21, 480, 15, 15))
 
 
 def mismatch(kernels: Kernels) -> str | None:
     """What is wrong with this variant, or None."""
     random = np.random.default_rng(4)
-    for n, k, rows in SHAPES:
+    for n, k, blocks, rows in SHAPES:
         x = random.standard_normal((rows, k)).astype(np.float32)
         weight = random.standard_normal((n, k)).astype(np.float16)
         if problem := _compare(kernels.half(torch.from_numpy(weight)), weight.astype(np.float64), x):
-            return f"half: {problem}"
+            return f"fp16 [{n}, {k}]: {problem}"
         for bits in (4, 8):
-            for blocks in {1, k // 32 or 1, k}:
-                if problem := _blocks(kernels, random, bits, n, blocks, x):
-                    return f"{bits} bits, {blocks} blocks: {problem}"
+            if problem := _blocks(kernels, random, bits, (n, k, blocks), x):
+                return f"{bits} bits [{n}, {k}]: {problem}"
     return None
 
 
-def _blocks(kernels: Kernels, random: np.random.Generator, bits: int, n: int, blocks: int, x: NDArray[np.float32]) -> str | None:
+def _blocks(kernels: Kernels, random: np.random.Generator, bits: int, shape: tuple[int, int, int], x: NDArray[np.float32]) -> str | None:
     """One signed product without offset in fp32, one unsigned with offset in fp16."""
-    k = x.shape[1]
+    n, k, blocks = shape
     scale = random.random((n, blocks)).astype(np.float32) + 0.1
-    offset = (random.random((n, blocks)) * 8).astype(np.float16)
-    signed = random.integers(-(1 << (bits - 1)), 1 << (bits - 1), (n, k)).astype(np.int8)
-    unsigned = random.integers(0, 1 << bits, (n, k)).astype(np.uint8)
     narrow = scale.astype(np.float16)
+    offset = (random.random((n, blocks)) * 8).astype(np.float16)
+    unsigned = random.integers(0, 1 << bits, (n, k)).astype(np.uint8)
+    signed = (unsigned.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)
     plain = kernels.blocks(torch.from_numpy(signed), torch.from_numpy(scale), None, bits)
     shifted = kernels.blocks(torch.from_numpy(unsigned), torch.from_numpy(narrow), torch.from_numpy(offset), bits)
     wide = [np.repeat(values.astype(np.float64), k // blocks, 1) for values in (scale, narrow, offset)]

@@ -6,7 +6,7 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define NAME(product) product##_avx2
-enum { HALF_OUTS = 4, HALF_ROWS = 1, BLOCK_ROWS = 2 };
+enum { HALF_OUTS = 2, HALF_ROWS = 2, BLOCK_ROWS = 2 };
 
 typedef struct {
     __m256 low, high; /* lanes 0-7 and 8-15 */
@@ -27,6 +27,7 @@ INLINE TARGET lanes load_half(const uint16_t *from)
     const __m128i *at = (const __m128i *)from;
     return (lanes){_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at + 1))};
 }
+INLINE TARGET lanes plus(lanes a, lanes b) { return (lanes){_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
 INLINE TARGET lanes fused(lanes a, lanes b, lanes c)
 {
     return (lanes){_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};

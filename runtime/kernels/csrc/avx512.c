@@ -15,6 +15,7 @@ INLINE TARGET lanes splat(float value) { return _mm512_set1_ps(value); }
 INLINE TARGET lanes load(const float *from) { return _mm512_loadu_ps(from); }
 INLINE TARGET lanes load_half(const uint16_t *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)); }
 INLINE TARGET void store(float *to, lanes value) { _mm512_storeu_ps(to, value); }
+INLINE TARGET lanes plus(lanes a, lanes b) { return _mm512_add_ps(a, b); }
 INLINE TARGET lanes fused(lanes a, lanes b, lanes c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE TARGET float total(lanes value) { return _mm512_reduce_add_ps(value); }
 INLINE TARGET lanes widen(sums value, int32_t plus) { return _mm512_cvtepi32_ps(_mm512_add_epi32(value, _mm512_set1_epi32(plus))); }

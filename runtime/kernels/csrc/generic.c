@@ -33,6 +33,11 @@ INLINE lanes load_half(const uint16_t *from)
     return out;
 }
 INLINE void store(float *to, lanes value) { memcpy(to, &value, sizeof value); }
+INLINE lanes plus(lanes a, lanes b)
+{
+    EACH_LANE a.at[i] += b.at[i];
+    return a;
+}
 /* Rounded twice: fmaf() without the instruction is a function call. */
 INLINE lanes fused(lanes a, lanes b, lanes c)
 {

@@ -6,7 +6,7 @@
 
 #define TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
 #define NAME(product) product##_neon
-enum { HALF_OUTS = 4, HALF_ROWS = 1, BLOCK_ROWS = 2 };
+enum { HALF_OUTS = 2, HALF_ROWS = 2, BLOCK_ROWS = 2 };
 
 typedef struct {
     float32x4_t at[4];
@@ -31,11 +31,15 @@ INLINE TARGET lanes load_half(const uint16_t *from)
     return out;
 }
 INLINE TARGET void store(float *to, lanes value) { UNROLL for (int i = 0; i < 4; i++) vst1q_f32(to + 4 * i, value.at[i]); }
+INLINE TARGET lanes plus(lanes a, lanes b)
+{
+    UNROLL for (int i = 0; i < 4; i++) a.at[i] = vaddq_f32(a.at[i], b.at[i]);
+    return a;
+}
 INLINE TARGET lanes fused(lanes a, lanes b, lanes c)
 {
-    lanes out;
-    UNROLL for (int i = 0; i < 4; i++) out.at[i] = vfmaq_f32(c.at[i], a.at[i], b.at[i]);
-    return out;
+    UNROLL for (int i = 0; i < 4; i++) c.at[i] = vfmaq_f32(c.at[i], a.at[i], b.at[i]);
+    return c;
 }
 INLINE TARGET float total(lanes value)
 {

@@ -1,4 +1,4 @@
-/* Which of the variants in this file's company the processor can run: its own flags are asked, and the operating system's for wide registers. */
+/* Which variants this processor can run: its own flags are asked, and whether the operating system saves its wide registers. */
 #include "kernels.h"
 
 #if defined(__x86_64__)
