@@ -16,6 +16,7 @@ FILE = "package_contract.json"
 PACKAGE = "model.mlpackage"
 
 Layout = Literal["multifunction", "single"]
+Lane = Literal["trace", "export"]
 Method = Literal["none", "source", "int8", "int4", "palette4", "palette6", "palette8"]
 
 
@@ -120,6 +121,17 @@ class Gate(Frozen):
     headroom: tuple[HeadRoom, ...] = ()
 
 
+class Drift(Frozen):
+    """The same functions from the other lane (`torch.export`), which are not kept, beside the published ones (TorchScript).
+
+    `operations` counts by function what the other has more, or fewer. `evidence` compares the other's outputs with the student's (`against` null) and
+    with the published package's (`against` `trace`), under the gate's thresholds.
+    """
+
+    operations: dict[str, dict[str, int]]
+    evidence: tuple[Evidence, ...]
+
+
 class StoredWeight(Frozen):
     """One weight of the student as the package stores it. `form` is `fp16`, or the form's name (`int8 blocks of 32`, `Q4_1 blocks of 32`).
 
@@ -161,11 +173,16 @@ class Compression(Frozen):
 
 
 class PackageContract(Contract):
-    """The body. `tree_digest` covers names and bytes of the package's files. `hardware_verified` stays null unless the gate ran on Core ML itself."""
+    """The body. `lane`: what the converter read, TorchScript or torch.export programs; `drift`: how far the other is, where both were converted.
+
+    `tree_digest` covers names and bytes of the package's files. `hardware_verified` stays null unless the gate ran on Core ML itself.
+    """
 
     kind: Literal["package"] = "package"
     artifact: RelativePath
     layout: Layout
+    lane: Lane = "trace"
+    drift: Drift | None = None
     compression: Compression = Compression()
     arch: Arch
     model_arch: ModelArch
