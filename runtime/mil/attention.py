@@ -11,6 +11,7 @@ Here: both, with the proof that the result has the same bits. Not here: other re
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,17 @@ class Extents:
         slots, size = selected[-2], state.shape[-2]
         place = slots % size + 1 if isinstance(slots, int) else max(slots.indices(size)[:2])
         self.used[name] = max(self.used[name], place)
+
+    def cut(self, mask: Tensor, states: tuple[str, str], slots: int) -> tuple[int, float]:
+        """(cut, hidden) for `attend`: what may be left out if its sums allow it."""
+        used = max(self.used.get(state, slots) for state in states)
+        cut = -(-used // BLOCK) * BLOCK
+        if not 0 < cut < slots:
+            return slots, 0.0
+        known = self.hidden.get(id(mask))
+        if known is None or known[1] != cut:
+            known = self.hidden[id(mask)] = (mask, cut, float(mask[..., cut:].amax()))  # the tensor is kept: its id stays its own
+        return cut, known[2]
 
     def replaced(self, name: str) -> None:
         """A state has other memory, of which nothing is known."""
@@ -85,25 +97,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, group: 
             value[0, :, None, :cut].expand(shared),
             attn_mask=attn_mask[..., :cut],
         )
-        if float(sums.min()) > hidden + UNDERFLOW:  # false for NaN
+        if hidden == -math.inf or float(sums.min()) > hidden + UNDERFLOW:  # false for NaN
             attended: Tensor = result.reshape(query.shape)
             return attended
     shared = (heads // group, group, slots, depth)
     keys, values = (part[0, :, None].expand(shared) for part in (key, value))
     groups = query.view(heads // group, group, length, depth)
     return F.scaled_dot_product_attention(groups, keys, values, attn_mask=attn_mask).reshape(query.shape)
-
-
-def proven(extents: Extents, mask: Tensor, states: tuple[str, str], slots: int) -> tuple[int, float]:
-    """(cut, hidden) for `attend`."""
-    used = max(extents.used.get(state, slots) for state in states)
-    cut = -(-used // BLOCK) * BLOCK
-    if not 0 < cut < slots:
-        return slots, 0.0
-    known = extents.hidden.get(id(mask))
-    if known is None or known[1] != cut:
-        known = extents.hidden[id(mask)] = (mask, cut, float(mask[..., cut:].amax()))  # the tensor is kept: its id stays its own
-    return cut, known[2]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -19,12 +20,12 @@ from torch import Tensor
 from runtime.backends.products import Product
 from runtime.mil import attention
 from runtime.mil.inplace import in_place, last_uses
-from runtime.mil.lower import Compute, Lowered, Types, lower, sizes
+from runtime.mil.lower import Compute, Lower, Lowered, Types, lower, sizes
 from runtime.mil.ops.gather import resolved
 from runtime.mil.ops.slices import selection, write_slice
 from runtime.mil.plan import BlockPlan, Output, Step, is_numbers, on_host, output_of
 from runtime.mil.program import Function, TensorType
-from runtime.mil.weights import Matrix, Rows, Weights
+from runtime.mil.weights import Matrix, Selects, Weights
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -84,10 +85,11 @@ RunBlock = Callable[[Code, Registers], tuple[Tensor, ...]]
 
 
 class Compiler:
-    """Of one function. half: whether results that are declared fp16 are rounded; run_block: how nested blocks are run."""
+    """Of one function. half: whether results that are declared fp16 are rounded; run_block: how nested blocks are run; more: ways to compute
+    kinds of steps that no program has, but a rewrite."""
 
-    def __init__(self, weights: Weights, run_block: RunBlock, *, half: bool) -> None:
-        self._weights, self._run_block, self._half = weights, run_block, half
+    def __init__(self, weights: Weights, run_block: RunBlock, *, half: bool, more: Mapping[str, Lower] = MappingProxyType({})) -> None:
+        self._weights, self._run_block, self._half, self._more = weights, run_block, half, more
         self._registers: Registers = [None]
         self._constants: dict[int, int] = {}
         self._states: dict[str, int] = {}
@@ -127,7 +129,7 @@ class Compiler:
             return self._update(step, scope, direct)
         if step.kind == attention.KIND:
             return self._attention(step, scope)
-        lowered = self._on_matrix(step, types) or lower(step, types)
+        lowered = self._more[step.kind](step, types) if step.kind in self._more else self._on_matrix(step, types) or lower(step, types)
         return self._general(step, scope) if lowered is None else self._short(step, scope, lowered)
 
     def _on_matrix(self, step: Step, types: Types) -> Lowered | None:
@@ -135,7 +137,7 @@ class Compiler:
         if step.kind == "linear" and isinstance(weight := step.fixed.get("weight"), Matrix):
             return linear(_of(step, self._weights.product, weight), step, types)
         if step.kind == "gather" and isinstance(table := step.fixed.get("x"), Matrix) and is_lookup(step, table):
-            return lookup(_of(step, self._weights.rows, table)), ("indices",)
+            return lookup(_of(step, self._weights.rows, table), table.shape[0]), ("indices",)
         return None
 
     def _short(self, step: Step, scope: Mapping[str, int], lowered: Lowered) -> Go:
@@ -175,7 +177,7 @@ class Compiler:
             x = given["x"]
             places = selection(x, given["begin"], given["end"], *(given.get(name) for name in masks))
             write_slice(x, given["update"], places)
-            registers[0].wrote(state, x, places)
+            registers[0].slots.wrote(state, x, places)
             registers[out] = x
 
         return go
@@ -188,7 +190,7 @@ class Compiler:
         def go(registers: Registers) -> None:
             # A state owns its memory: values that were read from the old one keep it, and no array of the host is ever written.
             registers[state] = registers[data].clone(memory_format=torch.contiguous_format)
-            registers[0].replaced(name)
+            registers[0].slots.replaced(name)
 
         return go
 
@@ -198,7 +200,7 @@ class Compiler:
         group, states = step.fixed["group"], step.fixed["states"]
 
         def go(registers: Registers) -> None:
-            cut, hidden = attention.proven(registers[0], registers[mask], states, registers[key].shape[2])
+            cut, hidden = registers[0].slots.cut(registers[mask], states, registers[key].shape[2])
             registers[out] = settle(attention.attend(registers[query], registers[key], registers[value], registers[mask], group, cut, hidden))
 
         return go
@@ -238,7 +240,7 @@ class Compiler:
 
     def _arguments(self, step: Step, scope: Mapping[str, int]) -> Callable[[Registers], dict[str, Any]]:
         """By parameter, what an operation takes."""
-        fixed = {name: _of(step, self._weights.tensor, value.fixed) if isinstance(value, Matrix) else value for name, value in step.fixed.items()}
+        fixed = {name: _of(step, self._weights.tensor, value.parts[0]) if isinstance(value, Matrix) else value for name, value in step.fixed.items()}
         single = [(source.parameter, scope[source.value], source.given) for source in step.sources if isinstance(source.value, str)]
         several = [(source.parameter, self._several(step, source.parameter, scope)) for source in step.sources if isinstance(source.value, tuple)]
 
@@ -256,7 +258,7 @@ class Compiler:
         """The register of a tensor."""
         if parameter in step.fixed:
             fixed = step.fixed[parameter]
-            return self._constant(_of(step, self._weights.tensor, fixed.fixed) if isinstance(fixed, Matrix) else fixed)
+            return self._constant(_of(step, self._weights.tensor, fixed.parts[0]) if isinstance(fixed, Matrix) else fixed)
         (name,) = (source.value for source in step.sources if source.parameter == parameter)
         return scope[str(name)]
 
@@ -316,7 +318,7 @@ def rounded(value: Tensor) -> Tensor:
 def linear(weight: Product, step: Step, types: Types) -> Lowered:
     """x·Wᵀ + b. One vector where x is known to be one."""
     given, out = sizes(step, "x", types), step.outputs[0].type.shape
-    depth, has_bias = _depth(step), "bias" in step.fixed or any(source.parameter == "bias" for source in step.sources)
+    depth, has_bias = step.fixed["weight"].shape[1], "bias" in step.fixed or any(source.parameter == "bias" for source in step.sources)
 
     def vector(x: Tensor) -> Tensor:
         return weight.vector(x.reshape(-1)).view(shape)
@@ -333,15 +335,10 @@ def linear(weight: Product, step: Step, types: Types) -> Lowered:
     return ((lambda x, bias: product(x) + bias), ("x", "bias")) if has_bias else (product, ("x",))
 
 
-def _depth(step: Step) -> int:
-    kind = step.fixed["weight"].fixed.type
-    return int(kind.shape[1])
-
-
 def is_lookup(step: Step, table: Matrix) -> bool:
     """Whether whole rows of a stored fp16 matrix are read."""
     moved = {source.parameter for source in step.sources} != {"indices"}
-    kind = table.fixed.type
+    kind = table.parts[0].type
     return (
         not moved
         and step.fixed.get("axis", 0) == 0
@@ -351,9 +348,9 @@ def is_lookup(step: Step, table: Matrix) -> bool:
     )
 
 
-def lookup(rows: Rows) -> Compute:
+def lookup(rows: Selects, count: int) -> Compute:
     def look(indices: Tensor) -> Tensor:
-        places = resolved(indices, len(rows))
+        places = resolved(indices, count)
         return rows.select(places.reshape(-1)).reshape(*indices.shape, -1)
 
     return look

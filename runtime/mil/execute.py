@@ -3,7 +3,8 @@
 Here: the run itself, and what is known during it. Not here: what is decided before (plan.py, code.py), what an operation computes (ops/), arrays
 of hosts (runner.py).
 Modes: `fp32` widens fp16 values and rounds nothing, so that what differs from a reference is wrong in the program; `fp16` computes in fp32 and
-rounds every computed value that is declared fp16, as a device stores it, so that loss of precision and overflow show.
+rounds every computed value that is declared fp16, as a device stores it, so that loss of precision and overflow show. `fast` is `fp32` for
+everyday use (fast/): fewer steps, and weights multiplied as they are stored.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from runtime.mil.attention import Extents
 from runtime.mil.code import Code, Compiled, Mismatch, Registers
 from runtime.mil.plan import Step
 
-Mode = Literal["fp32", "fp16"]
+Mode = Literal["fp32", "fp16", "fast"]
 Values = dict[str, Tensor]
 # Told of every result: the place of its operation as messages name it, its name, and its value as this mode settles it. The tensor may be a
 # view of a state or of another value: it holds only during the call, and nobody may change it.
@@ -27,12 +28,13 @@ Observe = Callable[[str, str, Tensor], None]
 _EXPECTED = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, OverflowError)
 
 
-@dataclass
-class Frame(Extents):
-    """One run. path: of the package, for messages."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One run. path: of the package, for messages; slots: what is known of its states."""
 
-    path: str = ""
-    observe: Observe | None = None
+    path: str
+    slots: Extents
+    observe: Observe | None
 
 
 def execute(compiled: Compiled, values: Mapping[str, Tensor], states: Values, frame: Frame) -> tuple[Tensor, ...]:

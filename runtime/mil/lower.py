@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import methodcaller
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ Compute = Callable[..., Tensor]
 # A function, and the parameters that it takes in this order.
 Lowered = tuple[Compute, tuple[str, ...]]
 Types = Mapping[str, Output]
+Lower = Callable[[Step, Types], Lowered | None]
 
 _BINARY: dict[str, Compute] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "maximum": torch.maximum, "minimum": torch.minimum, "equal": torch.eq,
@@ -151,7 +151,7 @@ def _attention(step: Step, types: Types) -> Lowered | None:
     return F.scaled_dot_product_attention, tuple(name for name in parameters if name in taken)
 
 
-_SPECIAL: dict[str, Callable[[Step, Types], Any]] = {
+_SPECIAL: dict[str, Lower] = {
     "pow": _power,
     "rsqrt": _rsqrt,
     "reduce_mean": _mean,

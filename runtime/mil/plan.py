@@ -198,7 +198,7 @@ class _Planner:
                     raise TypeError("a value of the run")
                 return Source(parameter.name, parameter.given, str(bindings[0]))
             if (operation.type, parameter.name) in _MATRICES and _is_matrix(value):
-                return Matrix(value)
+                return Matrix((value,))
             if parameter.given == "Names" and isinstance(value, Constant):
                 return names(value)
             fixed = self._weights.tensor(value) if parameter.given == "Tensor" else on_host(_listed(value), parameter.given)

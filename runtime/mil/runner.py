@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interlock.errors import ContractError, UsageError, Violation
-from runtime.mil.attention import grouped
+from runtime.mil.attention import Extents, grouped
 from runtime.mil.code import Compiled, Compiler, Unusable, rounded
 from runtime.mil.execute import Frame, Mode, Observe, Values, execute, run_block
+from runtime.mil.fast.packed import PackedWeights
+from runtime.mil.fast.passes import LOWER, Visible, fast
 from runtime.mil.ops.classify import classes
 from runtime.mil.plan import BlockPlan, plan_function
 from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType, ValueType
@@ -83,7 +85,7 @@ class Runner:
         if mode not in get_args(Mode):
             raise ValueError(f"mode `{mode}`: one of {get_args(Mode)}")
         self.program, self.mode = program, mode
-        self._weights = Weights()
+        self._weights = PackedWeights() if mode == "fast" else Weights()
         self._planned: dict[str, _Planned] = {}
         self._split: dict[tuple[str, str], tuple[_Planned, _Planned]] = {}
 
@@ -99,7 +101,7 @@ class Runner:
     def run(self, function: str, inputs: Arrays, state: State | None = None, observe: Observe | None = None) -> dict[str, NDArray[Any]]:
         """Call a function: {output: array}, in the order of the program. The arrays are the caller's own.
 
-        inputs: by name; integers for integers, any floats for floats. Outputs have their declared types, but fp16 in mode `fp32` is returned
+        inputs: by name; integers for integers, any floats for floats. Outputs have their declared types, but fp16 is rounded in mode `fp16` only and else returned
         as fp32: nothing is rounded there. state: needed iff the function has states; it is changed. observe: told of every result, those of
         nested blocks included, right after it is computed.
         Raises UsageError for inputs that do not fit, ContractError for a program that cannot be run (by name, before it runs) or contradicts itself.
@@ -143,13 +145,15 @@ class Runner:
         self, planned: _Planned, values: Values, states: Values, state: State | None = None, observe: Observe | None = None
     ) -> tuple[Tensor, ...]:
         compiled = planned.compiled if observe is None else planned.watched()
-        frame = Frame(state.used() if state is not None else {}, path=str(self.program.path), observe=observe)
+        used = state.used() if state is not None else {}
+        slots = Visible(used) if self.mode == "fast" and observe is None else Extents(used)
+        frame = Frame(str(self.program.path), slots, observe)
         if state is not None:
             state.complete = False
         with torch.no_grad():
             results = execute(compiled, values, states, frame)
         if state is not None:
-            state.ran(frame.used)
+            state.ran(slots.used)
         return results
 
     def _values(self, function: Function, inputs: Arrays) -> Values:
@@ -173,11 +177,13 @@ class Runner:
     def _new_plan(self, function: Function) -> _Planned:
         plan = plan_function(self.program, function, self._weights)
         watched = cache(lambda: self._compiled(function, plan))
-        return _Planned(function, self._compiled(function, grouped(plan)), watched, self._returned(function), classes(function))
+        compiled = self._compiled(function, fast(plan) if self.mode == "fast" else grouped(plan))
+        return _Planned(function, compiled, watched, self._returned(function), classes(function))
 
     def _compiled(self, function: Function, plan: BlockPlan) -> Compiled:
         try:
-            return Compiler(self._weights, run_block, half=self.mode == "fp16").function(function, plan)
+            more = LOWER if self.mode == "fast" else {}
+            return Compiler(self._weights, run_block, half=self.mode == "fp16", more=more).function(function, plan)
         except Unusable as problem:
             place = Violation(str(self.program.path), problem.step.place, "constants that fit each other", problem.problem)
             raise ContractError(place, remedy="convert again") from problem
@@ -229,7 +235,7 @@ class Runner:
         return {name: self._numpy(defined[name]) for name in function.block.outputs}
 
     def _numpy(self, kind: ValueType) -> str | None:
-        if not isinstance(kind, TensorType) or (kind.dtype.mil == "fp16" and self.mode == "fp32"):
+        if not isinstance(kind, TensorType) or (kind.dtype.mil == "fp16" and self.mode != "fp16"):
             return None
         return kind.dtype.numpy
 

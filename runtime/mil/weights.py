@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -74,9 +74,28 @@ Fixed = Constant | Computed
 
 @dataclass(frozen=True)
 class Matrix:
-    """A constant of two dimensions, whose layout is chosen by what is done with it."""
+    """A constant [N, K] whose layout is chosen by what is done with it; several stand one below the other."""
 
-    fixed: Fixed
+    parts: tuple[Fixed, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        sizes = [part.type.shape for part in self.parts if isinstance(part.type, TensorType) and part.type.shape is not None]
+        return sum(size[0] or 0 for size in sizes), sizes[0][1] or 0
+
+    def key(self) -> tuple[object, ...]:
+        return tuple(part.key() for part in self.parts)
+
+    def array(self) -> Array:
+        """Raises ValueError if a part cannot be computed."""
+        return self.parts[0].array() if len(self.parts) == 1 else np.concatenate([part.array() for part in self.parts])
+
+
+class Selects(Protocol):
+    """A table whose rows are read."""
+
+    def select(self, index: Tensor) -> Tensor:
+        """index: int64 [T] → [T, K] fp32."""
 
 
 class Rows:
@@ -84,9 +103,6 @@ class Rows:
 
     def __init__(self, stored: NDArray[Any]) -> None:
         self._stored = stored
-
-    def __len__(self) -> int:
-        return len(self._stored)
 
     def select(self, index: Tensor) -> Tensor:
         """index: int64 [T] → [T, K] fp32."""
@@ -100,7 +116,7 @@ class Weights:
         self._tensors: dict[tuple[object, ...], Tensor] = {}
         self.places: set[int] = set()  # where their memory begins
         self._products: dict[tuple[object, ...], Product] = {}
-        self._rows: dict[tuple[object, ...], Rows] = {}
+        self._rows: dict[tuple[object, ...], Selects] = {}
 
     def tensor(self, constant: Fixed) -> Tensor:
         """The constant in the type that computing uses. Raises TypeError for what is no array of numbers."""
@@ -112,18 +128,24 @@ class Weights:
         return self._tensors[key]
 
     def product(self, matrix: Matrix) -> Product:
-        """x·Wᵀ in the fastest layout for fp32. Raises TypeError as `tensor`."""
-        key = matrix.fixed.key()
+        """x·Wᵀ, made once."""
+        key = matrix.key()
         if key not in self._products:
-            self._products[key] = product(_tensor(matrix.fixed.array()), "float32")
-            release(matrix.fixed)
+            self._products[key] = self._new_product(matrix)
+            for part in matrix.parts:
+                release(part)
         return self._products[key]
 
-    def rows(self, matrix: Matrix) -> Rows:
-        key = matrix.fixed.key()
+    def rows(self, matrix: Matrix) -> Selects:
+        """The rows of a stored fp16 matrix."""
+        key = matrix.key()
         if key not in self._rows:
-            self._rows[key] = Rows(matrix.fixed.array())
+            self._rows[key] = Rows(matrix.array())
         return self._rows[key]
+
+    def _new_product(self, matrix: Matrix) -> Product:
+        """In the fastest layout for fp32."""
+        return product(_tensor(matrix.array()), "float32")
 
 
 def release(constant: Fixed) -> None:
