@@ -37,6 +37,30 @@ def conv(
     return result
 
 
+@operation("conv_quantized", proof="ops/test_conv.py::test_conv_of_quantized_weights", quantization_type=frozenset({"linear"}), pad_type=_PADDINGS)
+def conv_quantized(
+    x: Tensor,
+    weight: Tensor,
+    quantization_type: str,
+    quant_scale: Tensor,
+    quant_bias: Tensor,
+    bias: Tensor | None = None,
+    nbits: int = 8,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """conv with weight · scale + bias of the quantisation, scalars or one per output channel; the type `lut` names no table and is refused.
+
+    weight: uint8, one number per element whatever `nbits` says.
+    """
+    scale, shift = (part.to(x.dtype).reshape(-1, *[1] * (weight.dim() - 1)) for part in (quant_scale, quant_bias))
+    added = None if bias is None else bias.to(x.dtype)
+    return conv(x, weight.to(x.dtype) * scale + shift, added, strides, pad_type, pad, dilations, groups)
+
+
 @operation("conv_transpose", proof="ops/test_conv.py::test_conv_transpose_equals_torch", pad_type=_PADDINGS - {"same_lower"})
 def conv_transpose(
     x: Tensor,

@@ -1,6 +1,8 @@
 """Recurrent layers, step by step. Source of the semantics: coremltools ops/defs/iOS15/recurrent.py; iOS18 for `reset_after`.
 
-x: [S, B, I]; weights [gates·H, I] and [gates·H, H]. A layer in reverse reads the last step first and its outputs stand at the steps they belong to.
+x: [S, B, I]; weights [gates·H, I] and [gates·H, H]. A layer in reverse reads the last step first, and
+its outputs stand in the order in which they were made: coremltools' own tests flip the input and not the output (ops/tests/iOS14/test_recurrent.py).
+Of a bidirectional layer both halves stand at the steps they belong to.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
     "linear": lambda x: x,
-    # the constants of Core ML's neural networks (NeuralNetwork.proto, ActivationParams)
+    # with the constants of the same tests: 0.2 and 0.5; scaled by one, which is tanh itself
     "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0.0, 1.0),
     "sigmoid_hard": lambda x: (0.2 * x + 0.5).clamp(0.0, 1.0),
-    "scaled_tanh": lambda x: 1.7159 * torch.tanh(2 / 3 * x),
+    "scaled_tanh": torch.tanh,
 }
 
 
@@ -66,11 +68,11 @@ def lstm(
         for step in reversed(x) if backward else x:
             i, f, o, z = (step @ w_in.T + h @ w_h.T + (0 if b is None else b)).chunk(4, -1)
             p_i, p_f, p_o = (0, 0, 0) if peep is None else peep.chunk(3)
-            z = cell(z if clip is None else z.clamp(-clip, clip))
-            c = gate(f + p_f * c) * c + gate(i + p_i * c) * z
+            c = gate(f + p_f * c) * c + gate(i + p_i * c) * cell(z)
+            c = c if clip is None else c.clamp(-clip, clip)
             h = gate(o + p_o * c) * out(c)
             outputs.append(h)
-        return (outputs[::-1] if backward else outputs), h, c
+        return outputs, h, c
 
     first = (weight_ih, weight_hh, bias, peephole)
     if direction != "bidirectional":
@@ -82,7 +84,7 @@ def lstm(
     ahead, h_one, c_one = run(h_one, c_one, first, False)
     back, h_two, c_two = run(h_two, c_two, (weight_ih_back, weight_hh_back, bias_back, peephole_back), True)
     h, c = torch.cat([h_one, h_two], -1), torch.cat([c_one, c_two], -1)
-    return _sequence([torch.cat(pair, -1) for pair in zip(ahead, back, strict=True)], h, output_sequence), h, c
+    return _sequence([torch.cat(pair, -1) for pair in zip(ahead, reversed(back), strict=True)], h, output_sequence), h, c
 
 
 @operation("gru", proof="ops/test_recurrent.py::test_gru_equals_torch", direction=_ONE_WAY, recurrent_activation=_NAMES, activation=_NAMES)
@@ -111,7 +113,7 @@ def gru(
         o = out(i_o + (r * (h @ w_o.T + b_o) if reset_after else (r * h) @ w_o.T + b_o))
         h = (1 - z) * o + z * h
         outputs.append(h)
-    return _sequence(outputs[::-1] if backward else outputs, h, output_sequence), h
+    return _sequence(outputs, h, output_sequence), h
 
 
 @operation("rnn", proof="ops/test_recurrent.py::test_rnn_equals_torch", direction=_ONE_WAY, activation=_NAMES)
@@ -130,7 +132,7 @@ def rnn(
     for step in reversed(x) if backward else x:
         h = out(step @ weight_ih.T + h @ weight_hh.T + (0 if bias is None else bias))
         outputs.append(h)
-    return _sequence(outputs[::-1] if backward else outputs, h, output_sequence), h
+    return _sequence(outputs, h, output_sequence), h
 
 
 def _sequence(outputs: list[Tensor], last: Tensor, every: bool) -> Tensor:

@@ -4,8 +4,8 @@ Here: registration and the rules that every operation's function follows. Not he
 binding values to parameters (plan.py).
 
 An operation is a function whose parameters have the names of MIL and whose annotations say what it is given: `Tensor` an array, `Tensors`
-several, `Ints` and `int`, `float`, `bool`, `str` values on the host. A parameter with a default is optional. Arrays of every floating type
-arrive as fp32 or fp64, results may be of any precision: the executor brings them to the declared type.
+several, `Ints` and `int`, `float`, `bool`, `str` values on the host, `Names` a constant list of strings or integers. A parameter with a default is
+optional. Arrays of every floating type arrive as fp32 or fp64, results may be of any precision: the executor brings them to the declared type.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor
 
 Ints = tuple[int, ...]
 Tensors = tuple[Tensor, ...]
+Names = tuple[str | int, ...]
 Result = Tensor | tuple[Tensor, ...]
-Given = Literal["Tensor", "Tensors", "Ints", "int", "float", "bool", "str"]
+Given = Literal["Tensor", "Tensors", "Ints", "int", "float", "bool", "str", "Names"]
 Run = Callable[..., Any]
 RunT = TypeVar("RunT", bound=Run)
 
@@ -53,19 +54,12 @@ class Entry:
 OPERATIONS: dict[str, Entry] = {}
 # Evaluated once, when a function is planned: their inputs are constants.
 CONSTANT_OPERATIONS: dict[str, Entry] = {}
-# What the core set has and this table has not, and why.
+# What the core set has and this table has not, and why; a case of an operation that is done otherwise in parentheses.
 NOT_DONE = {
     "_const_symbolic": "exists inside the converter only and is never saved",
-    "classify": "returns a dictionary of class probabilities, which is no array",
-    "conv_quantized": "experimental and never written by a converter",
-    "crop_resize": "the points that it samples inside a box are not documented for every mode",
-    "list_gather": "lists are written for TensorFlow's dynamic loops only; torch models have none",
-    "list_length": "as list_gather",
-    "list_read": "as list_gather",
-    "list_scatter": "as list_gather",
-    "list_write": "as list_gather",
-    "make_list": "as list_gather",
-    "non_maximum_suppression": "what fills the places of boxes that were not selected is not documented",
+    "conv_quantized (quantization_type lut)": "the operation names no table",
+    "crop_resize (sampling_mode UNALIGN_CORNERS)": "coremltools' own test of it expects the whole image resized, whatever the box is",
+    "make_list (elem_shape with symbols)": "a symbol has no value in a saved program",
 }
 
 
@@ -107,4 +101,5 @@ _GIVEN: dict[str, Given] = {
     "float": "float",
     "bool": "bool",
     "str": "str",
+    "Names": "Names",
 }

@@ -105,7 +105,7 @@ def reverse(x: Tensor, axes: Ints | None = None) -> Tensor:
 
 
 @operation("reverse_sequence", proof="ops/test_shape.py::test_reverse_sequence", moves=True)
-def reverse_sequence(x: Tensor, lengths: Ints, seq_axis: int, batch_axis: int = 0) -> Tensor:
+def reverse_sequence(x: Tensor, lengths: Ints, seq_axis: int = 0, batch_axis: int = 0) -> Tensor:
     """The first `lengths[b]` elements along `seq_axis`, in reverse, per element of the batch."""
     result = x.clone()
     for batch, length in enumerate(lengths):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fakes.programs import evaluate
+from fakes.programs import constant, evaluate
 
 RNG = np.random.default_rng(0)
 
@@ -87,3 +87,15 @@ def test_pooling_equals_numpy(kind: str) -> None:
     close(evaluate("max_pool", **options), largest)
     close(evaluate("l2_pool", **options), squares)
     close(evaluate("avg_pool", exclude_padding_from_average=True, **options), average)
+
+
+def test_conv_of_quantized_weights() -> None:
+    """weight · scale + bias per output channel, then torch's convolution."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(0, 1, (1, 3, 6, 6)).astype(np.float32), rng.integers(0, 256, (4, 3, 3, 3)).astype(np.uint8)
+    scale, bias = rng.uniform(0.01, 0.1, 4).astype(np.float32), rng.normal(0, 1, 4).astype(np.float32)
+    for factor, shift in ((scale, bias), (scale[:1], bias[:1])):
+        plain = weight * factor.reshape(-1, 1, 1, 1) + shift.reshape(-1, 1, 1, 1)
+        options = {"quantization_type": "linear", "strides": (2, 2), "quant_scale": constant(factor), "quant_bias": constant(shift)}
+        found = evaluate("conv_quantized", x=x, weight=weight, **options)
+        np.testing.assert_allclose(found, F.conv2d(torch.from_numpy(x), torch.from_numpy(plain), stride=2), rtol=1e-4, atol=1e-4)

@@ -23,6 +23,31 @@ def test_upsampling_equals_torch(corners: bool) -> None:
     np.testing.assert_allclose(found, F.interpolate(x, scale_factor=(2, 3), mode="bilinear", align_corners=corners), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("factors", [(1.5, 2.25), (0.5, 0.7)])
+def test_fractional_factors_round_the_size_and_use_its_scale(factors: tuple[float, float]) -> None:
+    x = torch.from_numpy(X)
+    expected = F.interpolate(x, scale_factor=factors, mode="bilinear", align_corners=False, recompute_scale_factor=True)
+    options = {"scale_factor_height": factors[0], "scale_factor_width": factors[1], "align_corners": False}
+    np.testing.assert_allclose(evaluate("upsample_bilinear", x=X, **options), expected, rtol=1e-4, atol=1e-6)
+    nearest = evaluate("upsample_nearest_neighbor", x=X[0], scale_factor_height=factors[0], scale_factor_width=factors[1])
+    np.testing.assert_array_equal(nearest, F.interpolate(x, scale_factor=factors, mode="nearest")[0])
+
+
+def test_upsampling_without_corners_or_centres_starts_at_the_first_element() -> None:
+    """The published example: 1, 2 to six."""
+    options = {"scale_factor_height": 1, "scale_factor_width": 3, "align_corners": False, "half_pixel_centers": False}
+    found = evaluate("upsample_bilinear", x=np.array([[[[1.0, 2.0]]]], np.float32), **options)
+    np.testing.assert_allclose(found.ravel(), [1, 4 / 3, 5 / 3, 2, 2, 2], rtol=1e-6)
+
+
+def test_the_nearest_element_is_nearest_to_the_point() -> None:
+    """2 to 3 as published (0, 1, 1); doubling repeats; sizes the element has are kept."""
+    x = np.array([[-6.0, 9.0]], np.float32)
+    for size, expected in ((3, [-6, 9, 9]), (4, [-6, -6, 9, 9]), (0, [-6, 9])):
+        found = evaluate("resize", x=x, shape=np.array([1, size], np.int32), resized_dims=1, interpolation_mode="NEAREST_NEIGHBOR")
+        assert found.ravel().tolist() == expected
+
+
 @pytest.mark.parametrize(("mode", "corners"), [("STRICT_ALIGN_CORNERS", True), ("ALIGN_CORNERS", True), ("UNALIGN_CORNERS", False)])
 @pytest.mark.parametrize("size", [(8, 15), (3, 2), (7, 5)])
 def test_resize_bilinear_equals_torch_where_it_has_the_mode(mode: str, corners: bool, size: tuple[int, int]) -> None:
