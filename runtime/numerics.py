@@ -89,8 +89,10 @@ class Rows:
         """Rows of one width in order. Raises ValueError on none."""
         if not parts:
             raise ValueError("at least one part")
-        names = ("peak", "squares", "max_abs", "kl", "margin", "flipped")
-        return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in names), size=parts[0].size)
+        peak, squares, max_abs, kl, margin, flipped = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("peak", "squares", "max_abs", "kl", "margin", "flipped")
+        )
+        return Rows(peak, squares, max_abs, kl, margin, flipped, parts[0].size)
 
 
 def compare_rows(reference: Tensor, measured: Tensor) -> Rows:

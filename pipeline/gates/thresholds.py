@@ -1,11 +1,12 @@
 """What a package must reach, by how its weights are stored. docs/error-model.md says where the figures come from.
 
-Here: one table. Not here: measuring and judging (package.py).
+Here: one table, and what a recipe may ask for. Not here: measuring and judging (package.py).
 """
 
 from __future__ import annotations
 
 from interlock.contracts.package import Method, Thresholds
+from interlock.errors import UsageError
 
 # Nothing but fp16 rounding: of weights, and of every value between.
 FAITHFUL = Thresholds(psnr_db=50.0, kl_mean=1e-4, kl_max=1e-3)
@@ -21,3 +22,12 @@ THRESHOLDS: dict[Method, Thresholds] = {
     "int4": FOUR_BITS,
     "palette4": FOUR_BITS,
 }
+
+
+def tightened(asked: Thresholds, method: Method) -> Thresholds:
+    """`asked`, which may only be at least as strict as the table's. Raises UsageError with every one that is not."""
+    wanted, least = asked.model_dump(), THRESHOLDS[method].model_dump()
+    strict = {name: 0 <= wanted[name] <= least[name] for name in ("kl_mean", "kl_max")} | {"psnr_db": wanted["psnr_db"] >= least["psnr_db"]}
+    if loose := [f"`{name}` {wanted[name]:g} (standard {least[name]:g})" for name, fits in strict.items() if not fits]:
+        raise UsageError(f"a gate may only be tightened: {', '.join(loose)}", remedy="leave these out, or give stricter ones")
+    return asked

@@ -86,9 +86,16 @@ def judge(
 
     least = THRESHOLDS[compression.method]
     with voice.task("run the package") as task:
-        evidence, repeatable = measure(run.work.path / package.PACKAGE, facts, reference.student, prompt, task)
-    gate = package.Gate(reference=reference.kind, reference_digest=reference.digest, thresholds=least, repeatable=repeatable, evidence=evidence)
-    if wrong := failures(evidence, repeatable, least):
+        found = measure(run.work.path / package.PACKAGE, facts, reference.student, prompt, task, least)
+    gate = package.Gate(
+        reference=reference.kind,
+        reference_digest=reference.digest,
+        thresholds=least,
+        repeatable=found.repeatable,
+        evidence=found.evidence,
+        headroom=found.headroom,
+    )
+    if wrong := [*found.refused, *failures(found.evidence, found.repeatable, least)]:
         instead = run.mixed(MIXED_SHARE * least.kl_mean) if run.mixed else ()
         kept = _keep_rejected(run, gate, compression, wrong, instead)
         raise GateFailed(

@@ -47,19 +47,29 @@ def judged(package: Path) -> tuple[tuple[Evidence, ...], list[str]]:
 
     try:
         with SilentVoice().task("") as task:
-            evidence, repeatable = measure(package, read_package(package), converted().exported.student, PROMPT, task)
+            found = measure(package, read_package(package), converted().exported.student, PROMPT, task)
     except InterlockError as error:
         return (), [str(error)]
-    return evidence, failures(evidence, repeatable)
+    return found.evidence, failures(found.evidence, found.repeatable) + list(found.refused)
 
 
 def test_a_true_package_passes_on_every_output_of_every_function(package: Path) -> None:
     evidence, findings = judged(package)
     assert findings == []
-    assert {(item.function, item.output) for item in evidence} == {
-        (function, output) for function in ("prefill_32", "prefill_64", "decode") for output in ("logits", "halt_logits", "hidden")
+    plain = {(item.function, item.output): item.positions for item in evidence if not item.case}
+    # every row of the shortest; after it 64 more steps until the cache is full, 8 after the other, 16 after padding
+    rows = {"prefill_32": 32, "prefill_64": 32, "decode": 64 + 8 + 16}
+    assert plain == {(function, output): count for function, count in rows.items() for output in ("logits", "halt_logits", "hidden")}
+    cases = {(item.function, item.case, item.against) for item in evidence if item.case}
+    assert cases == {
+        ("prefill_32", "resumed at 32", None),
+        ("prefill_32", "resumed at 32", "prefill_64"),
+        ("prefill_32", "20 tokens, padded", None),
+        ("prefill_32", "20 tokens, other padding", "prefill_32"),
+        ("decode", "from an empty cache", None),
+        ("decode", "from an empty cache", "prefill_32"),
     }
-    assert next(item for item in evidence if item.function == "decode").positions == 32 + 4
+    assert all(item.psnr_db == 200 for item in evidence if "other padding" in item.case)
 
 
 def edited(package: Path, into: Path, change: Callable[[Any], int]) -> Path:
