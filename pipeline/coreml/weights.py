@@ -70,11 +70,11 @@ class BlobWriter:
         """The offset of the blob's record, written now or before."""
         key = blob.key()
         if key not in self._offsets:
+            self._file.write(bytes(-self._file.tell() % ALIGNMENT))  # nothing follows the last blob: coremltools ends the file there
             offset = self._file.tell()
             self._offsets[key] = offset
             self._file.write(_RECORD.pack(_SENTINEL, blob.dtype, len(blob.data), offset + _RECORD.size, blob.padding_bits))
             self._file.write(blob.data)
-            self._file.write(bytes(-len(blob.data) % ALIGNMENT))
         return self._offsets[key]
 
     def close(self) -> None:
