@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fakes.exported_students import Exported, export_student, storable
-from fakes.students import tiny_student
+from fakes.students import compressible_student, tiny_student
 
 from interlock.contracts.checkpoint import ModelArch
 from pipeline.coreml import functions
+from pipeline.coreml.merge import merge_functions
 
 LENGTHS, SLOTS = (32, 64), 96
 
@@ -40,3 +41,22 @@ def _converted(halt: bool) -> Converted:
     notes: list[str] = []
     packages, said = functions.convert_stateful(exported.files, exported.signatures, functions.plan_functions(LENGTHS), SLOTS, folder, notes.append)
     return Converted(exported, packages, said, tuple(notes))
+
+
+@functools.cache
+def compressible() -> Converted:
+    """The student of that name as `prefill_32` and `decode` in normal form."""
+    folder = Path(tempfile.mkdtemp(prefix="compressible-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    exported = export_student(storable(compressible_student()), folder)
+    packages, said = functions.convert_stateful(exported.files, exported.signatures, functions.plan_functions((32,)), SLOTS, folder, lambda _: None)
+    return Converted(exported, packages, said, ())
+
+
+@functools.cache
+def merged_compressible() -> Path:
+    """Both functions in one package."""
+    packages = compressible().packages
+    into = packages["decode"].parent / "merged.mlpackage"
+    merge_functions(packages, "decode", into, lambda _: None)
+    return into

@@ -26,6 +26,12 @@ def tiny_student(heads: ModelArch = BOTH_HEADS, **changes: Any) -> Student:
     return random_student(tiny_arch(**changes), heads, seed=7).eval().requires_grad_(False)
 
 
+def compressible_student(**changes: Any) -> Student:
+    """Two layers, tied head. Blocks of 32 divide every width, every matrix has more than 2048 elements, and so has each RoPE table."""
+    widths = {"d_model": 96, "n_layers": 2, "d_ff": 128, "vocab_size": 160, "tie_embeddings": True, "max_position": 512}
+    return tiny_student(ModelArch(), **{**widths, **changes})
+
+
 def some_ids(arch: Arch, *shape: int, seed: int = 0) -> torch.Tensor:
     """int64 ids of `shape`, the same for the same seed."""
     return torch.randint(0, arch.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
