@@ -24,6 +24,11 @@ _RECORD = struct.Struct("<IIQQQ32x")
 REMEDY = "convert again: the weights of this package are damaged"
 
 
+def taken(size_bytes: int) -> int:
+    """Bytes of a blob file that an array of this size takes: its record, its data, and zeros up to the next record."""
+    return _RECORD.size + -(-size_bytes // ALIGNMENT) * ALIGNMENT
+
+
 @dataclass(frozen=True)
 class Blob:
     """One array as stored. dtype: the format's own number; padding_bits: unused bits of the last byte of sub-byte types."""

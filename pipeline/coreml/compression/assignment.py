@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Option:
-    """One form of one weight: its bytes, and the mean KL in nats that it is predicted to cause alone."""
+    """One form of one weight: its bytes in the weight file, and the mean KL in nats that it is predicted to cause alone."""
 
     label: str
     size_bytes: int

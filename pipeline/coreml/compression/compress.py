@@ -21,6 +21,7 @@ from pipeline.coreml.compression.rewrite import Weight, digest_of, rewrite, weig
 from pipeline.coreml.compression.search import DENSE, Search, Target
 from pipeline.coreml.compression.stored import Form
 from pipeline.coreml.merge import WEIGHTS
+from pipeline.coreml.weights import ALIGNMENT, taken
 from runtime.student.model import Student
 
 # Below this a scale and its operation cost more than they save; coremltools' own threshold.
@@ -103,7 +104,8 @@ def student_weights(package: Path, student: Student, note: Callable[[str], None]
 
 def search(package: Path, weights: Sequence[Weight], request: Request, student: Student, ids: Sequence[int], note: Callable[[str], None]) -> Search:
     """Mixed forms for the weights, with the method's own form as the smallest."""
-    rest = (package / WEIGHTS).stat().st_size - sum(weight.values.nbytes for weight in weights)
+    size = (package / WEIGHTS).stat().st_size
+    rest = size + -size % ALIGNMENT - sum(taken(weight.values.nbytes) for weight in weights)
     values: dict[str, NDArray[np.float16]] = {weight.name: weight.values for weight in weights}
     return Search(student, values, finer(request.method, request.group), rest, ids, note)
 

@@ -21,6 +21,7 @@ from pipeline.coreml.compression.assignment import Option, Point, frontier, larg
 from pipeline.coreml.compression.recipes import Make
 from pipeline.coreml.compression.sensitivity import Measure, predicted
 from pipeline.coreml.compression.stored import Form
+from pipeline.coreml.weights import taken
 from runtime.student.model import Student
 
 DENSE = "fp16"
@@ -69,8 +70,8 @@ class Search:
         costs = predicted(student, ids, changes, note)
         self._options = {
             name: [
-                *(Option(form.label, form.size_bytes, cost) for form, cost in zip(forms, costs[name], strict=True)),
-                Option(DENSE, weights[name].nbytes, 0.0),
+                *(Option(form.label, form.file_bytes, cost) for form, cost in zip(forms, costs[name], strict=True)),
+                Option(DENSE, taken(weights[name].nbytes), 0.0),
             ]
             for name, forms in self._forms.items()
         }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coreml.weights import taken
 from runtime.mil.ops.registry import CONSTANT_OPERATIONS
 from runtime.mil.packing import pack
 from runtime.mil.program import Constant, DataType, TensorType
@@ -55,6 +56,11 @@ class Form:
     @property
     def size_bytes(self) -> int:
         return sum(len(stored.data) for stored in self.inputs.values())
+
+    @property
+    def file_bytes(self) -> int:
+        """What it takes of a weight file; less where an equal array is stored already."""
+        return sum(taken(len(stored.data)) for stored in self.inputs.values())
 
     def values(self) -> NDArray[Any]:
         """fp16 [N, K]: the weight that the operation declares, by the runner's own function."""
