@@ -33,6 +33,6 @@ VERBS = (
          'interlock infer models/student/deployed --prompt "What is the capital of France?"'),
     Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says and its artifacts bear out",
          "interlock verify models/student/deployed"),
-    Verb("mil", "pipeline.verbs.mil", None, "look into any saved Core ML package, run it on this machine, list the runner's operations",
+    Verb("mil", "pipeline.verbs.mil", None, "look into any saved Core ML package: run it here, find where it first differs, lint it",
          "interlock mil inspect models/student/deployed/model.mlpackage"),
 )  # fmt: skip

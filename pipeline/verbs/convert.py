@@ -39,6 +39,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=["pytorch"], default="pytorch", help="front end of the converter (default %(default)s)")
     parser.add_argument("--layout", choices=["multifunction", "single"], default="multifunction",
                         help="multifunction: prefill and decode with KV state; single: the guide's, enumerated (default %(default)s)")  # fmt: skip
+    parser.add_argument("--lane", choices=["trace", "export", "both"], default="trace",
+                        help="what the converter reads: the exported TorchScript, torch.export programs, or both, of which the first is published "
+                        "and compared with the second (default %(default)s)")  # fmt: skip
     parser.add_argument(
         "--cache-length", type=int, metavar="C", help="KV slots of the state, a multiple of 32 (default: the longest length and 256 more)"
     )
@@ -74,8 +77,8 @@ def params_from(args: argparse.Namespace) -> convert.Params:
     if args.target_bytes is not None and args.target_kl is not None:
         raise UsageError("--target-size and --target-kl are two targets", remedy="give one; the table of the frontier shows both")
     return convert.Params(
-        out=out, toy=args.toy, source=source, checkpoint=args.checkpoint, layout=args.layout, cache_length=args.cache_length, compress=args.compress,
-        group=args.group, target_bytes=args.target_bytes, target_kl=args.target_kl,
+        out=out, toy=args.toy, source=source, checkpoint=args.checkpoint, layout=args.layout, lane=args.lane, cache_length=args.cache_length,
+        compress=args.compress, group=args.group, target_bytes=args.target_bytes, target_kl=args.target_kl,
     )  # fmt: skip
 
 
