@@ -46,13 +46,13 @@ def digest_of(values: NDArray[np.float16]) -> tuple[tuple[int, ...], bytes]:
 def weights_of(package: Path, names: Mapping[tuple[tuple[int, ...], bytes], str]) -> list[Weight]:
     """Matrices of the package whose digests have a name, each once, in the order of the file. Raises ContractError if its weights are damaged."""
     model, blobs = _open(package)
-    found: dict[int, Weight | None] = {}
+    found: dict[tuple[int, tuple[int, ...]], Weight | None] = {}
     for value in _every_value(model):
-        offset = value.blobFileValue.offset
-        if offset not in found:
+        place = value.blobFileValue.offset, _shape(value)
+        if place not in found:
             array = _matrix(value, blobs)
             name = None if array is None else names.get(digest_of(array))
-            found[offset] = None if array is None or name is None else Weight(name, offset, array)
+            found[place] = None if array is None or name is None else Weight(name, place[0], array)
     return [weight for _, weight in sorted(found.items()) if weight is not None]
 
 
@@ -64,7 +64,7 @@ def rewrite(package: Path, into: Path, form: Callable[[Weight], Form | None], we
     model, blobs = _open(package)
     by_offset = {weight.offset: weight for weight in weights}
     (into / WEIGHTS).parent.mkdir(parents=True)
-    moved: dict[int, int | tuple[str, dict[str, tuple[Stored, int]]]] = {}
+    moved: dict[tuple[int, bool], int | tuple[str, dict[str, tuple[Stored, int]]]] = {}
     with (into / WEIGHTS).open("wb") as file:
         writer = BlobWriter(file)
         for name in sorted(model.mlProgram.functions):  # a map has no order of its own
@@ -92,19 +92,25 @@ def _matrix(value: Any, blobs: BlobFile) -> NDArray[np.float16] | None:
     kind = value.type.tensorType
     if kind.dataType != DataType.FLOAT16.number or len(kind.dimensions) != 2:
         return None
-    sizes = [dimension.constant.size for dimension in kind.dimensions]
-    return np.frombuffer(blobs.at(value.blobFileValue.offset).data, np.float16).reshape(sizes)
+    return np.frombuffer(blobs.at(value.blobFileValue.offset).data, np.float16).reshape(_shape(value))
 
 
-def _move(operation: Any, blobs: BlobFile, weights: Mapping[int, Weight], form: Any, writer: BlobWriter, moved: dict[int, Any]) -> None:
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(dimension.constant.size for dimension in value.type.tensorType.dimensions)
+
+
+def _move(operation: Any, blobs: BlobFile, weights: Mapping[int, Weight], form: Any, writer: BlobWriter, moved: dict[Any, Any]) -> None:
     """Point every stored value of an operation at its place in the new file; a constant whose weight has a form becomes that operation."""
     for value in list(stored_in(operation)):
         offset = value.blobFileValue.offset
-        if offset not in moved:
-            weight = weights.get(offset) if operation.type == "const" else None
+        weight = weights.get(offset) if operation.type == "const" else None
+        # the same bytes may be a constant of another shape as well, which stays
+        weight = weight if weight is not None and weight.values.shape == _shape(value) else None
+        key = offset, weight is not None
+        if key not in moved:
             made = form(weight) if weight is not None else None
-            moved[offset] = writer.add(blobs.at(offset)) if made is None else (made.operation, _added(made, writer))
-        place = moved[offset]
+            moved[key] = writer.add(blobs.at(offset)) if made is None else (made.operation, _added(made, writer))
+        place = moved[key]
         if isinstance(place, int):
             value.blobFileValue.offset = place
             continue
