@@ -45,10 +45,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="with --in: results as JSON lines in the same order")
     parser.add_argument(
         "--backend",
-        choices=["eager", "torchscript", "reference"],
+        choices=["eager", "torchscript", "reference", "coreml"],
         default="eager",
-        help="what runs the model; reference runs the .mlpackage itself (default %(default)s)",
+        help="what runs the model; reference runs the .mlpackage itself, coreml gives it to Core ML on macOS (default %(default)s)",
     )
+    parser.add_argument("--compute-units", choices=["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"], help="what Core ML may run on (default: all)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
 
 
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         torch.set_num_threads(args.threads)
     directory = args.model.parent if args.model.suffix == ".pt" else args.model  # the guide names an exported file
     with session.voice.task(f"load {directory}"):
-        loaded = load(directory, args.backend, dtype=args.dtype)
+        loaded = load(directory, args.backend, dtype=args.dtype, units=args.compute_units)
     return answer(args, requests, loaded, session.voice)
 
 

@@ -14,11 +14,12 @@ from interlock.contracts import checkpoint, deployment, export, io, package
 from interlock.contracts.base import Contract
 from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
 from interlock.errors import ContractError, UsageError, Violation, refuse
+from runtime.backends.coreml import Units, coreml_backend, require_core_ml
 from runtime.backends.protocol import Backend
 from runtime.config import RuntimeConfig
 from runtime.engine.tokenizer import Tokenizer
 
-BackendName = Literal["eager", "torchscript", "reference"]
+BackendName = Literal["eager", "torchscript", "reference", "coreml"]
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -34,26 +35,33 @@ class Loaded:
     digest: str
 
 
-def load(directory: str | Path, backend: BackendName = "eager", *, dtype: Dtype = "float32") -> Loaded:
-    """The model of a deployed directory or a checkpoint. Raises ContractError, or UsageError where the backend cannot run it."""
+def load(directory: str | Path, backend: BackendName = "eager", *, dtype: Dtype = "float32", units: Units | None = None) -> Loaded:
+    """The model of a deployed directory or a checkpoint. units: what Core ML may run on, for backend `coreml`; None leaves it the choice.
+
+    Raises ContractError, UsageError where the backend cannot run it, or EnvironmentRefused where this machine cannot run the backend.
+    """
+    if backend == "coreml":
+        require_core_ml()
+    elif units is not None:
+        raise UsageError(f"backend `{backend}` has no choice of --compute-units", remedy="leave it out, or use --backend coreml")
     folder = Path(directory)
     kind = io.kind_of(folder) if folder.is_dir() else None
     if kind == "deployment":
-        return _deployed(folder, backend, dtype)
+        return _deployed(folder, backend, dtype, units or "all")
     if kind == "checkpoint":
         return _checkpoint(folder, backend, dtype)
     found = f"a directory of kind `{kind}`" if kind else ("no contract in it" if folder.is_dir() else "no such directory")
     raise refuse(folder, "", expected="a deployed directory or a checkpoint", found=found, remedy="make one: `make deploy-full`, or interlock import")
 
 
-def _deployed(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
+def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units) -> Loaded:
     manifest = io.read_contract(folder / deployment.FILE, deployment.DeploymentContract)
     if manifest.artifacts.pytorch_decode is None:
         raise UsageError(f"`{folder}` has no decode file, so it cannot generate", remedy="deploy an export made with --mode both")
     files = [manifest.artifacts.pytorch_export, manifest.artifacts.runtime_config, checkpoint.TOKENIZER]
     files += [manifest.artifacts.pytorch_decode] if name == "torchscript" else []
     files += [checkpoint.CHAT_TEMPLATE] if manifest.tokenizer.has_chat_template else []
-    files += _package_files(folder, manifest) if name == "reference" else []
+    files += _package_files(folder, manifest, name) if name in ("reference", "coreml") else []
     _prove(folder, manifest, files)
     arch, heads = manifest.model_info.arch, ModelArch(use_halt_head=manifest.model_info.use_halt_head)
     made: Backend[Any]
@@ -63,12 +71,10 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
         _only_fp32(name, dtype)
         prefill, decode = folder / manifest.artifacts.pytorch_export, folder / manifest.artifacts.pytorch_decode
         made = TorchScriptBackend(prefill, decode, arch, use_halt_head=heads.use_halt_head)
-    elif name == "reference":
-        from runtime.backends.reference import ReferenceBackend
-
+    elif name in ("reference", "coreml"):
         _only_fp32(name, dtype)
         facts = io.read_contract(folder / package.FILE, package.PackageContract).facts
-        made = ReferenceBackend(folder / package.PACKAGE, facts)
+        made = _packaged(folder / package.PACKAGE, facts, name, units)
     else:
         made = _eager(arch, heads, _exported_weights(folder / export.PREFILL), dtype)
     config = RuntimeConfig.from_file(folder / manifest.artifacts.runtime_config)
@@ -99,9 +105,17 @@ def _eager(arch: Arch, heads: ModelArch, weights: Callable[[str], Any], dtype: D
     return EagerBackend(arch, heads, weights, dtype)
 
 
-def _package_files(folder: Path, manifest: deployment.DeploymentContract) -> list[str]:
+def _packaged(path: Path, facts: package.PackageFacts, name: BackendName, units: Units) -> Backend[Any]:
+    if name == "coreml":
+        return coreml_backend(path, facts, units)
+    from runtime.backends.reference import reference_backend
+
+    return reference_backend(path, facts)
+
+
+def _package_files(folder: Path, manifest: deployment.DeploymentContract, name: BackendName) -> list[str]:
     if manifest.artifacts.coreml_export is None:
-        raise UsageError(f"`{folder}` has no Core ML package for backend `reference`", remedy="deploy with --export-coreml")
+        raise UsageError(f"`{folder}` has no Core ML package for backend `{name}`", remedy="deploy with --export-coreml")
     return [entry.path for entry in manifest.files if entry.path == package.FILE or entry.path.startswith(f"{package.PACKAGE}/")]
 
 

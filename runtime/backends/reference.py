@@ -1,95 +1,18 @@
 """Backend `reference`: the `.mlpackage` itself, run by `runtime/mil` on any platform.
 
-Here: prompts cut to the package's static lengths, the state as a cache. Not here: executing a package (runtime/mil).
+Here: opening it. Not here: prompts and caches (packaged.py), executing a package (runtime/mil).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from interlock.contracts.package import PackageFacts
-from interlock.errors import UsageError
-from runtime.backends.protocol import Step, Vector, check_rewind, check_room
+from runtime.backends.packaged import PackageBackend
 from runtime.mil import Runner, State, open_package
 
 
-class ReferenceCache:
-    """The package's state of one sequence. Slots from `position` on are hidden by the package's own mask."""
-
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.position = 0
-
-    def rewind(self, position: int) -> None:
-        """Forget everything from `position` on. Raises ValueError unless 0 ≤ position ≤ self.position."""
-        check_rewind(self.position, position)
-        self.position = position
-
-
-class ReferenceBackend:
-    """A package of layout `multifunction`: `prefill_<T>` for whole chunks of a prompt, `decode` for the rest."""
-
-    def __init__(self, package: Path, facts: PackageFacts) -> None:
-        """Raises UsageError for a package without a decode function, ContractError for one that cannot be run."""
-        if "decode" not in facts.functions:
-            raise UsageError(f"`{package.name}` has no `decode` function, so it cannot generate", remedy="convert with --layout multifunction")
-        self._runner = Runner(open_package(package), mode="fp16")
-        self._lengths = sorted(int(name.removeprefix("prefill_")) for name in facts.functions if name.startswith("prefill_"))
-        self._slots = next(state.shape[2] for state in facts.functions["decode"].states if state.name == "k_cache")
-
-    @property
-    def capacity(self) -> int:
-        return self._slots
-
-    def new_cache(self) -> ReferenceCache:
-        return ReferenceCache(self._runner.new_state("decode"))
-
-    def prefill(self, ids: Sequence[int], cache: ReferenceCache) -> Step:
-        """Append tokens: padded to a static length where its slots fit, else one by one. See Backend.prefill."""
-        if not len(ids):
-            raise ValueError("prefill needs at least one id")
-        check_room(self.capacity, cache.position, len(ids))
-        rest = list(ids)
-        step = None
-        while rest:
-            length = next((size for size in self._lengths if size >= len(rest)), self._lengths[-1])
-            if len(rest) == 1 or cache.position + length > self._slots:
-                step, rest = self.decode(rest[0], cache), rest[1:]
-            else:
-                step, rest = self._chunk(rest[:length], length, cache), rest[length:]
-        assert step is not None
-        return step
-
-    def _chunk(self, ids: list[int], length: int, cache: ReferenceCache) -> Step:
-        # Padding on the right is harmless: its slots lie beyond the position, are hidden, and are overwritten by what comes next.
-        padded = np.zeros((1, length), np.int32)
-        padded[0, : len(ids)] = ids
-        inputs = {
-            "input_ids": padded,
-            "position_ids": np.arange(cache.position, cache.position + length, dtype=np.int32),
-            "last_index": np.array([len(ids) - 1], np.int32),
-        }
-        outputs = self._runner.run(f"prefill_{length}", inputs, cache.state)
-        cache.position += len(ids)
-        return _step(outputs)
-
-    def decode(self, inp: int | Vector, cache: ReferenceCache) -> Step:
-        """Append one token. See Backend.decode; a latent vector raises UsageError: this package has no function for it."""
-        if isinstance(inp, np.ndarray):
-            raise UsageError("this package takes tokens only, not latent vectors", remedy="use --backend eager, or leave latent mode off")
-        check_room(self.capacity, cache.position, 1)
-        inputs = {"input_ids": np.array([[inp]], np.int32), "position_ids": np.array([cache.position], np.int32)}
-        outputs = self._runner.run("decode", inputs, cache.state)
-        cache.position += 1
-        return _step(outputs)
-
-
-def _step(outputs: dict[str, np.ndarray[Any, Any]]) -> Step:
-    """logits [1, 1, V], halt_logits [1, 2] where there is one, hidden [1, 1, d], fp16 → fp32."""
-    halt = outputs.get("halt_logits")
-    wide = {name: array.astype(np.float32) for name, array in outputs.items()}
-    return Step(wide["logits"].reshape(-1), None if halt is None else wide["halt_logits"].reshape(-1), wide["hidden"].reshape(-1))
+def reference_backend(package: Path, facts: PackageFacts) -> PackageBackend[State]:
+    """fp16 as a device stores it. Raises UsageError for a package without a decode function, ContractError for one that cannot be run."""
+    runner = Runner(open_package(package), mode="fp16")
+    return PackageBackend(facts, runner.run, lambda: runner.new_state("decode"))
