@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runtime.mil.program import Array, Constant, Function, NamedType, Operation, TensorType, ValueType
+from runtime.mil.program import Constant, Function, NamedType, Operation, TensorType, ValueType
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def tensors(function: Function) -> Iterator[tuple[Operation, NamedType, TensorTy
                     yield operation, output, output.type
 
 
-def constants(function: Function) -> Iterator[tuple[Operation, Constant, Array]]:
+def constants(function: Function) -> Iterator[tuple[Operation, Constant, NDArray[Any]]]:
     """Every constant of numbers, with the operation that holds it."""
     for operation in function.operations():
         given = [item for bindings in operation.inputs.values() for item in bindings if isinstance(item, Constant)]
@@ -77,6 +79,6 @@ def elements(kind: ValueType) -> int:
     return math.prod(sizes(kind))
 
 
-def extreme(values: Array) -> float:
+def extreme(values: NDArray[Any]) -> float:
     """The largest absolute value; NaN or infinity if there is one."""
-    return float(np.abs(values.astype(np.float64)).max()) if values.size else 0.0
+    return max(float(np.amax(values)), -float(np.amin(values))) if values.size else 0.0

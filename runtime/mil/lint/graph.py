@@ -47,8 +47,7 @@ def mask_value(program: Program, function: Function) -> Iterator[Hit]:
     for operation, _, values in constants(function):
         if values.dtype.kind != "f" or not values.size:
             continue
-        wide = values.astype(np.float64)
-        lowest, highest = float(wide.min()), float(wide.max())
+        lowest, highest = float(np.amin(values)), float(np.amax(values))
         if highest <= 0 and -np.inf < lowest < -1e3 and not MASKS[0] <= lowest <= MASKS[1]:
             yield hit(operation, f"{lowest:.6g}")
 
