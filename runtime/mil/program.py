@@ -183,16 +183,22 @@ class Block:
     operations: tuple[Operation, ...]
 
 
+# FeatureTypes.proto, ImageFeatureType.ColorSpace. Pixels are 0 to 255, but any number in the last.
+IMAGES = {10: "GRAYSCALE", 20: "RGB", 30: "BGR", 40: "GRAYSCALE_FLOAT16"}
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """An input as the model describes it to a host. enumerated: the shapes it takes; ranges: bounds per dimension (upper None: none);
-    both empty: its shape is fixed. default: the value of an optional input that is left out."""
+    both empty: its shape is fixed. default: the value of an optional input that is left out. image: for an image the order of its channels, as in
+    IMAGES, else empty; a host that has an image gives its pixels as numbers, and scale and bias of the conversion are part of the program."""
 
     name: str
     enumerated: tuple[tuple[int, ...], ...] = ()
     ranges: tuple[tuple[int, int | None], ...] = ()
     optional: bool = False
     default: float = 0.0
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from interlock.errors import ContractError, Violation, refuse
 from runtime.mil.blobs import BlobError, BlobStore
 from runtime.mil.program import (
     DATA_TYPES,
+    IMAGES,
     Binding,
     Block,
     Constant,
@@ -131,14 +132,26 @@ class _Reader:
         self._require(expected == found, part, f"{expected} as described", found)
 
     def _feature(self, record: Record) -> Feature:
-        kind = record.get("type", {})
+        kind, name = record.get("type", {}), record.get("name", "")
+        optional = kind.get("isOptional", False)
+        if "imageType" in kind:
+            return self._image(name, kind["imageType"], optional)
         array = kind.get("multiArrayType", {})
         shapes = tuple(tuple(shape.get("shape", [])) for shape in array.get("enumeratedShapes", {}).get("shapes", []))
-        sizes = array.get("shapeRange", {}).get("sizeRanges", [])
-        # an upper bound below zero means none (FeatureTypes.proto, SizeRange)
-        ranges = tuple((size.get("lowerBound", 0), None if size.get("upperBound", 0) < 0 else size.get("upperBound", 0)) for size in sizes)
+        ranges = tuple(map(_bounds, array.get("shapeRange", {}).get("sizeRanges", [])))
         default = next((float(array[key]) for key in ("intDefaultValue", "floatDefaultValue", "doubleDefaultValue") if key in array), 0.0)
-        return Feature(record.get("name", ""), shapes, ranges, kind.get("isOptional", False), default)
+        return Feature(name, shapes, ranges, optional, default)
+
+    def _image(self, name: str, record: Record, optional: bool) -> Feature:
+        """An image as the array [1, channels, height, width] that the program takes."""
+        number = record.get("colorSpace", 0)
+        self._require(number in IMAGES, f"input `{name[:80]}`: colorSpace", f"one of {sorted(IMAGES)}", number)
+        channels = 1 if IMAGES[number].startswith("GRAY") else 3
+        sizes = record.get("enumeratedSizes", {}).get("sizes", [])
+        shapes = tuple((1, channels, size.get("height", 0), size.get("width", 0)) for size in sizes)
+        spans = [record["imageSizeRange"].get(key, {}) for key in ("heightRange", "widthRange")] if "imageSizeRange" in record else []
+        ranges = ((1, 1), (channels, channels), *map(_bounds, spans)) if spans else ()
+        return Feature(name, shapes, ranges, optional, image=IMAGES[number])
 
     def _block(self, record: Record, place: str) -> Block:
         inputs = self._named(record.get("inputs", []))
@@ -267,6 +280,12 @@ class _Reader:
     def _refusal(self, part: str, expected: str, found: object) -> ContractError:
         where = f"{self._at}: {part}" if self._at else part
         return refuse(self._path / MODEL, where[:400], expected=expected[:400], found=str(found)[:400], remedy=REMEDY)
+
+
+def _bounds(record: Record) -> tuple[int, int | None]:
+    """An upper bound below zero means none (FeatureTypes.proto, SizeRange)."""
+    upper = record.get("upperBound", 0)
+    return record.get("lowerBound", 0), None if upper < 0 else upper
 
 
 def _count(kind: TensorType) -> int:

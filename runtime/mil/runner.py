@@ -214,6 +214,9 @@ class Runner:
         if not kind.admits(shape) or (feature.enumerated and shape not in feature.enumerated) or not ranged:
             allowed = [str(list(sizes)) for sizes in feature.enumerated] or [f"{low} to {high}" for low, high in feature.ranges] or str(kind)
             raise UsageError(f"`{function.name}` was given shape {list(shape)} as `{name}`", remedy=f"it takes {allowed}")
+        if feature.image in ("GRAYSCALE", "RGB", "BGR") and array.size and not 0 <= array.min() <= array.max() <= 255:
+            found = f"`{function.name}` was given numbers from {array.min():g} to {array.max():g} as image `{name}`"
+            raise UsageError(found, remedy=f"give pixels as numbers from 0 to 255, channels in the order {feature.image}")
 
     def _arrays(self, planned: _Planned, results: tuple[Tensor, ...], shared: Values) -> dict[str, NDArray[Any]]:
         """Results as arrays that share no memory with what stays (`shared`, weights) or with each other."""

@@ -164,7 +164,19 @@ _MODEL = {
         },
         open=True,
     ),
-    "ImageFeatureType": Message({}, open=True),
+    "ImageFeatureType": Message(
+        {
+            1: Field("width", "int64"),
+            2: Field("height", "int64"),
+            3: Field("colorSpace", "varint"),
+            21: _one("enumeratedSizes", "EnumeratedImageSizes", "SizeFlexibility"),
+            31: _one("imageSizeRange", "ImageSizeRange", "SizeFlexibility"),
+        },
+        open=True,
+    ),
+    "EnumeratedImageSizes": Message({1: _many("sizes", "ImageSize")}),
+    "ImageSize": Message({1: Field("width", "varint"), 2: Field("height", "varint")}),
+    "ImageSizeRange": Message({1: _one("widthRange", "SizeRange"), 2: _one("heightRange", "SizeRange")}),
     "ArrayFeatureType": Message(
         {
             1: Field("shape", "int64", repeated=True),
