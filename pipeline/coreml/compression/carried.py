@@ -35,19 +35,26 @@ def carried(directory: Path, contract: CheckpointContract, student: Student) -> 
     try:
         with safe_open(str(path), framework="np") as file:
             for name, kind in contract.source.quantization.items():
+                if name not in shapes:
+                    raise refuse(path, name, expected="blocks of a weight of this architecture", found="no such weight", remedy=REMEDY)
                 yield name, _carried(path, name, kind, file.get_tensor(name), student, shapes[name])
-    except (OSError, SafetensorError, ValueError, KeyError) as problem:
+    except (OSError, SafetensorError) as problem:
         raise refuse(path, "", expected="the blocks that the contract names", found=problem, remedy=REMEDY) from problem
 
 
 def _carried(
     path: Path, name: str, kind: str, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], student: Student, shape: tuple[int, ...]
 ) -> Form | str:
+    if rows.dtype != np.uint8 or rows.ndim != 2:
+        raise refuse(path, name, expected="rows of bytes", found=f"{rows.dtype} {list(rows.shape)}", remedy=REMEDY)
     try:
         blocks = decode(kind, rows)
     except NoForm as problem:
         return str(problem)
-    values = blocks.values()
+    except ValueError as problem:
+        raise refuse(path, name, expected=f"whole blocks of {kind}", found=f"rows of {rows.shape[1]} bytes", remedy=REMEDY) from problem
+    with np.errstate(all="ignore"):  # scales that are no numbers give other values, which is said below
+        values = blocks.values()
     weight = student.get_parameter(name).data
     if values.size != weight.numel() or not torch.equal(torch.from_numpy(values).reshape(shape).half(), weight.half()):
         raise refuse(path, name, expected=f"blocks of the weight in the checkpoint, {list(shape)}", found="other values", remedy=REMEDY)
