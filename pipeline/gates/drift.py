@@ -1,22 +1,29 @@
 """How far the package of the other lane is from the published one: operations, and outputs on the same inputs.
 
-Here: which calls are made on both, and the record of it. Not here: making the two (pipeline/coreml), judging the figures (package.py).
+Here: which calls are made on both, the record of it, and what becomes of a drift that is too large. Not here: making the two (pipeline/coreml),
+what is outside a threshold (package.py).
 Two front ends read one model; an error of either shows here even where it stays inside the thresholds of the gate.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from interlock.contracts.package import Drift, Function, PackageFacts
+from interlock.contracts.package import PACKAGE, Drift, Function, PackageFacts
+from interlock.errors import GateFailed
+from interlock.fs import publish, workspace
 from interlock.voice import Task
 from pipeline.gates.evidence import Outputs, Pool, rows, stacked
+from pipeline.gates.package import failures
 from pipeline.gates.reference import Reference
 from pipeline.gates.stateful import decode_inputs, prefill_inputs, spread
+from pipeline.gates.thresholds import FAITHFUL
+from pipeline.gates.verdict import Run
 from runtime.mil import Runner, open_package
 from runtime.student.model import Student
 
@@ -26,6 +33,29 @@ PUBLISHED = "trace"
 
 # Function, its tokens, where it was read, and what the published and the other package said there.
 Call = tuple[str, int, Sequence[int], Outputs, Outputs]
+
+
+def judge_drift(
+    packages: tuple[Path, Path], facts: tuple[PackageFacts, PackageFacts], student: Student, prompt: Sequence[int], run: Run, task: Task
+) -> Drift:
+    """measure_drift, under the thresholds of an fp16 package: the lanes must be as close to each other as each must be to the student, because they
+    round the same values at the same places. Raises GateFailed, and keeps both packages and the record under `rejected/` beside the output."""
+    drift = measure_drift(packages, facts, student, prompt, FAITHFUL.psnr_db, task)
+    if wrong := failures(drift.evidence, repeatable=True, thresholds=FAITHFUL):
+        kept = run.out.parent / "rejected" / run.out.name
+        document = {"findings": wrong, "command": run.command, "drift": drift.model_dump(mode="json")}
+        with workspace(kept, run.work.fs) as rejected:
+            for name, path in zip((PACKAGE, "other.mlpackage"), packages, strict=True):
+                rejected.copy(path, name)
+            rejected.write("drift.json", json.dumps(document, indent=2).encode())
+            publish(rejected, kept)
+        raise GateFailed(
+            f"the two lanes do not compute the same ({len(wrong)} findings)",
+            measured="; ".join(wrong[:4]),
+            threshold=f"{FAITHFUL.psnr_db:g} dB, KL mean {FAITHFUL.kl_mean:g}, greatest {FAITHFUL.kl_max:g}, no decided flip",
+            remedy=f"nothing was published; both packages and the figures are in `{kept}`: the lane that is far from the student is the wrong one",
+        )
+    return drift
 
 
 def measure_drift(

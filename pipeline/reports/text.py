@@ -20,6 +20,7 @@ from interlock.contracts.package import PackageContract
 from interlock.voice import human, plain
 from pipeline.driver.stage import Report
 from pipeline.reports.compression import compression_rows, frontier_table
+from pipeline.reports.drift import drift_table
 
 
 def show(reports: Iterable[Report]) -> None:
@@ -64,6 +65,8 @@ def _one(console: Console, report: Report) -> None:
         console.print(_shapes(contract))
     if isinstance(contract, PackageContract):
         console.print(_evidence(contract))
+        if contract.drift:
+            console.print(drift_table(contract.drift, SIMPLE_HEAD if sys.stdout.isatty() else ASCII2))
         if contract.compression.frontier:
             console.print(frontier_table(contract.compression, SIMPLE_HEAD if sys.stdout.isatty() else ASCII2))
 
@@ -105,6 +108,7 @@ def _rows(contract: Contract) -> list[tuple[str, str]]:
             f"{len(unknown)} not known: {unknown[0].text[:80]}" if unknown else "all known to be harmless"
         )
         return [
+            ("lane", contract.lane + (", compared with export" if contract.drift else "")),
             ("layout", f"{contract.layout}, {len(facts.functions)} functions: {', '.join(facts.functions)}"),
             ("weights", f"{human(facts.weight_bytes, 'B')} shared by all functions, specification {facts.specification_version}"),
             *compression_rows(contract.compression),

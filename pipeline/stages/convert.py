@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interlock.contracts import export, io, package
 from interlock.contracts.base import Contract, InputRef
@@ -22,20 +22,22 @@ from pipeline.gates import verdict
 
 # Tokens that can follow the longest prefill, unless --cache-length says otherwise.
 DECODE_MARGIN = 256
-FP16 = "fp16.mlpackage"
+FP16, OTHER = "fp16.mlpackage", "other.mlpackage"
 
 
 class Params(stage.Params):
     """`source` is an export directory, or the directory of an fp16 package to compress; `checkpoint` the one that both come from: the package is
     compared with it.
 
-    `cache_length` is the number of KV slots of the package's state, for the layout that has one. `compress`, `group` and at most one of the targets
-    (bytes of the weight file; mean KL in nats) say how weights are stored.
+    `lane` is what the converter reads: the exported TorchScript, torch.export programs, or both, of which the first is published and compared with
+    the second. `cache_length` is the number of KV slots of the package's state, for the layout that has one. `compress`, `group` and at most one of
+    the targets (bytes of the weight file; mean KL in nats) say how weights are stored.
     """
 
     source: Path
     checkpoint: Path | None = None
     layout: package.Layout = "multifunction"
+    lane: package.Lane | Literal["both"] = "trace"
     cache_length: int | None = None
     compress: package.Method = "none"
     group: int | None = None
@@ -87,6 +89,8 @@ def _check_request(params: Params, compressing: bool) -> None:
         raise UsageError(f"--checkpoint is missing: {why}", remedy="add --checkpoint DIRECTORY")
     if compressing and params.compress == "none":
         raise UsageError(f"`{params.source}` is a package already", remedy="say how to compress it with --compress, or name an export")
+    if compressing and params.lane != "trace":
+        raise UsageError("--lane belongs to a conversion, and a package is given", remedy="leave it out, or name an export")
     if compressing and params.cache_length is not None:
         raise UsageError("--cache-length belongs to a conversion, and a package is given", remedy="leave it out, or name an export")
 
@@ -127,14 +131,21 @@ def _converted(params: Params, work: Workspace, voice: Voice) -> tuple[_Fp16, ve
     require_space(params.out.parent, 4 * size + (64 << 20))
     slots = _slots(params, source) if params.layout == "multifunction" else None
     path = work.path / package.PACKAGE if params.compress == "none" else work.scratch / FP16
-    with voice.task(f"convert {params.layout}") as task:
-        said = _convert_multifunction(params, source, slots, work, path, task) if slots else _convert_single(params, source, work, path, task)
+    lanes: tuple[package.Lane, ...] = ("trace", "export") if params.lane == "both" else (params.lane,)
+    paths = {lane: path if lane == lanes[0] else work.scratch / OTHER for lane in lanes}
+    said: list[str] = []
+    for lane in lanes:
+        with voice.task(f"convert {params.layout}, lane {lane}") as task:
+            said += _convert(lane, params, source, slots, work, paths[lane], task)
     if params.checkpoint is None:
         reference = verdict.from_export(params.source, source)
     else:
         reference = verdict.from_checkpoint(params.checkpoint, verdict.checkpoint_of(source.inputs), voice)
+    prompt = prompt_ids(params.source, source)
     body = {
         "layout": params.layout,
+        "lane": lanes[0],
+        "drift": _drift(params, paths["trace"], paths["export"], reference, prompt, work, voice) if len(lanes) > 1 else None,
         "arch": source.arch,
         "model_arch": source.model_arch,
         "step": source.step,
@@ -145,7 +156,7 @@ def _converted(params: Params, work: Workspace, voice: Voice) -> tuple[_Fp16, ve
         "tokenizer": source.tokenizer,
     }
     made = _Fp16(path, body, (InputRef(kind="export", digest=source.digest),), source.toy)
-    return made, reference, prompt_ids(params.source, source)
+    return made, reference, prompt
 
 
 def _compressed(params: Params, made: _Fp16, reference: verdict.Reference, prompt: list[int], work: Workspace, voice: Voice) -> package.Compression:
@@ -199,6 +210,7 @@ def _command(params: Params) -> str:
         "--layout": params.layout,
         "--out": params.out,
         "--checkpoint": params.checkpoint,
+        "--lane": None if params.lane == "trace" else params.lane,
         "--cache-length": params.cache_length,
         "--compress": None if params.compress == "none" else params.compress,
         "--group": params.group,
@@ -242,26 +254,33 @@ def _slots(params: Params, source: export.ExportContract) -> int:
     return params.cache_length
 
 
-def _convert_multifunction(params: Params, source: export.ExportContract, slots: int, work: Workspace, path: Path, task: Task) -> tuple[str, ...]:
-    from pipeline.coreml.functions import convert_stateful, plan_functions
-    from pipeline.coreml.merge import merge_functions
+def _convert(
+    lane: package.Lane, params: Params, source: export.ExportContract, slots: int | None, work: Workspace, path: Path, task: Task
+) -> list[str]:
+    """One lane's fp16 package at `path`. Returns what the converter said."""
+    from pipeline.coreml.lanes import convert_export, convert_trace
 
-    files = {name: params.source / name for name in source.signatures}
-    scratch = work.scratch
-    parts, said = convert_stateful(files, source.signatures, plan_functions(source.enumerated_T), slots, scratch, task.note)
-    work.produce(path.relative_to(work.path).as_posix(), lambda into: merge_functions(parts, "decode", into, task.note))
+    said: list[str] = []
+    scratch = work.scratch / lane
+    scratch.mkdir()
+
+    def write(into: Path) -> None:
+        if lane == "trace":
+            said.extend(convert_trace(params.source, source, slots, scratch, into, task.note))
+        else:
+            student = verdict.from_export(params.source, source).student
+            said.extend(convert_export(student, source, slots, scratch, into, task.note))
+
+    work.produce(path.relative_to(work.path).as_posix(), write)
     return said
 
 
-def _convert_single(params: Params, source: export.ExportContract, work: Workspace, path: Path, task: Task) -> tuple[str, ...]:
-    from pipeline.coreml.functions import convert_single
+def _drift(
+    params: Params, published: Path, other: Path, reference: verdict.Reference, prompt: list[int], work: Workspace, voice: Voice
+) -> package.Drift:
+    from pipeline.coreml.facts import read_package
+    from pipeline.gates.drift import judge_drift
 
-    said: list[str] = []
-    signature, primary = source.signatures[export.PREFILL], source.shape_validation.primary_shape
-    prefill, lengths = params.source / export.PREFILL, source.enumerated_T
-
-    def write(into: Path) -> None:
-        said.extend(convert_single(prefill, signature, lengths, primary, "iOS18", into, task.note))
-
-    work.produce(path.relative_to(work.path).as_posix(), write)
-    return tuple(said)
+    with voice.task("compare the lanes") as task:
+        facts = read_package(published), read_package(other)
+        return judge_drift((published, other), facts, reference.student, prompt, verdict.Run(work, params.out, _command(params)), task)

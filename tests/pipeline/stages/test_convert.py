@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes.toys import ARCH
+from fakes.toy_exports import toy_export
 
 from interlock.contracts import io, package
 from interlock.errors import GateFailed
@@ -17,37 +17,7 @@ pytestmark = pytest.mark.export
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy export with its contract, from a checkpoint without a tokenizer."""
-    from safetensors.torch import save_file
-
-    from interlock.contracts import checkpoint
-    from interlock.contracts.base import CreatedBy, InputRef
-    from interlock.environments import environment, record
-    from pipeline.driver import stage
-    from pipeline.stages import export
-    from runtime.student.checkpoint import random_student
-
-    folder = tmp_path_factory.mktemp("convert")
-    arch = checkpoint.Arch(**ARCH)  # type: ignore[arg-type]  # plain JSON values
-    student = random_student(arch, checkpoint.ModelArch(), 0)
-    made = folder / "checkpoint"
-    made.mkdir()
-    save_file({name: tensor.clone() for name, tensor in student.state_dict().items()}, made / checkpoint.WEIGHTS)
-    contract = checkpoint.CheckpointContract(
-        created_by=CreatedBy(stage="import", project_version="0", source_digest="1" * 64, environment=record(environment("export"))),
-        inputs=(InputRef(kind="source", digest="2" * 64),),
-        files=io.entries(made),
-        arch=arch,
-        model_arch=checkpoint.ModelArch(),
-        dtype="float32",
-        parameters=sum(tensor.numel() for tensor in student.state_dict().values()),
-        tokenizer=None,
-        source=checkpoint.Source(form="random", name="toy", sha256="2" * 64),
-    ).sealed()
-    (made / checkpoint.FILE).write_bytes(io.pretty(contract))
-    params = export.Params(out=folder / "exported", toy=True, checkpoint=made, lengths=(32,), primary=32)
-    stage.run(export.STAGE, params, SilentVoice())
-    return folder / "exported"
+    return toy_export(tmp_path_factory.mktemp("convert"))
 
 
 @pytest.mark.parametrize("layout", ["multifunction", "single"])
@@ -65,19 +35,17 @@ def test_both_layouts_are_published_with_their_evidence(exported: Path, tmp_path
 
 
 def test_a_rejected_package_is_kept_and_not_published(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipeline.gates.package as gate
     from pipeline.driver import stage
+    from pipeline.gates import thresholds, verdict
     from pipeline.stages import convert
 
     # No fp16 package reaches 190 dB: the gate's own path is taken, with real evidence.
-    beyond = package.Thresholds(psnr_db=190, kl_mean=1e-4, kl_max=1e-3)
-    monkeypatch.setattr(gate, "THRESHOLDS", beyond)
-    monkeypatch.setattr(gate.failures, "__defaults__", (beyond,))
+    monkeypatch.setitem(thresholds.THRESHOLDS, "none", package.Thresholds(psnr_db=190, kl_mean=1e-4, kl_max=1e-3))
     with pytest.raises(GateFailed) as failed:
         stage.run(convert.STAGE, convert.Params(out=tmp_path / "package", toy=True, source=exported), SilentVoice())
     assert failed.value.exit_code == 6 and "190" in failed.value.measured
     kept = tmp_path / "rejected" / "package"
     assert not (tmp_path / "package").exists() and (kept / package.PACKAGE / "Manifest.json").is_file()
-    evidence = json.loads((kept / convert.REJECTED).read_text())
+    evidence = json.loads((kept / verdict.REJECTED).read_text())
     assert evidence["findings"] and evidence["command"].startswith("interlock convert --in ") and evidence["gate"]["reference"] == "export"
     assert str(kept) in failed.value.remedy
