@@ -23,7 +23,6 @@ from torch import Tensor
 
 from runtime.mil.inplace import names
 from runtime.mil.ops.registry import Entry, Parameter
-from runtime.mil.ops.slices import Selection
 from runtime.mil.plan import BlockPlan, Source, Step
 
 KIND = "grouped_attention"
@@ -41,13 +40,10 @@ class Extents:
     used: dict[str, int]
     hidden: dict[int, tuple[Tensor, int, float]] = field(default_factory=dict)
 
-    def wrote(self, name: str, state: Tensor, selected: Selection) -> None:
-        """Elements of a state were written in place."""
-        if name not in self.used or state.dim() < 2:
-            return
-        slots, size = selected[-2], state.shape[-2]
-        place = slots % size + 1 if isinstance(slots, int) else max(slots.indices(size)[:2])
-        self.used[name] = max(self.used[name], place)
+    def wrote(self, name: str, end: int) -> None:
+        """Slots below `end` may have been written in place."""
+        if name in self.used:
+            self.used[name] = max(self.used[name], end)
 
     def cut(self, mask: Tensor, states: tuple[str, str], slots: int) -> tuple[int, float]:
         """(cut, hidden) for `attend`: what may be left out if its sums allow it."""
@@ -89,6 +85,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, group: 
     to change nothing. hidden: the greatest mask of the others, whose keys and values are zero. → [1, H, T, D]."""
     _, heads, length, depth = query.shape
     slots = key.shape[2]
+    if hidden == -math.inf and length == 1:
+        # one position: the queries of a group are rows against their key head
+        groups = query.view(1, heads // group, group, depth)
+        parts = (groups, key[:, :, :cut], value[:, :, :cut])
+        return F.scaled_dot_product_attention(*parts, attn_mask=attn_mask[..., :cut]).view(query.shape)
     if cut < slots:
         shared = (heads // group, group, cut, depth)
         result, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(

@@ -19,12 +19,14 @@ from torch import Tensor
 
 from runtime.backends.products import Product
 from runtime.mil import attention
-from runtime.mil.inplace import in_place, last_uses
+from runtime.mil.inplace import in_place, last_uses, steady_states
 from runtime.mil.lower import Compute, Lower, Lowered, Types, lower, sizes
 from runtime.mil.ops.gather import resolved
 from runtime.mil.ops.slices import selection, write_slice
-from runtime.mil.plan import BlockPlan, Output, Step, is_numbers, on_host, output_of
+from runtime.mil.plan import BlockPlan, Output, Source, Step, is_numbers, on_host, output_of
 from runtime.mil.program import Function, TensorType
+from runtime.mil.update import cuts, end_of_slots, writer
+from runtime.mil.views import KIND, lower_view
 from runtime.mil.weights import Matrix, Selects, Weights
 
 T = TypeVar("T")
@@ -89,7 +91,7 @@ class Compiler:
     kinds of steps that no program has, but a rewrite."""
 
     def __init__(self, weights: Weights, run_block: RunBlock, *, half: bool, more: Mapping[str, Lower] = MappingProxyType({})) -> None:
-        self._weights, self._run_block, self._half, self._more = weights, run_block, half, more
+        self._weights, self._run_block, self._half, self._more = weights, run_block, half, {KIND: lower_view, **more}
         self._registers: Registers = [None]
         self._constants: dict[int, int] = {}
         self._states: dict[str, int] = {}
@@ -108,10 +110,14 @@ class Compiler:
         direct = {} if nested else in_place(plan.steps, plan.outputs, tuple(self._states))
         free = freed(plan)
         instructions = []
+        steady = frozenset[str]() if nested else steady_states(plan, tuple(self._states), direct)
         for at, step in enumerate(plan.steps):
+            if (step.state if step.kind == "read_state" else direct.get(at)) in steady:
+                scope.update({output.name: self._states[step.state or direct[at]] for output in step.outputs})
             go = self._go(step, scope, types, direct.get(at, ""))
             results = tuple((output.name, scope[output.name]) for output in step.outputs)
-            instructions.append(Instruction(go, step, tuple(scope[name] for name in free.get(at, ())), results))
+            last = {scope[name] for name in free.get(at, ())} - set(self._states.values())
+            instructions.append(Instruction(go, step, tuple(last), results))
         inputs = tuple(scope[value.name] for value in plan.inputs)
         return Code(inputs, tuple(instructions), tuple(scope[name] for name in plan.outputs))
 
@@ -120,13 +126,14 @@ class Compiler:
         if step.kind == "write_state":
             return self._write(step, scope, direct)
         if step.kind == "read_state":
-            return _move(self._states[step.state], scope[step.outputs[0].name])
+            source, out = self._states[step.state], scope[step.outputs[0].name]
+            return _move(source, out) if source != out else _nothing
         if step.kind == "cond":
             return self._branch(step, scope, types)
         if step.kind == "while_loop":
             return self._loop(step, scope, types)
         if direct:
-            return self._update(step, scope, direct)
+            return self._update(step, scope, types, direct)
         if step.kind == attention.KIND:
             return self._attention(step, scope)
         lowered = self._more[step.kind](step, types) if step.kind in self._more else self._on_matrix(step, types) or lower(step, types)
@@ -167,24 +174,36 @@ class Compiler:
 
         return go
 
-    def _update(self, step: Step, scope: Mapping[str, int], state: str) -> Go:
+    def _update(self, step: Step, scope: Mapping[str, int], types: Types, state: str) -> Go:
         """A slice written into the state itself."""
-        arguments, out = self._arguments(step, scope), scope[step.outputs[0].name]
+        arguments, x, out = self._arguments(step, scope), self._states[state], scope[step.outputs[0].name]
         masks = ("stride", "begin_mask", "end_mask", "squeeze_mask")
 
         def go(registers: Registers) -> None:
             given = arguments(registers)
-            x = given["x"]
-            places = selection(x, given["begin"], given["end"], *(given.get(name) for name in masks))
-            write_slice(x, given["update"], places)
-            registers[0].slots.wrote(state, x, places)
-            registers[out] = x
+            places = selection(registers[x], given["begin"], given["end"], *(given.get(name) for name in masks))
+            write_slice(registers[x], given["update"], places)
+            registers[0].slots.wrote(state, end_of_slots(registers[x], places))
+            registers[out] = registers[x]
 
-        return go
+        found = cuts(step, scope, types)
+        if found is None:
+            return go
+        write, update = writer(found), self._operand(step, "update", scope)
+
+        def short(registers: Registers) -> None:
+            end = write(registers, registers[x], registers[update])
+            if end < 0:
+                return go(registers)
+            registers[0].slots.wrote(state, end)
+            registers[out] = registers[x]
+            return None
+
+        return short
 
     def _write(self, step: Step, scope: Mapping[str, int], direct: str) -> Go:
         if direct:
-            return lambda registers: None  # the state's memory holds it already
+            return _nothing  # the state's memory holds it already
         state, data, name = self._states[step.state], self._operand(step, "data", scope), step.state
 
         def go(registers: Registers) -> None:
@@ -242,7 +261,14 @@ class Compiler:
         """By parameter, what an operation takes."""
         fixed = {name: _of(step, self._weights.tensor, value.parts[0]) if isinstance(value, Matrix) else value for name, value in step.fixed.items()}
         single = [(source.parameter, scope[source.value], source.given) for source in step.sources if isinstance(source.value, str)]
-        several = [(source.parameter, self._several(step, source.parameter, scope)) for source in step.sources if isinstance(source.value, tuple)]
+        several = [
+            (source.parameter, self._several(step, source.parameter, scope))
+            for source in step.sources
+            if isinstance(source.value, tuple) and source.given == "Tensors"
+        ]
+        lists = [
+            (source.parameter, self._integers(source, scope)) for source in step.sources if isinstance(source.value, tuple) and source.given == "Ints"
+        ]
 
         def arguments(registers: Registers) -> dict[str, Any]:
             given = dict(fixed)
@@ -250,6 +276,8 @@ class Compiler:
                 given[name] = registers[register] if kind == "Tensor" else on_host(registers[register].tolist(), kind)
             for name, places in several:
                 given[name] = tuple(registers[place] for place in places)
+            for name, parts in lists:
+                given[name] = parts(registers)
             return given
 
         return arguments
@@ -265,6 +293,19 @@ class Compiler:
     def _several(self, step: Step, parameter: str, scope: Mapping[str, int]) -> tuple[int, ...]:
         (source,) = (source for source in step.sources if source.parameter == parameter)
         return tuple(scope[part] if isinstance(part, str) else self._constant(part) for part in source.value)
+
+    def _integers(self, source: Source, scope: Mapping[str, int]) -> Callable[[Registers], tuple[int, ...]]:
+        """A list of integers of which some are known only in a run."""
+        known = [0 if isinstance(part, str) else int(part) for part in source.value]
+        varying = [(at, scope[part]) for at, part in enumerate(source.value) if isinstance(part, str)]
+
+        def integers(registers: Registers) -> tuple[int, ...]:
+            found = known.copy()
+            for at, register in varying:
+                found[at] = int(registers[register])
+            return tuple(found)
+
+        return integers
 
     def _settle(self, step: Step, output: Output) -> Settle:
         """To the declared type. Reading a state and control flow move values that are rounded already, and so does what only moves elements."""
@@ -364,6 +405,10 @@ def freed(plan: BlockPlan) -> dict[int, tuple[str, ...]]:
     for name in sorted(name for name in own & set(last) if last[name] < len(plan.steps)):
         found[last[name]] = (*found.get(last[name], ()), name)
     return found
+
+
+def _nothing(registers: Registers) -> None:
+    pass
 
 
 def _move(source: int, out: int) -> Go:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtime.mil.plan import Step
+from runtime.mil.plan import BlockPlan, Step
 
 # Operations whose result never shares memory with an operand; of every other one it may. What lower.py does instead of them keeps this.
 FRESH = frozenset({
@@ -97,6 +97,13 @@ def in_place(steps: Sequence[Step], outputs: Sequence[str], states: Sequence[str
             memory.passes(step)
             memory.nested(step)
     return found
+
+
+def steady_states(plan: BlockPlan, states: Sequence[str], direct: Mapping[int, str]) -> frozenset[str]:
+    """States whose memory stays the same throughout: everything that a function reads of them and writes to them is one tensor."""
+    replaced = {step.state for at, step in enumerate(plan.steps) if step.kind == "write_state" and at not in direct}
+    nested = {state for state in states for step in plan.steps if step.blocks and _touches(step, state)}
+    return frozenset(states) - replaced - nested
 
 
 def _target(steps: Sequence[Step], at: int) -> str:

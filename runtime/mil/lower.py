@@ -6,6 +6,7 @@ known to be the same, None: the operation's own function is called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from operator import methodcaller
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime.mil.ops.registry import OPERATIONS
 from runtime.mil.ops.slices import selection
 from runtime.mil.plan import Output, Step
 
@@ -100,9 +102,13 @@ def _same(x: Tensor) -> Tensor:
 def _reshape(step: Step, types: Types) -> Lowered | None:
     """To the declared shape, where the operation's rule leads there."""
     given, wanted, declared = sizes(step, "x", types), step.fixed.get("shape"), _static(step.outputs[0])
-    if given is None or wanted is None or declared is None or -1 in wanted or 0 in wanted or tuple(wanted) != declared:
+    if given is None or wanted is None or declared is None or math.prod(given) != math.prod(declared):
         return None
-    return methodcaller("reshape", declared), ("x",)
+    try:
+        reached = tuple(OPERATIONS["reshape"].run(torch.empty(given, device="meta"), wanted).shape)
+    except RuntimeError:
+        return None  # refused when it runs, as any operand that does not fit
+    return (methodcaller("reshape", declared), ("x",)) if reached == declared else None
 
 
 def _transpose(step: Step, types: Types) -> Lowered | None:

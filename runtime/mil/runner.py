@@ -22,9 +22,10 @@ from runtime.mil.execute import Frame, Mode, Observe, Values, execute, run_block
 from runtime.mil.fast.packed import PackedWeights
 from runtime.mil.fast.passes import LOWER, Visible, fast
 from runtime.mil.ops.classify import classes
-from runtime.mil.plan import BlockPlan, plan_function
+from runtime.mil.plan import BlockPlan, is_numbers, output_of, plan_function
 from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType, ValueType
 from runtime.mil.sweep import split_at
+from runtime.mil.views import direct_lists, direct_views
 from runtime.mil.weights import CARRIERS, Weights
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -101,9 +102,9 @@ class Runner:
     def run(self, function: str, inputs: Arrays, state: State | None = None, observe: Observe | None = None) -> dict[str, NDArray[Any]]:
         """Call a function: {output: array}, in the order of the program. The arrays are the caller's own.
 
-        inputs: by name; integers for integers, any floats for floats. Outputs have their declared types, but fp16 is rounded in mode `fp16` only and else returned
-        as fp32: nothing is rounded there. state: needed iff the function has states; it is changed. observe: told of every result, those of
-        nested blocks included, right after it is computed.
+        inputs: by name; integers for integers, any floats for floats. Outputs have their declared types, but fp16 is
+        returned as fp32 in modes that round nothing. state: needed iff the function has states; it is changed. observe: told of every result,
+        those of nested blocks included, right after it is computed; nothing is rewritten then, so that every value of the program exists.
         Raises UsageError for inputs that do not fit, ContractError for a program that cannot be run (by name, before it runs) or contradicts itself.
         """
         planned = self._plan(self._function(function))
@@ -177,7 +178,9 @@ class Runner:
     def _new_plan(self, function: Function) -> _Planned:
         plan = plan_function(self.program, function, self._weights)
         watched = cache(lambda: self._compiled(function, plan))
-        compiled = self._compiled(function, fast(plan) if self.mode == "fast" else grouped(plan))
+        types = {value.name: output_of(value) for value in function.inputs if is_numbers(value.type)}
+        shorter = direct_views(fast(plan), types, LOWER) if self.mode == "fast" else direct_views(grouped(plan), types, {})
+        compiled = self._compiled(function, direct_lists(shorter, types))
         return _Planned(function, compiled, watched, self._returned(function), classes(function))
 
     def _compiled(self, function: Function, plan: BlockPlan) -> Compiled:

@@ -5,13 +5,15 @@ x · rsqrt(mean(x²) + ε) · γ, as converters write it (facts of the pattern: 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from runtime.mil.fast.rewrite import Graph, either, fused, number, operand
-from runtime.mil.lower import Lowered, Types
+from runtime.mil.lower import Lowered, Types, sizes
 from runtime.mil.plan import Step
 
 KIND = "rms_norm"
@@ -34,8 +36,16 @@ def match(graph: Graph, step: Step) -> Step | None:
 
 def lower(step: Step, types: Types) -> Lowered | None:
     weight, epsilon = step.fixed["weight"], step.fixed["epsilon"]
-    shape = tuple(weight.shape) if weight is not None else (step.fixed["size"],)
-    return (lambda x: F.rms_norm(x, shape, weight, epsilon)), ("x",)
+    size = weight.shape[0] if weight is not None else step.fixed["size"]
+    gamma = torch.ones(size) if weight is None else weight
+
+    def one(x: Tensor) -> Tensor:
+        flat = x.reshape(-1)
+        return (x * gamma).mul_(1 / math.sqrt(float(torch.dot(flat, flat)) / size + epsilon))
+
+    if epsilon > 0 and math.prod(sizes(step, "x", types) or (0,)) == size:
+        return one, ("x",)  # one vector: a third of the time
+    return (lambda x: F.rms_norm(x, (size,), gamma, epsilon)), ("x",)
 
 
 def _norm(graph: Graph, step: Step) -> tuple[str, float, int] | None:

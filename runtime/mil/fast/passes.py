@@ -9,9 +9,10 @@ from torch import Tensor
 
 from runtime.mil.attention import Extents, grouped
 from runtime.mil.fast import linears, norm, rope
-from runtime.mil.fast.rewrite import renamed, rewritten, without_dead
+from runtime.mil.fast.rewrite import renamed, rewritten
 from runtime.mil.lower import Lower
 from runtime.mil.plan import BlockPlan
+from runtime.mil.views import without_dead
 
 LOWER: Mapping[str, Lower] = {norm.KIND: norm.lower, rope.KIND: rope.lower, rope.TABLE: rope.lower_table, linears.KIND: linears.narrow}
 # A slot whose mask is lower than this in every row is left out: additive masks are -1e4 or minus infinity.

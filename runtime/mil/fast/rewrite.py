@@ -16,6 +16,7 @@ from torch import Tensor
 from runtime.mil.inplace import names
 from runtime.mil.ops.registry import Entry
 from runtime.mil.plan import BlockPlan, Output, Source, Step
+from runtime.mil.views import without_dead
 
 Made = Mapping[str, Step]
 # A step that stands for several, or None.
@@ -70,16 +71,6 @@ def rewritten(plan: BlockPlan, match: Match) -> BlockPlan:
     """The plan with each step that `match` replaces; what nobody uses any more is gone."""
     graph = Graph(plan)
     return without_dead(replace(plan, steps=tuple(match(graph, step) or step for step in plan.steps)))
-
-
-def without_dead(plan: BlockPlan) -> BlockPlan:
-    """Steps whose results are used, and those that write states."""
-    wanted, kept = set(plan.outputs), list[Step]()
-    for step in reversed(plan.steps):
-        if step.kind == "write_state" or any(output.name in wanted for output in step.outputs):
-            kept.append(step)
-            wanted.update(names(step))
-    return replace(plan, steps=tuple(reversed(kept)))
 
 
 def renamed(plan: BlockPlan, other: Mapping[str, str]) -> BlockPlan:
