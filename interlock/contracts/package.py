@@ -112,7 +112,7 @@ class Gate(Frozen):
     `headroom` holds the values with the least, least first.
     """
 
-    executor: Literal["runtime/mil fp16", "Core ML"] = "runtime/mil fp16"
+    executor: Literal["runtime/mil fp16"] = "runtime/mil fp16"
     reference: Literal["checkpoint", "export"]
     reference_digest: Sha256
     thresholds: Thresholds

@@ -154,10 +154,10 @@ def _from_nothing(session: Session, text: Reference, shared: Sequence[int], said
     state = session.runner.new_state("decode")
     found = session.decode(text.ids, 0, FROM_NOTHING, state, session.watch)
     assert found is not None
-    alone = session.pool("decode", "from an empty cache")
+    alone = session.pool("decode", "empty cache")
     alone.add(text.outputs(slice(0, len(found["logits"]))), found)
     session.keep(alone)
-    same = session.pool("decode", "from an empty cache", f"prefill_{session.lengths[0]}")
+    same = session.pool("decode", "empty cache", f"prefill_{session.lengths[0]}")
     same.add({output: values[: len(shared)] for output, values in said.items()}, {output: values[list(shared)] for output, values in found.items()})
     session.keep(same)
 
@@ -170,7 +170,7 @@ def _other_text(session: Session, prompt: Sequence[int], decode: Pool) -> bool:
     text = session.reference([*prompt[half:], *prompt[:half]], real + AFTER_PADDING)
     read = spread(real, SOME)
     state = session.runner.new_state(name)
-    padded, same = session.pool(name, f"{real} tokens, padded"), session.pool(name, f"{real} tokens, other padding", name)
+    padded, same = session.pool(name, f"padded from {real}"), session.pool(name, "other padding", name)
     found = stacked_all(session.prefill(text.ids[:real], length, 0, state, read))
     padded.add(text.outputs(read), found)
     session.keep(padded)

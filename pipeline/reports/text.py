@@ -21,6 +21,7 @@ from interlock.voice import human, plain
 from pipeline.driver.stage import Report
 from pipeline.reports.compression import compression_rows, frontier_table
 from pipeline.reports.drift import drift_table
+from pipeline.reports.gate import evidence_table, headroom_rows
 
 
 def show(reports: Iterable[Report]) -> None:
@@ -64,7 +65,7 @@ def _one(console: Console, report: Report) -> None:
     if isinstance(contract, ExportContract):
         console.print(_shapes(contract))
     if isinstance(contract, PackageContract):
-        console.print(_evidence(contract))
+        console.print(evidence_table(contract.gate, SIMPLE_HEAD if sys.stdout.isatty() else ASCII2))
         if contract.drift:
             console.print(drift_table(contract.drift, SIMPLE_HEAD if sys.stdout.isatty() else ASCII2))
         if contract.compression.frontier:
@@ -112,6 +113,7 @@ def _rows(contract: Contract) -> list[tuple[str, str]]:
             ("layout", f"{contract.layout}, {len(facts.functions)} functions: {', '.join(facts.functions)}"),
             ("weights", f"{human(facts.weight_bytes, 'B')} shared by all functions, specification {facts.specification_version}"),
             *compression_rows(contract.compression),
+            *headroom_rows(contract.gate),
             ("messages", said),
             ("verified on hardware", "no (needs a Mac)"),
         ]
@@ -136,20 +138,6 @@ def _shapes(contract: ExportContract) -> Table:
         primary = " *" if int(length) == contract.shape_validation.primary_shape else ""
         table.add_row(f"{length}{primary}", _mark(result.status == "ok"), *_numbers(result))
     table.caption = "* primary"
-    return table
-
-
-def _evidence(contract: PackageContract) -> Table:
-    gate = contract.gate
-    title = f"the saved package, run by {gate.executor}, against the {gate.reference}"
-    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else ASCII2, title=title, title_justify="left")
-    for name in ("function", "output", "", "positions", "PSNR dB", "KL mean", "KL max", "flips"):
-        table.add_column(name, justify="left" if name in ("function", "output") else "right")
-    for item in gate.evidence:
-        measured = (_number(item.psnr_db, ".1f"), _number(item.kl_mean, ".1e"), _number(item.kl_max, ".1e"), _number(item.flips, "d"))
-        table.add_row(item.function, item.output, _mark(item.finite), str(item.positions), *measured)
-    least = f"at least {gate.thresholds.psnr_db:g} dB, KL mean {gate.thresholds.kl_mean:g}, greatest {gate.thresholds.kl_max:g}"
-    table.caption = f"{least}, no decided flip; a repeated run gave {'the same' if gate.repeatable else 'other'} bits"
     return table
 
 

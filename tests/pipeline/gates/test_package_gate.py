@@ -64,12 +64,12 @@ def test_a_true_package_passes_on_every_output_of_every_function(package: Path) 
     assert cases == {
         ("prefill_32", "resumed at 32", None),
         ("prefill_32", "resumed at 32", "prefill_64"),
-        ("prefill_32", "20 tokens, padded", None),
-        ("prefill_32", "20 tokens, other padding", "prefill_32"),
-        ("decode", "from an empty cache", None),
-        ("decode", "from an empty cache", "prefill_32"),
+        ("prefill_32", "padded from 20", None),
+        ("prefill_32", "other padding", "prefill_32"),
+        ("decode", "empty cache", None),
+        ("decode", "empty cache", "prefill_32"),
     }
-    assert all(item.psnr_db == 200 for item in evidence if "other padding" in item.case)
+    assert all(item.psnr_db == 200 for item in evidence if item.case == "other padding")
 
 
 def edited(package: Path, into: Path, change: Callable[[Any], int]) -> Path:
