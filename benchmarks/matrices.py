@@ -24,6 +24,7 @@ LAYER = ((960, 576), (576, 576), (3072, 576), (576, 1536))
 HEAD = (49152, 576)
 SHAPES = (*(LAYER * LAYERS), HEAD)
 BASE = "Tiled fp32"
+Shape = tuple[int, int]
 
 
 class Rows(Protocol):
@@ -49,8 +50,9 @@ class Linear:
 class Read:
     """One vectorised read of the fp16 bytes: the time below which no product on fp16 gets."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.block = torch.ones(shape[0] * shape[1] // 2)
+    def __init__(self, weight: Tensor) -> None:
+        self.block = weight.view(torch.float32)
+        self.nbytes = 2 * weight.numel()
 
     def vector(self, x: Tensor) -> Tensor:
         return self.block.sum()
@@ -69,10 +71,13 @@ def measure(rows: Sequence[int], rounds: int) -> dict[str, Any]:
         raise UsageError(f"{rounds} rounds of {min(rows)} rows", remedy="at least one of each")
     forms: dict[str, list[Rows]] = {}
     pack_ms: dict[str, float] = {}
-    for name, make in _makers(kernels).items():
-        start = time.process_time()
-        forms[name] = [make(shape) for shape in SHAPES]
-        pack_ms[name] = 1e3 * (time.process_time() - start)
+    for name, (draw, pack) in _forms(kernels).items():
+        forms[name], pack_ms[name] = [], 0.0
+        for shape in SHAPES:
+            weight = draw(shape)
+            start = time.process_time()
+            forms[name].append(pack(*weight))
+            pack_ms[name] += 1e3 * (time.process_time() - start)
     forms["4 bits, head 8 bits"] = [*forms["4 bits, blocks, offset"][:-1], forms["8 bits, blocks"][-1]]
     times = {count: _minima(forms, count, rounds if count == 1 else -(-rounds // 4)) for count in rows}
     return {
@@ -92,21 +97,25 @@ def measure(rows: Sequence[int], rounds: int) -> dict[str, Any]:
     }
 
 
-def _makers(kernels: Kernels) -> dict[str, Callable[[tuple[int, int]], Rows]]:
-    def codes(shape: tuple[int, int], bits: int) -> Tensor:
-        return torch.randint(0, 1 << bits, shape, dtype=torch.uint8)
+def _forms(kernels: Kernels) -> dict[str, tuple[Callable[[Shape], tuple[Tensor, ...]], Callable[..., Rows]]]:
+    """Per form: a random weight as a package would state it, and the product made of it."""
 
-    def scale(shape: tuple[int, int], width: int) -> Tensor:
-        return torch.rand(shape[0], shape[1] // width).half()
+    def packed(bits: int, width: int | None, offset: bool) -> tuple[Callable[[Shape], tuple[Tensor, ...]], Callable[..., Rows]]:
+        def draw(shape: Shape) -> tuple[Tensor, ...]:
+            codes = torch.randint(0, 1 << bits, shape, dtype=torch.uint8)
+            scale = torch.rand(shape[0], shape[1] // (width or shape[1])).half()
+            return (codes, scale, scale * 15) if offset else (codes, scale)
+
+        return draw, lambda codes, scale, offset=None: kernels.blocks(codes, scale, offset, bits)
 
     return {
-        "F.linear fp32": lambda shape: Linear(torch.randn(shape)),
-        BASE: lambda shape: Tiled(torch.randn(shape)),
-        "read of fp16 bytes": Read,
-        "fp16": lambda shape: kernels.half(torch.randn(shape).half()),
-        "8 bits, per channel": lambda shape: kernels.blocks(codes(shape, 8).view(torch.int8), scale(shape, shape[1]), None, 8),
-        "8 bits, blocks": lambda shape: kernels.blocks(codes(shape, 8).view(torch.int8), scale(shape, 32), None, 8),
-        "4 bits, blocks, offset": lambda shape: kernels.blocks(codes(shape, 4), scale(shape, 32), scale(shape, 32) * 15, 4),
+        "F.linear fp32": (lambda shape: (torch.randn(shape),), Linear),
+        BASE: (lambda shape: (torch.randn(shape),), Tiled),
+        "read of fp16 bytes": (lambda shape: (torch.randn(shape).half(),), Read),
+        "fp16": (lambda shape: (torch.randn(shape).half(),), kernels.half),
+        "8 bits, per channel": packed(8, None, False),
+        "8 bits, blocks": packed(8, 32, False),
+        "4 bits, blocks, offset": packed(4, 32, True),
     }
 
 

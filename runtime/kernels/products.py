@@ -70,7 +70,7 @@ class Product:
         raise NotImplementedError
 
     def _run(self, x: Tensor, fits: bool, out: Tensor, rows: int) -> None:
-        if not fits or x.dtype is not torch.float32 or x.device.type != "cpu":
+        if not fits or x.dtype is not torch.float32 or not x.is_cpu:
             raise ValueError(f"fp32 activations of {self.k} columns on the CPU, not {x.dtype} {tuple(x.shape)} on {x.device}")
         x = x.contiguous()
         if self._function(self._address, x.data_ptr(), out.data_ptr(), rows):
@@ -85,7 +85,7 @@ class Half(Product):
     """fp16 [n, k] as it was given, without a copy where it is contiguous: a file's mapped bytes are multiplied in place."""
 
     def __init__(self, function: Function, weight: Tensor) -> None:
-        if weight.dtype is not torch.float16 or weight.dim() != 2 or weight.device.type != "cpu":
+        if weight.dtype is not torch.float16 or weight.dim() != 2 or not weight.is_cpu:
             raise ValueError(f"a matrix in fp16 on the CPU, not {weight.dtype} {tuple(weight.shape)} on {weight.device}")
         self.weight = weight.detach().contiguous()
         n, k = weight.shape
