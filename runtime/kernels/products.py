@@ -161,7 +161,7 @@ def _check_blocks(codes: Tensor, scale: Tensor, offset: Tensor | None, bits: int
 
 def _unsigned(codes: Tensor, bits: int, zero: int) -> Tensor:
     """uint8 [n, k] from 0: always a copy, whose memory can be read in words. Raises ValueError for a code that has more bits."""
-    raised = codes.view(torch.uint8) + zero
+    raised = codes.contiguous().view(torch.uint8) + zero
     if bits < 8 and int(raised.max()) >> bits:
         raise ValueError(f"a code needs more than {bits} bits")
     return raised
@@ -191,4 +191,4 @@ def _is_half(factors: Tensor) -> bool:
 def _grouped(factors: Tensor, narrow: bool) -> Tensor:
     """[n, blocks] → [groups, blocks, 16], fp16 or fp32."""
     typed = factors.to(torch.float16 if narrow else torch.float32)
-    return F.pad(typed, (0, 0, 0, -len(typed) % GROUP)).view(-1, GROUP, typed.shape[1]).transpose(1, 2).contiguous()
+    return F.pad(typed, (0, 0, 0, -len(typed) % GROUP)).reshape(-1, GROUP, typed.shape[1]).transpose(1, 2).contiguous()

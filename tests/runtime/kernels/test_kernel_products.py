@@ -201,6 +201,13 @@ def test_activations_need_not_be_contiguous(kernels: Kernels) -> None:
         assert torch.equal(product.vector(x[0]), product.rows(x[:1])[0])
 
 
+def test_weights_need_not_be_contiguous(kernels: Kernels) -> None:
+    codes, scale = torch.randint(0, 16, (64, 32), dtype=torch.uint8), torch.rand(2, 32).half()
+    x = torch.randn(3, 64)
+    expected = kernels.blocks(codes.T.contiguous(), scale.T.contiguous(), scale.T.contiguous() * 8, 4).rows(x)
+    assert torch.equal(kernels.blocks(codes.T, scale.T, scale.T * 8, 4).rows(x), expected)
+
+
 def test_products_of_several_threads_do_not_meet(kernels: Kernels) -> None:
     product = _block_case().product(kernels)
     given_rows = [torch.randn(5, 120) for _ in range(4)]
