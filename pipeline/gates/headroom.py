@@ -20,7 +20,8 @@ from runtime.mil.sweep import uses
 
 FP16_MAX = 65504.0
 # What other text can add. The greatest of N values whose tails fall off exponentially grows as ln N: to double it takes N² values, which is 10^10
-# tokens where 10^3 were watched. Tails of most values fall off faster. Measured on SmolLM2-135M: see docs/error-model.md.
+# tokens where 10^3 were watched. Measured on SmolLM2-135M, 843 values on eight texts of 512 tokens: to what one text shows, the seven others add 6 %
+# (median), 90 % (99th percentile), and at most 41 % to values above 4096; to what two texts show, 1 % to values above 1000.
 ENOUGH = 2.0
 SHOWN = 10
 
