@@ -46,9 +46,9 @@ class Tiled:
 
     def __init__(self, weight: Tensor) -> None:
         self.n, self.k = weight.shape
-        wide = weight.float()
-        padded = F.pad(wide, (0, 0, 0, -self.n % TILE)) if self.n % TILE else wide  # pad copies even where there is nothing to add
-        self.weight = padded.reshape(-1, TILE, self.k).transpose(1, 2).contiguous()
+        padded = F.pad(weight, (0, 0, 0, -self.n % TILE)) if self.n % TILE else weight  # pad copies even where there is nothing to add
+        # turned first, widened after: a weight in 16 bits takes half the time and memory on the way
+        self.weight = padded.reshape(-1, TILE, self.k).transpose(1, 2).contiguous().float()
 
     def vector(self, x: Tensor) -> Tensor:
         return torch.bmm(x.expand(len(self.weight), 1, self.k), self.weight).view(-1)[: self.n]

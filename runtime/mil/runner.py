@@ -99,6 +99,20 @@ class Runner:
             place = Violation(str(self.program.path), f"functions/{function}/states", "states that fit into memory", str(problem)[:200])
             raise ContractError(place, remedy="convert with a shorter cache, or run on a larger machine") from problem
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What this machine's means decided, in words: in mode `fast`, how weights are multiplied."""
+        return self._weights.notes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights of all functions that are planned."""
+        return self._weights.size_bytes
+
+    def plan(self, function: str) -> None:
+        """Make a function ready now, not at its first call. Raises UsageError, and ContractError for what cannot be run."""
+        self._plan(self._function(function))
+
     def run(self, function: str, inputs: Arrays, state: State | None = None, observe: Observe | None = None) -> dict[str, NDArray[Any]]:
         """Call a function: {output: array}, in the order of the program. The arrays are the caller's own.
 

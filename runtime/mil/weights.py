@@ -6,6 +6,7 @@ Every fp16 constant is widened to fp32, which is exact: rounding results is the 
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ class Weights:
         self.places: set[int] = set()  # where their memory begins
         self._products: dict[tuple[object, ...], Product] = {}
         self._rows: dict[tuple[object, ...], Selects] = {}
+        self.notes: tuple[str, ...] = ()  # what was chosen, for a person
+        self.size_bytes = 0  # of all that is held, padding aside
 
     def tensor(self, constant: Fixed) -> Tensor:
         """The constant in the type that computing uses. Raises TypeError for what is no array of numbers."""
@@ -124,6 +127,7 @@ class Weights:
         if key not in self._tensors:
             self._tensors[key] = _tensor(constant.array())
             self.places.add(self._tensors[key].untyped_storage().data_ptr())
+            self.size_bytes += self._tensors[key].numel() * self._tensors[key].element_size()
             release(constant)
         return self._tensors[key]
 
@@ -145,7 +149,10 @@ class Weights:
 
     def _new_product(self, matrix: Matrix) -> Product:
         """In the fastest layout for fp32."""
-        return product(_tensor(matrix.array()), "float32")
+        self.size_bytes += 4 * math.prod(matrix.shape)
+        array = matrix.array()
+        # torch wants memory of its own to read from
+        return product(torch.from_numpy(array if array.flags.writeable else array.copy()), "float32")
 
 
 def release(constant: Fixed) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from runtime.backends.products import Product
+from runtime.kernels import Product as Packed
 from runtime.kernels import load, why
 from runtime.mil.program import TensorType
 from runtime.mil.weights import Computed, Fixed, Matrix, Selects, Weights
@@ -22,35 +23,36 @@ Form = tuple[object, ...]
 
 
 class PackedWeights(Weights):
-    """As Weights, with products on stored bytes where this machine has kernels. notes: what was chosen, for a person."""
+    """As Weights, with products on stored bytes where this machine has kernels."""
 
     def __init__(self) -> None:
         super().__init__()
         self._kernels = load()
+        self._made: dict[tuple[object, ...], Packed] = {}
         self.notes = (f"packed weights: {why()}",) if self._kernels else (f"weights widened to fp32: {why()}",)
 
     def rows(self, matrix: Matrix) -> Selects:
         """A compressed table is read where its product reads it: a tied embedding is held once."""
         if self._kernels is not None and form(matrix.parts[0])[0] == "blocks":
-            table: Selects = self._packed(matrix)
-            return table
+            return self._packed(matrix)
         return super().rows(matrix)
 
     def _new_product(self, matrix: Matrix) -> Product:
         return super()._new_product(matrix) if self._kernels is None or form(matrix.parts[0])[0] == "dense" else self._packed(matrix)
 
-    def _packed(self, matrix: Matrix) -> Any:
+    def _packed(self, matrix: Matrix) -> Packed:
         assert self._kernels is not None
         key = matrix.key()
-        if key not in self._products:
+        if key not in self._made:
             if form(matrix.parts[0])[0] == "half":
-                self._products[key] = self._kernels.half(_joined([part.array() for part in matrix.parts]))
+                self._made[key] = self._kernels.half(_joined([part.array() for part in matrix.parts]))
             else:
                 parts = [_blocks(part) for part in matrix.parts]
                 codes, scale = (_joined([part[at] for part in parts]) for at in (0, 1))
                 offset = _joined([part[2] for part in parts]) if parts[0][2] is not None else None
-                self._products[key] = self._kernels.blocks(codes, scale, offset, parts[0][3])
-        return self._products[key]
+                self._made[key] = self._kernels.blocks(codes, scale, offset, parts[0][3])
+            self.size_bytes += self._made[key].nbytes
+        return self._made[key]
 
 
 def form(constant: Fixed) -> Form:
