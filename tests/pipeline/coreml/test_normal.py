@@ -1,40 +1,14 @@
-"""Two builds of one model are the same bytes."""
+"""The normal form of a package, and its digest. Whole builds: test_identical_bytes.py."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from fakes.converted_students import converted
 
 from pipeline.coreml.normal import MANIFEST, normalise, tree_digest
-
-SCRIPT = """
-import sys, tempfile; sys.path.insert(0, "tests")
-from pathlib import Path
-from fakes.converted_students import converted
-from pipeline.coreml.merge import merge_functions
-from pipeline.coreml.normal import tree_digest
-package = Path(tempfile.mkdtemp()) / "model.mlpackage"
-merge_functions(converted().packages, "decode", package, lambda _: None)
-print(tree_digest(package))
-"""
-
-
-@pytest.mark.export
-def test_two_processes_make_the_same_package(root: Path, tmp_path: Path) -> None:
-    running = [
-        subprocess.Popen([sys.executable, "-W", "ignore", "-c", SCRIPT], cwd=root, env={"PYTHONHASHSEED": seed, "TMPDIR": str(tmp_path)},
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for seed in ("1", "2")
-    ]  # fmt: skip
-    finished = [process.communicate(timeout=300) for process in running]
-    first, second = (out.strip() for out, _ in finished)
-    assert len(first) == 64 and first == second
-    assert "it/s" not in finished[0][1] and "not been tested" not in finished[0][1]  # the converter kept quiet
 
 
 @pytest.mark.export
