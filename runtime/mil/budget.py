@@ -1,13 +1,13 @@
 """How much memory a program may use: less than the machine has free, so that a hostile or mistaken one is refused and never killed.
 
-Here: the limit, and the check before something of a size that a file decides is made. Not here: counting what a run holds (execute.py).
+Here: the limit, the check before something of a size that a file decides is made, and counting what a run makes. Imports no torch.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from pathlib import Path
 SHARE = 0.5
 # No value needs more bytes per element while it is computed.
 BYTES_PER_ELEMENT = 8
+# Operations that all blocks of a run may do together: a minute or two. The loops of converted models do thousands.
+MAX_STEPS = 10_000_000
 _GROUP = Path("/sys/fs/cgroup")
 
 
@@ -59,3 +61,41 @@ def _free_in_group() -> float:
         return int((_GROUP / "memory.max").read_text()) - int((_GROUP / "memory.current").read_text())
     except (OSError, ValueError):
         return math.inf
+
+
+class Meter:
+    """What one run has done and made since it was last looked at. kept: tensors that were there before and do not count."""
+
+    def __init__(self, kept: Iterable[object]) -> None:
+        self._kept = kept
+        self._steps = self._made = 0
+        self._often = limit_bytes() // 8
+
+    def entered(self, steps: int) -> None:
+        """Before a block runs. Raises TooLarge once loops have done too much."""
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise TooLarge(f"more than {MAX_STEPS} operations in one run")
+
+    def made(self, size_bytes: int, values: Iterable[object]) -> None:
+        """After an operation has made so many bytes; values: everything that the run holds. Raises TooLarge if that is more than the limit.
+
+        Everything is counted only when an eighth of the limit has been made since.
+        """
+        self._made += size_bytes
+        if self._made > self._often:
+            self._made = 0
+            kept = _storages(self._kept)
+            held = sum(size for place, size in _storages(values).items() if place not in kept)
+            if held > limit_bytes():
+                raise TooLarge(f"values of {held} bytes together, more than the {limit_bytes()} that may be used of the memory that is free")
+
+
+def _storages(values: Iterable[object]) -> dict[int, int]:
+    """Bytes by place in memory: views share it."""
+    found = {}
+    for value in values:
+        storage = getattr(value, "untyped_storage", None)
+        if storage is not None:
+            found[storage().data_ptr()] = storage().nbytes()
+    return found

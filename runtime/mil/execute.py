@@ -10,13 +10,14 @@ everyday use (fast/): fewer steps, and weights multiplied as they are stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
 
 from interlock.errors import ContractError, Violation
 from runtime.mil.attention import Extents
+from runtime.mil.budget import Meter
 from runtime.mil.code import Code, Compiled, Mismatch, Registers
 from runtime.mil.plan import Step
 
@@ -30,17 +31,18 @@ _EXPECTED = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedErro
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One run. path: of the package, for messages; slots: what is known of its states."""
+    """One run. path: of the package, for messages; slots: what is known of its states; meter: what it has made."""
 
     path: str
     slots: Extents
     observe: Observe | None
+    meter: Meter = field(default_factory=lambda: Meter(()))
 
 
 def execute(compiled: Compiled, values: Mapping[str, Tensor], states: Values, frame: Frame) -> tuple[Tensor, ...]:
     """The outputs of a function. states: replaced or written in place as the program goes."""
     registers = compiled.registers.copy()
-    registers[0] = frame
+    registers[0] = replace(frame, meter=Meter((*compiled.registers, *values.values(), *states.values())))
     for name, register in compiled.inputs.items():
         registers[register] = values[name]
     for name, register in compiled.states.items():
@@ -53,9 +55,13 @@ def execute(compiled: Compiled, values: Mapping[str, Tensor], states: Values, fr
 def run_block(code: Code, registers: Registers) -> tuple[Tensor, ...]:
     """The outputs of a block; registers of its own values are cleared as it goes."""
     frame: Frame = registers[0]
+    meter = frame.meter
+    meter.entered(len(code.instructions))
     for instruction in code.instructions:
         try:
             instruction.go(registers)
+            for _, register in instruction.results:
+                meter.made(registers[register].nbytes, registers)
         except Mismatch as problem:
             raise _refusal(frame, instruction.step, problem.expected, problem.found) from problem
         except _EXPECTED as problem:

@@ -48,6 +48,8 @@ MAX_MODEL_BYTES = 256 << 20
 # More than any tensor that fits a device, and small enough that no product of sizes surprises numpy.
 MAX_ELEMENTS = 1 << 40
 MAX_RANK = 16
+# Types of operations, parameters and functions: they stand in every message about them.
+MAX_WORD = 256
 
 
 def open_package(path: Path) -> Program:
@@ -112,7 +114,8 @@ class _Reader:
         )
 
     def _function(self, name: str, record: Record, described: Record) -> Function:
-        self._at = f"functions/{name}"
+        self._at = f"functions/{name[:80]}"
+        self._require(len(name) <= MAX_WORD, "name", f"at most {MAX_WORD} characters", len(name))
         opset, blocks = record.get("opset", ""), record.get("block_specializations", {})
         self._require(opset in blocks, "opset", f"one of the blocks {sorted(blocks)}", opset)
         taken = self._named(record.get("inputs", []))
@@ -161,7 +164,9 @@ class _Reader:
     def _operation(self, record: Record, place: str) -> Operation:
         kind = record.get("type", "")
         outputs = record.get("outputs", [])
-        self._at = f"{place} ({kind} `{outputs[0].get('name', '')}`)" if outputs else f"{place} ({kind})"
+        self._at = f"{place} ({kind[:80]} `{outputs[0].get('name', '')[:80]}`)" if outputs else f"{place} ({kind[:80]})"
+        longest = max(map(len, (kind, *record.get("inputs", ()), *record.get("attributes", ()))))
+        self._require(longest <= MAX_WORD, "type and parameters", f"names of at most {MAX_WORD} characters", longest)
         inputs = {key: self._bindings(argument) for key, argument in record.get("inputs", {}).items()}
         attributes = {key: self._constant(value) for key, value in record.get("attributes", {}).items()}
         named = self._named(outputs)

@@ -5,7 +5,8 @@ Here: what can be said without running anything. Not here: single values (reader
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, MutableMapping
 
 from runtime.mil.program import Block, Constant, Function, ListType, NamedType, Operation, Program, StateType, TensorType, ValueType
 
@@ -39,9 +40,10 @@ def _function(function: Function) -> Iterator[Problem]:
     yield from _block(function.block, scope, place)
 
 
-def _block(block: Block, outer: Mapping[str, ValueType], place: str) -> Iterator[Problem]:
+def _block(block: Block, outer: MutableMapping[str, ValueType], place: str) -> Iterator[Problem]:
     """outer: the names that the blocks around define."""
-    scope = dict(outer)
+    # not a copy: a program may have as many blocks as names
+    scope = ChainMap({}, *(outer.maps if isinstance(outer, ChainMap) else [outer]))
     yield from _define(scope, place, block.inputs)
     for index, operation in enumerate(block.operations):
         where = f"{place}/{index} ({operation.type} `{operation.name[:80]}`)"
@@ -101,7 +103,7 @@ def compatible(one: ValueType, other: ValueType) -> bool:
     return type(one) is type(other)
 
 
-def _define(scope: dict[str, ValueType], where: str, values: tuple[NamedType, ...]) -> Iterator[Problem]:
+def _define(scope: MutableMapping[str, ValueType], where: str, values: tuple[NamedType, ...]) -> Iterator[Problem]:
     for value in values:
         if not value.name or len(value.name) > MAX_NAME:
             yield where, f"a name of 1 to {MAX_NAME} characters", str(len(value.name))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.mil.budget import affordable
 from runtime.mil.ops.registry import constant_operation
 from runtime.mil.packing import unpack
 
@@ -46,6 +47,7 @@ def lut_to_dense(
         return np.asarray(lut[unpack(indices, int(np.prod(sizes)), (lut.size - 1).bit_length(), signed=False)].reshape(sizes))
     groups, (entries, vector) = lut.shape[: indices.ndim], lut.shape[indices.ndim :]
     table = _spread(np.arange(int(np.prod(groups))).reshape(groups), indices.shape)
+    affordable(indices.size, vector)
     found = lut.reshape(-1, entries, vector)[table, indices]
     if vector == 1:
         return np.asarray(found[..., 0])

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from runtime.mil.budget import affordable
 from runtime.mil.ops.registry import operation
 
 _BINARY_PROOF = "ops/test_elementwise.py::test_binary_operations_equal_numpy"
@@ -77,6 +79,10 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+# Pairs of elements from which on a broadcast result is checked: a vector against a vector may be too much.
+_LARGE = 1 << 24
+
+
 def _register() -> None:
     for name, binary in _BINARY.items():
         _binary(name, binary)
@@ -87,6 +93,8 @@ def _register() -> None:
 def _binary(name: str, compute: Callable[[Tensor, Tensor], Tensor]) -> None:
     @operation(name, proof=_BINARY_PROOF)
     def run(x: Tensor, y: Tensor) -> Tensor:
+        if x.numel() * y.numel() > _LARGE and x.shape != y.shape:
+            affordable(*np.broadcast_shapes(x.shape, y.shape))
         return compute(x, y)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime.mil.budget import affordable
 from runtime.mil.ops.registry import Tensors, operation
 
 
@@ -23,6 +25,8 @@ def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = 
     """numpy's matmul; a vector has nothing to transpose."""
     left = x.transpose(-1, -2) if transpose_x and x.dim() > 1 else x
     right = y.transpose(-1, -2) if transpose_y and y.dim() > 1 else y
+    if left.dim() > 1 and right.dim() > 1:
+        affordable(*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
     return torch.matmul(left, right)
 
 

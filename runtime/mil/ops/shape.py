@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime.mil.budget import affordable
 from runtime.mil.ops.registry import Ints, Tensors, operation
 
 _PROOF = "ops/test_shape.py::test_rearrangements_equal_numpy"
@@ -73,12 +74,14 @@ def squeeze(x: Tensor, axes: Ints | None = None) -> Tensor:
 
 @operation("tile", proof=_PROOF, moves=True)
 def tile(x: Tensor, reps: Ints) -> Tensor:
+    affordable(*(size * count for size, count in zip(x.shape, reps, strict=True)))
     return x.repeat(reps)
 
 
 @operation("concat", proof=_PROOF, moves=True)
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     """interleave: element i of every value, then element i + 1."""
+    affordable(sum(value.numel() for value in values))
     if interleave:
         at = axis % values[0].dim()
         return torch.stack(values, at + 1).flatten(at, at + 1)
@@ -87,6 +90,7 @@ def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
 
 @operation("stack", proof=_PROOF, moves=True)
 def stack(values: Tensors, axis: int) -> Tensor:
+    affordable(len(values), *values[0].shape)
     return torch.stack(values, axis)
 
 
@@ -119,6 +123,7 @@ def reverse_sequence(x: Tensor, lengths: Ints, seq_axis: int = 0, batch_axis: in
 def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
     """Before and after, for the last len(pad)/2 axes."""
     sizes = ((0, 0),) * (x.dim() - len(pad) // 2) + tuple(zip(pad[::2], pad[1::2], strict=True))
+    affordable(*(max(0, size + before + after) for size, (before, after) in zip(x.shape, sizes, strict=True)))
     if mode == "constant":
         return F.pad(x, [size for pair in reversed(sizes) for size in pair], value=constant_val)
     for axis, (before, after) in enumerate(sizes):
@@ -137,6 +142,7 @@ def band_part(x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
 
 @operation("fill", proof=_MADE)
 def fill(shape: Ints, value: Tensor | None = None) -> Tensor:
+    affordable(*shape)
     return torch.zeros(shape) if value is None else value.reshape(()).expand(shape).clone()
 
 
@@ -148,6 +154,9 @@ def fill_like(ref_tensor: Tensor, value: Tensor | None = None) -> Tensor:
 @operation("range_1d", proof=_MADE)
 def range_1d(end: Tensor, start: Tensor, step: Tensor) -> Tensor:
     """start, start + step, … before end; in double, as numpy does."""
+    if not step.item():
+        raise ValueError("steps of zero")
+    affordable(max(0, math.ceil((end.item() - start.item()) / step.item())))
     if end.is_floating_point():
         return torch.from_numpy(np.arange(start.item(), end.item(), step.item(), dtype=np.float64))
     return torch.arange(int(start), int(end), int(step))
@@ -161,7 +170,7 @@ def shape(x: Tensor) -> Tensor:
 @operation("one_hot", proof="ops/test_shape.py::test_one_hot")
 def one_hot(indices: Tensor, one_hot_vector_size: int, axis: int = -1, on_value: Tensor | None = None, off_value: Tensor | None = None) -> Tensor:
     """A new axis at `axis`; a place outside gives a vector of `off_value`."""
-    places = torch.arange(one_hot_vector_size)
+    places = torch.arange(affordable(*indices.shape, one_hot_vector_size)[-1])
     hot = (indices.long().unsqueeze(-1) == places).movedim(-1, axis)
     on, off = torch.ones(()) if on_value is None else on_value, torch.zeros(()) if off_value is None else off_value
     return torch.where(hot, on, off)
@@ -170,6 +179,7 @@ def one_hot(indices: Tensor, one_hot_vector_size: int, axis: int = -1, on_value:
 @operation("non_zero", proof="ops/test_shape.py::test_non_zero")
 def non_zero(x: Tensor) -> Tensor:
     """[count, rank]: the places of what is not zero, in order."""
+    affordable(x.numel(), x.dim())
     return torch.nonzero(x)
 
 
