@@ -15,6 +15,8 @@ from interlock.errors import ContractError, GateFailed, UsageError
 from interlock.voice import SilentVoice
 
 pytestmark = pytest.mark.export
+# Few slots after the prefill: the gate decodes as many steps.
+SLOTS = 64
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_quantised(folder / "checkpoint", student, kinds_of(student))
     params = export.Params(out=folder / "exported", toy=True, checkpoint=folder / "checkpoint", lengths=(32,), primary=32)
     stage.run(export.STAGE, params, SilentVoice())
-    convert(folder, "exported", folder / "fp16")
+    convert(folder, "exported", folder / "fp16", cache_length=SLOTS)
     return folder
 
 
@@ -44,7 +46,7 @@ def size(package: Path) -> int:
 @pytest.fixture(scope="module")
 def carried(toy: Path) -> package.PackageContract:
     """`source` in the folder: the package made of the export in one go."""
-    return convert(toy, "exported", toy / "source", compress="source")
+    return convert(toy, "exported", toy / "source", compress="source", cache_length=SLOTS)
 
 
 def compressed(toy: Path, into: Path, **request: Any) -> Any:
