@@ -21,24 +21,23 @@ from fakes.students import tiny_student
 
 from interlock.contracts.checkpoint import ModelArch
 from interlock.contracts.export import PREFILL
-from interlock.contracts.package import Thresholds
 from pipeline.coreml import functions, merge
-from pipeline.gates.package import THRESHOLDS
+from runtime.mil import open_package
+from runtime.mil.compare.weights import hold
 from runtime.student.model import RMSNorm, Student
 
 LENGTHS, SLOTS = (8, 16), 32
-# design.md section 10: int8 (and a table of 256 entries) against fp16.
-COMPRESSED = Thresholds(psnr_db=40.0, kl_mean=5e-3, kl_max=5e-2)
 
 
 @dataclass(frozen=True)
 class Base:
-    """A package that passes its gate. prompt: what the gate runs it on."""
+    """A package that passes its gate. stored: the student with the weights that the package stores, which the gate of a compressed one compares with
+    (design.md section 10: the dequantised checkpoint); prompt: what the gate runs it on."""
 
     name: str
     package: Path
     student: Student
-    thresholds: Thresholds
+    stored: Student
     prompt: tuple[int, ...] = tuple((at * 37 + 11) % 64 for at in range(29))
 
 
@@ -59,7 +58,12 @@ def base(name: str) -> Base:
         if name in ("int8", "table"):
             parts = {function: _compressed(part, name, folder / part.name) for function, part in parts.items()}
         merge.merge_functions(parts, "decode", package, lambda text: None)
-    return Base(name, package, exported.student, COMPRESSED if name in ("int8", "table") else THRESHOLDS)
+    stored = exported.student
+    if name in ("int8", "table"):
+        stored = hold(open_package(package), exported.student, ("decode",)).student
+        for table, exact in ((stored.rope_cos, exported.student.rope_cos), (stored.rope_sin, exported.student.rope_sin)):
+            table.copy_(exact)
+    return Base(name, package, exported.student, stored)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlock.errors import UsageError
-from runtime.mil.program import Function, NamedType, Program, StateType, TensorType
+from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType
 
 STEPS = 2
 # What a student's functions take (pipeline/coreml/functions.py); other inputs are filled by seed.
@@ -57,7 +57,7 @@ def _chain(first: Function, steps: list[Function], tokens: _Tokens) -> list[Call
     calls = []
     shapes: tuple[tuple[int, ...] | None, ...] = (None,)
     for value in first.inputs:
-        shapes = first.features[value.name].enumerated or shapes
+        shapes = first.features.get(value.name, Feature(value.name)).enumerated or shapes
     for shape in shapes:
         length = shape[1] if shape and len(shape) > 1 else _length(first)
         calls.append(Call(first.name, f"{first.name} on {length} tokens", _inputs(first, 0, length, shape, tokens), True))
@@ -82,7 +82,7 @@ def _inputs(function: Function, start: int, length: int, shape: tuple[int, ...] 
     made = {}
     for value in function.inputs:
         assert isinstance(value.type, TensorType)
-        ranges = function.features[value.name].ranges
+        ranges = function.features.get(value.name, Feature(value.name)).ranges
         sizes = shape or (tuple(low for low, _ in ranges) if ranges else tuple(size or 1 for size in value.type.shape or ()))
         if value.name == IDS:
             made[value.name] = tokens.at(start, sizes)

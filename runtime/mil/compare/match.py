@@ -17,7 +17,6 @@ from runtime.mil import Program
 from runtime.mil.compare.sketch import distance
 from runtime.mil.compare.taps import CACHES, Tap
 from runtime.mil.compare.values import Value, producers, sources, tolerance
-from runtime.mil.ops.registry import OPERATIONS
 from runtime.mil.program import Operation
 
 
@@ -47,11 +46,18 @@ class _Matcher:
     def match(self, values: Sequence[Value], noise: Sequence[float]) -> Match:
         found: dict[int, int] = {}
         makers = {name: producers(function) for name, function in self._program.functions.items()}
+        known: dict[tuple[int, str], bool] = {}
         for at, value in enumerate(values):
             maker = makers[value.function].get(value.name)
+            key = (value.call, value.name)
+            known[key] = not value.floats
+            # what only passes on a value that is not good cannot make it good
+            if _moves(value) and not all(known.get((value.call, name), True) for name in sources(maker)):
+                continue
             tap = self._counterpart(value, noise[at], self._state(maker, makers[value.function]) if maker else value.name)
             if tap is not None:
                 found[at] = tap
+                known[key] = True
         return Match(found, _wrong(self._program, values, found))
 
     def _counterpart(self, value: Value, noise: float, state: str) -> int | None:
@@ -95,8 +101,7 @@ class _Matcher:
 
 def _moves(value: Value) -> bool:
     """Whether an operation only passes numbers on: such a value may have the numbers of any other."""
-    entry = OPERATIONS.get(value.operation)
-    return entry is None or value.operation == "cast" or (entry.moves and value.operation != "identity")
+    return value.operation in _PASSES or value.operation in ("read_state", "state", "split")
 
 
 def _wrong(program: Program, values: Sequence[Value], found: dict[int, int]) -> tuple[int, ...]:
@@ -118,3 +123,19 @@ def _excuse(operations: Sequence[Operation], good: set[str]) -> None:
     for operation in reversed(operations):
         if any(output.name in good for output in operation.outputs):
             good.update(sources(operation))
+
+
+def blamed(operations: Sequence[Operation], value: str) -> str:
+    """Whose fault a wrong value is that only passes on what a state held: the read of it, or whoever still uses an older read."""
+    makers = {output.name: operation for operation in operations for output in operation.outputs}
+    operation, taker = makers.get(value), value
+    while operation is not None and operation.type in _PASSES:
+        taker = operation.name
+        operation = makers.get(str(operation.inputs["x"][0]))
+    if operation is None or operation.type != "read_state" or taker == operation.name:
+        return value
+    reads = [item for item in operations[: operations.index(makers[taker])] if item.type == "read_state" and item.inputs == operation.inputs]
+    return operation.name if reads[-1] is operation else taker
+
+
+_PASSES = frozenset({"slice_by_index", "expand_dims", "tile", "reshape", "transpose", "squeeze", "cast"})

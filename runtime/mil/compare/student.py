@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from interlock.errors import UsageError
 from runtime.mil import Program
 from runtime.mil.compare.chain import EMBEDS, IDS, LAST, POSITIONS, Call, plan_calls
-from runtime.mil.compare.match import Match, match
+from runtime.mil.compare.match import Match, blamed, match
 from runtime.mil.compare.report import Difference, Measured, Options, Report
 from runtime.mil.compare.taps import Tap, watch
 from runtime.mil.compare.values import Value, measured, noises, origins, record, tolerance
@@ -40,7 +40,7 @@ def compare_student(
     mine = plain if options.mode == "fp32" else rounded
     noise = noises(plain, rounded)
     found = match(package, mine, noise, taps)
-    first = _first(mine, noise, found, taps, calls)
+    first = _first(package, mine, noise, found, taps, calls)
     named = _named(package, first, held.differences)
     return Report(
         package=str(package.path),
@@ -75,12 +75,15 @@ def _slots(package: Program, calls: Sequence[Call]) -> int | None:
     return None
 
 
-def _first(values: Sequence[Value], noise: Sequence[float], found: Match, taps: Sequence[Tap], calls: Sequence[Call]) -> Measured | None:
+def _first(
+    package: Program, values: Sequence[Value], noise: Sequence[float], found: Match, taps: Sequence[Tap], calls: Sequence[Call]
+) -> Measured | None:
     """The first wrong value beside the student's nearest value that nothing of the package has, if one has its shape."""
     if not found.wrong:
         return None
     at = found.wrong[0]
-    value = values[at]
+    name = blamed(package.functions[values[at].function].block.operations, values[at].name)
+    value = next(item for item in values if item.call == values[at].call and item.name == name)
     matched = set(found.tap.values())
     same = [i for i, tap in enumerate(taps) if (tap.call, tap.sketch.shape, tap.floats) == (value.call, value.sketch.shape, value.floats)]
     missing = [i for i in same if i not in matched] or same

@@ -1,0 +1,107 @@
+"""Faults planted one after another, each judged by the gate and by both comparisons. Environment `export` only.
+
+A fault that nobody can observe is excluded and counted: one that moves no output of any call of the comparison, without rounding, by more than
+rounding moves the sound package's own output (PSNR of faulty against sound in mode fp32 at least that of fp16 against fp32 of the sound package).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fakes.fault_bases import Base, base
+from fakes.faults import KINDS, Place, plant
+
+from interlock.errors import ContractError, InterlockError
+from interlock.voice import SilentVoice
+from pipeline.coreml.facts import read_package
+from pipeline.gates.package import failures, measure
+from runtime.mil import Program, open_package
+from runtime.mil.compare import Options, Report, compare_packages, compare_student
+from runtime.mil.compare.chain import plan_calls
+from runtime.mil.compare.values import measured, record
+
+MODES: tuple[Literal["fp32"], Literal["fp16"]] = ("fp32", "fp16")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one fault. carriers: what may be named; against_*: what was named, None for nothing."""
+
+    kind: str
+    base: str
+    seed: int
+    observable: bool
+    refused: bool
+    carriers: frozenset[Place]
+    against_package: Place | None
+    against_student: Place | None
+
+    def named(self, found: Place | None) -> bool:
+        return found in self.carriers
+
+
+def trials(seeds: Mapping[str, int], folder: Path, students: Sequence[str]) -> Iterator[Trial]:
+    """One fault per kind and seed in each base that has a place for it. seeds: how many by base; students: bases to compare with their student too."""
+    for name, count in seeds.items():
+        for kind in KINDS:
+            for seed in range(count):
+                into = folder / "faulty.mlpackage"
+                shutil.rmtree(into, ignore_errors=True)
+                carriers = plant(base(name).package, into, kind, seed)
+                if carriers is not None:
+                    yield _trial(kind, base(name), seed, into, frozenset(carriers), name in students)
+
+
+def gate(sound: Base, package: Path) -> list[str]:
+    """What the gate says; a package that cannot even be run is a finding, too."""
+    try:
+        with SilentVoice().task("") as task:
+            found = measure(package, read_package(package), sound.stored, sound.prompt, task)
+    except InterlockError as error:
+        return [str(error)]
+    return [*failures(found.evidence, found.repeatable), *found.refused]
+
+
+def _trial(kind: str, sound: Base, seed: int, package: Path, carriers: frozenset[Place], with_student: bool) -> Trial:
+    refused = bool(gate(sound, package))
+    try:
+        program = open_package(package)
+        report = compare_packages(program, _opened(sound.name), Options())
+        observable = any(not moved >= _floors(sound.name)[output] for output, moved in report.lowest_output_db.items())
+        against_package = _named(report)
+        against_student = _named(compare_student(program, sound.student, "student", Options())) if with_student else None
+    except ContractError as error:
+        # refused by name before or while it runs: the message says where
+        said = " ".join(violation.where for violation in error.violations)
+        place = next((item for item in carriers if f"`{item[1]}`" in said), ("", said))
+        return Trial(kind, sound.name, seed, True, refused, carriers, place, place)
+    return Trial(kind, sound.name, seed, observable, refused, carriers, against_package, against_student)
+
+
+def _named(report: Report) -> Place | None:
+    return (report.first.function, report.first.value) if report.first is not None else None
+
+
+@functools.cache
+def _floors(name: str) -> dict[str, float]:
+    """By output, how far rounding moves it at most: the lowest PSNR over the calls."""
+    found: dict[str, float] = {}
+    program = _opened(name)
+    calls = plan_calls(program, None, None)
+    runs = [record(program, mode, calls, lambda text: None) for mode in MODES]
+    for plain, rounded in zip(*runs, strict=True):
+        if plain.name in program.functions[plain.function].block.outputs:
+            key = f"{plain.function}/{plain.name}"
+            found[key] = min(found.get(key, math.inf), measured(rounded, "", plain.sketch, "", 0.0).psnr_db)
+    return found
+
+
+@functools.cache
+def _opened(name: str) -> Program:
+    return open_package(base(name).package)

@@ -1,0 +1,52 @@
+"""Two programs in memory: the changed operation is named, whatever the values are called."""
+
+from __future__ import annotations
+
+from fakes.programs import constant, operation, program, tensor
+
+from runtime.mil import Program
+from runtime.mil.compare import Options, compare_packages
+from runtime.mil.compare.report import Difference
+
+KIND = tensor("fp16", 1, 64)
+
+
+def chain(prefix: str = "v", *, function: str = "silu", factor: float = 0.5, extra: bool = False) -> Program:
+    names = [f"{prefix}{at}" for at in range(4)]
+    steps = [operation("mul", {names[0]: KIND}, x="x", y=constant(factor))]
+    steps.append(operation(function, {names[1]: KIND}, x=names[0]))
+    if extra:
+        steps.append(operation("clip", {names[2]: KIND}, x=names[1], alpha=constant(-0.1), beta=constant(0.1)))
+    steps.append(operation("add", {names[3]: KIND}, x=names[2] if extra else names[1], y="x"))
+    return program(steps, {"x": KIND}, (names[3],))
+
+
+def test_equal_programs_are_equal() -> None:
+    report = compare_packages(chain(), chain(), Options())
+    assert not report.diverges and report.first is None and report.compared_values == 3
+
+
+def test_other_names_are_no_difference() -> None:
+    report = compare_packages(chain("left"), chain("right"), Options())
+    assert not report.diverges and report.compared_values == 3
+
+
+def test_another_operation_is_named() -> None:
+    first = compare_packages(chain(function="tanh"), chain(), Options()).first
+    assert isinstance(first, Difference) and (first.kind, first.value) == ("operation", "v1")
+
+
+def test_another_constant_is_named() -> None:
+    first = compare_packages(chain(factor=0.25), chain(), Options()).first
+    assert isinstance(first, Difference) and (first.kind, first.value) == ("constant", "v0")
+
+
+def test_an_inserted_operation_is_named() -> None:
+    first = compare_packages(chain(extra=True), chain(), Options()).first
+    assert isinstance(first, Difference) and (first.kind, first.value) == ("added", "v2")
+
+
+def test_overflow_has_an_origin() -> None:
+    wide = program([operation("mul", {"a": KIND}, x="x", y=constant(6e4)), operation("add", {"b": KIND}, x="a", y="a")], {"x": KIND}, ("b",))
+    found = compare_packages(wide, wide, Options(mode="fp16")).origins
+    assert [(item.kind, item.value, item.mode) for item in found] == [("overflow", "a", "fp16")]
