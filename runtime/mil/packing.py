@@ -30,12 +30,12 @@ def unpack(packed: NDArray[np.uint8], count: int, bits: int, *, signed: bool) ->
 
 def pack(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     """Integers [count] of any type → bytes, ⌈count·bits/8⌉ of them; of each number its lowest `bits` bits, unused bits of the last byte 0."""
-    low = values.astype(np.uint8) & ((1 << bits) - 1)
+    low = values.astype(np.uint8) & np.uint8((1 << bits) - 1)
     if 8 % bits == 0:
         each = 8 // bits
         if low.size % each:
             low = np.concatenate([low, np.zeros(-low.size % each, np.uint8)])
-        packed = low[0::each].copy()
+        packed: NDArray[np.uint8] = low[0::each].copy()
         for place in range(1, each):
             packed |= low[place::each] << (place * bits)
         return packed
