@@ -47,7 +47,7 @@ class Trial:
 
 
 def trials(seeds: Mapping[str, int], folder: Path, students: Sequence[str]) -> Iterator[Trial]:
-    """One fault per kind and seed in each base that has a place for it. seeds: how many by base; students: bases to compare with their student too."""
+    """One fault per kind and seed in each base with a place for it. seeds: by base; students: bases that are compared with their student too."""
     for name, count in seeds.items():
         for kind in KINDS:
             for seed in range(count):
