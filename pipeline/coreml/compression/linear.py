@@ -2,7 +2,7 @@
 
 Here: weights to codes. Not here: writing them (rewrite.py), which weights (assignment.py).
 coremltools loads the program, runs passes and serialises all of it again for this; the arithmetic alone is a tenth of that work. Every step is
-rounded to fp16, as numpy does there, so that `weight.bin` is the same file (tests/pipeline/coreml/compression).
+rounded to fp16, as numpy does there, so that `weight.bin` holds the same arrays in the same order (equal ones once; compared in tests).
 Source: coremltools optimize/_utils.py, quantize_weight_by_dtype.
 """
 
