@@ -44,17 +44,18 @@ def executed(args: argparse.Namespace, program: Program, session: Session) -> di
         buffer = io.BytesIO()
         np.savez(buffer, **outputs)  # type: ignore[arg-type]  # arrays by name
         save_file(args.out, buffer.getvalue())
-    summary = {
-        key: {
-            "dtype": str(array.dtype),
-            "shape": list(array.shape),
-            "finite": bool(np.isfinite(array).all()),
-            "min": float(array.min()) if array.size else None,
-            "max": float(array.max()) if array.size else None,
-        }
-        for key, array in outputs.items()
-    }
+    summary = {key: _summary(array) for key, array in outputs.items()}
     return {"function": name, "mode": mode, "zero_inputs": filled, "wall_s": round(time.monotonic() - started, 3), "outputs": summary}
+
+
+def _summary(array: Any) -> dict[str, Any]:
+    import numpy as np
+
+    found = {"dtype": str(array.dtype), "shape": list(array.shape)}
+    if array.dtype.kind == "U":
+        return {**found, "class": str(array)}
+    extremes = {"min": float(array.min()), "max": float(array.max())} if array.size else {"min": None, "max": None}
+    return {**found, "finite": bool(np.isfinite(array).all()), **extremes}
 
 
 def arrays(path: Path) -> dict[str, Any]:
@@ -88,6 +89,12 @@ def _zeros(value: NamedType, function: Function) -> Any:
 def lines_of(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['function']} in mode {document['mode']}, {document['wall_s']:.1f} s"]
     for name, output in document["outputs"].items():
-        finite = "finite" if output["finite"] else "NOT FINITE"
-        lines.append(f"  {name}: {output['dtype']} {output['shape']}, from {output['min']:.6g} to {output['max']:.6g}, {finite}")
+        lines.append(f"  {name}: {output['dtype']} {output['shape']}{_told(output)}")
     return lines
+
+
+def _told(output: dict[str, Any]) -> str:
+    if "class" in output:
+        return f", `{output['class']}`"
+    finite = "finite" if output["finite"] else "NOT FINITE"
+    return "" if output["min"] is None else f", from {output['min']:.6g} to {output['max']:.6g}, {finite}"

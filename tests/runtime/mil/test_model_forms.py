@@ -270,3 +270,21 @@ def test_the_command_line_runs_a_foreign_package(tmp_path: Path, root: Path) -> 
         expected = module(*inputs.values())
     (found,) = np.load(tmp_path / "o.npz").values()
     assert close(found, expected)
+
+
+def test_the_command_line_names_a_class(tmp_path: Path, root: Path) -> None:
+    import coremltools as ct
+
+    module = nn.Sequential(nn.Linear(6, 3), nn.Softmax(-1)).eval()
+    package = save(
+        traced(module, {"x": torch.zeros(1, 6)}),
+        inputs=[ct.TensorType(name="x", shape=(1, 6))],
+        classifier_config=ct.ClassifierConfig(["a", "b", "c"]),
+    )
+    command = [sys.executable, "-m", "pipeline.cli", "mil", "run", str(package), "--out", str(tmp_path / "o.npz")]
+    done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        expected = "abc"[int(module(torch.zeros(1, 6)).argmax())]
+    assert f"`{expected}`" in done.stdout
+    assert str(np.load(tmp_path / "o.npz")["classLabel"]) == expected
