@@ -39,6 +39,8 @@ exit codes
 
 def main(argv: Sequence[str] | None = None, *, launch: bool = True) -> int:
     """Run one command line; `launch` False keeps it in this interpreter. Returns the exit code."""
+    # A thread that waits for the others gives its core away: beside another program, waiting actively slows every product several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = words(argv)
     return guarded(lambda: _dispatch(given, launch), json_output="--json" in given)
 

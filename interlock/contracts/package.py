@@ -160,7 +160,8 @@ class FrontierPoint(Frozen):
 class Compression(Frozen):
     """How the weights are stored. `group`: elements of a row that share a scale, or rows that share a table, where the method takes one.
 
-    `made_from` is the digest of the fp16 package that was compressed, null where it was made in the same run. `weights` is by the student's names.
+    `made_from` is the digest of the fp16 package that was compressed, null where it was made in the same run. `weights` is by the student's names;
+    `missing` names matrices of the student that no constant of the package equals: unused by it, or altered by the converter and left as they are.
     """
 
     method: Method = "none"
@@ -169,6 +170,7 @@ class Compression(Frozen):
     target_kl: float | None = None
     made_from: Sha256 | None = None
     weights: dict[str, StoredWeight] = Field(default_factory=dict)
+    missing: tuple[str, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()
 
 

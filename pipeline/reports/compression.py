@@ -32,7 +32,8 @@ def compression_rows(compression: Compression) -> list[tuple[str, str]]:
         ("least faithful", f"{worst}, {weights[worst].form}, {weights[worst].snr_db:g} dB from the checkpoint's"),
     ]
     left = Counter(weight.reason for weight in weights.values() if weight.reason)
-    return rows + [("left in fp16", f"{count} weights: {reason}") for reason, count in left.most_common()]
+    rows += [("left in fp16", f"{count} weights: {reason}") for reason, count in left.most_common()]
+    return rows + ([("not in the package", ", ".join(compression.missing))] if compression.missing else [])
 
 
 def frontier_table(compression: Compression, box: Box) -> Table:

@@ -180,6 +180,7 @@ def _compressed(params: Params, made: _Fp16, reference: verdict.Reference, promp
         target_kl=params.target_kl,
         made_from=made.made_from,
         weights=found[0].weights,
+        missing=found[0].missing,
         frontier=found[0].frontier,
     )
 

@@ -42,9 +42,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Made:
-    """weights: of the package, by the student's names."""
+    """weights: of the package, by the student's names; missing: matrices of the student that the package does not hold as they are."""
 
     weights: dict[str, StoredWeight]
+    missing: tuple[str, ...]
     frontier: tuple[FrontierPoint, ...] = ()
 
 
@@ -83,14 +84,14 @@ def compress(
         return form
 
     rewrite(package, into, form_of, weights, _label(request))
-    return Made(dict(sorted(inventory.items())), points)
+    missing = sorted(_matrices(student).keys() - inventory.keys())
+    return Made(dict(sorted(inventory.items())), tuple(missing), points)
 
 
 def student_weights(package: Path, student: Student, note: Callable[[str], None]) -> list[Weight]:
     """The student's matrices that the package stores, found by value. Raises GateFailed if there is none."""
     note("find the weights")
-    matrices = {name: parameter.data for name, parameter in student.named_parameters() if parameter.dim() == 2}
-    large = {name: matrix for name, matrix in matrices.items() if matrix.numel() >= MIN_ELEMENTS}
+    large = _matrices(student)
     weights = weights_of(package, {digest_of(matrix.half().numpy()): name for name, matrix in large.items()})
     if not weights:
         raise GateFailed(
@@ -100,6 +101,11 @@ def student_weights(package: Path, student: Student, note: Callable[[str], None]
             remedy="compress an fp16 package of this checkpoint",
         )
     return weights
+
+
+def _matrices(student: Student) -> dict[str, torch.Tensor]:
+    """What may be compressed: fp32 [N, K] of at least MIN_ELEMENTS, by name."""
+    return {name: parameter.data for name, parameter in student.named_parameters() if parameter.dim() == 2 and parameter.numel() >= MIN_ELEMENTS}
 
 
 def search(package: Path, weights: Sequence[Weight], request: Request, student: Student, ids: Sequence[int], note: Callable[[str], None]) -> Search:

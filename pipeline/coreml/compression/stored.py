@@ -72,7 +72,8 @@ class Form:
 
 def shift_scale(label: str, codes: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any] | None, code: DataType) -> Form:
     """value = scale · (code - offset). codes: integers [N, K]; scale: fp16 [N, K / block]; offset: fp16, or integers of the codes' type, of the same
-    shape, or None. A scale must be positive: what a device makes of a negative one is not documented."""
+    shape, or None. A scale is positive, or 0 over zeros: what a
+    device makes of a negative one is not documented."""
     inputs = {"data": Stored.of(codes, code), "scale": Stored.of(scale, DataType.FLOAT16)}
     if offset is not None:
         inputs["offset"] = Stored.of(offset, DataType.FLOAT16 if offset.dtype == np.float16 else code)
