@@ -21,6 +21,7 @@ from runtime.engine.tokenizer import Tokenizer
 
 BackendName = Literal["eager", "torchscript", "reference", "coreml"]
 Dtype = Literal["float32", "bfloat16"]
+PackageMode = Literal["fp16", "fp32", "fast"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,16 @@ class Loaded:
     digest: str
 
 
-def load(directory: str | Path, backend: BackendName = "eager", *, dtype: Dtype = "float32", units: Units | None = None) -> Loaded:
-    """The model of a deployed directory or a checkpoint. units: what Core ML may run on, for backend `coreml`; None leaves it the choice.
+def load(
+    directory: str | Path,
+    backend: BackendName = "eager",
+    *,
+    dtype: Dtype = "float32",
+    units: Units | None = None,
+    mode: PackageMode | None = None,
+) -> Loaded:
+    """The model of a deployed directory or a checkpoint. units: what Core ML may run on, for backend `coreml`; None leaves it the choice. mode: of
+    backend `reference`; None rounds as a device does.
 
     Raises ContractError, UsageError where the backend cannot run it, or EnvironmentRefused where this machine cannot run the backend.
     """
@@ -44,17 +53,19 @@ def load(directory: str | Path, backend: BackendName = "eager", *, dtype: Dtype 
         require_core_ml()
     elif units is not None:
         raise UsageError(f"backend `{backend}` has no choice of --compute-units", remedy="leave it out, or use --backend coreml")
+    if mode is not None and backend != "reference":
+        raise UsageError(f"backend `{backend}` has no choice of --mode", remedy="leave it out, or use --backend reference")
     folder = Path(directory)
     kind = io.kind_of(folder) if folder.is_dir() else None
     if kind == "deployment":
-        return _deployed(folder, backend, dtype, units or "all")
+        return _deployed(folder, backend, dtype, units or "all", mode or "fp16")
     if kind == "checkpoint":
         return _checkpoint(folder, backend, dtype)
     found = f"a directory of kind `{kind}`" if kind else ("no contract in it" if folder.is_dir() else "no such directory")
     raise refuse(folder, "", expected="a deployed directory or a checkpoint", found=found, remedy="make one: `make deploy-full`, or interlock import")
 
 
-def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units) -> Loaded:
+def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode: PackageMode) -> Loaded:
     manifest = io.read_contract(folder / deployment.FILE, deployment.DeploymentContract)
     if manifest.artifacts.pytorch_decode is None:
         raise UsageError(f"`{folder}` has no decode file, so it cannot generate", remedy="deploy an export made with --mode both")
@@ -74,7 +85,7 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units) -> Lo
     elif name in ("reference", "coreml"):
         _only_fp32(name, dtype)
         facts = io.read_contract(folder / package.FILE, package.PackageContract).facts
-        made = _packaged(folder / package.PACKAGE, facts, name, units)
+        made = _packaged(folder / package.PACKAGE, facts, name, units, mode)
     else:
         made = _eager(arch, heads, _exported_weights(folder / export.PREFILL), dtype)
     config = RuntimeConfig.from_file(folder / manifest.artifacts.runtime_config)
@@ -105,12 +116,12 @@ def _eager(arch: Arch, heads: ModelArch, weights: Callable[[str], Any], dtype: D
     return EagerBackend(arch, heads, weights, dtype)
 
 
-def _packaged(path: Path, facts: package.PackageFacts, name: BackendName, units: Units) -> Backend[Any]:
+def _packaged(path: Path, facts: package.PackageFacts, name: BackendName, units: Units, mode: PackageMode) -> Backend[Any]:
     if name == "coreml":
         return coreml_backend(path, facts, units)
     from runtime.backends.reference import reference_backend
 
-    return reference_backend(path, facts)
+    return reference_backend(path, facts, mode)
 
 
 def _package_files(folder: Path, manifest: deployment.DeploymentContract, name: BackendName) -> list[str]:

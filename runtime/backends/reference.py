@@ -10,9 +10,13 @@ from pathlib import Path
 from interlock.contracts.package import PackageFacts
 from runtime.backends.packaged import PackageBackend
 from runtime.mil import Runner, State, open_package
+from runtime.mil.execute import Mode
 
 
-def reference_backend(package: Path, facts: PackageFacts) -> PackageBackend[State]:
-    """fp16 as a device stores it. Raises UsageError for a package without a decode function, ContractError for one that cannot be run."""
-    runner = Runner(open_package(package), mode="fp16")
+def reference_backend(package: Path, facts: PackageFacts, mode: Mode = "fp16") -> PackageBackend[State]:
+    """mode: of the runner; `fp16` rounds as a device stores values.
+
+    Raises UsageError for a package without a decode function, ContractError for one that cannot be run.
+    """
+    runner = Runner(open_package(package), mode=mode)
     return PackageBackend(facts, runner.run, lambda: runner.new_state("decode"))
