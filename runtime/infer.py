@@ -49,8 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="eager",
         help="what runs the model; reference runs the .mlpackage itself, coreml gives it to Core ML on macOS (default %(default)s)",
     )
-    parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes: rounded as a device stores values, not rounded, or "
-                        "with weights multiplied as they are stored (default: fp16)")  # fmt: skip
+    parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes: values rounded as a device stores them, "
+                        "not rounded, or with weights multiplied as they are stored (default: fast)")  # fmt: skip
     parser.add_argument("--compute-units", choices=["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"], help="what Core ML may run on (default: all)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
 

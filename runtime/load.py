@@ -45,7 +45,7 @@ def load(
     mode: PackageMode | None = None,
 ) -> Loaded:
     """The model of a deployed directory or a checkpoint. units: what Core ML may run on, for backend `coreml`; None leaves it the choice. mode: of
-    backend `reference`; None rounds as a device does.
+    backend `reference`; None is the fast one.
 
     Raises ContractError, UsageError where the backend cannot run it, or EnvironmentRefused where this machine cannot run the backend.
     """
@@ -58,7 +58,7 @@ def load(
     folder = Path(directory)
     kind = io.kind_of(folder) if folder.is_dir() else None
     if kind == "deployment":
-        return _deployed(folder, backend, dtype, units or "all", mode or "fp16")
+        return _deployed(folder, backend, dtype, units or "all", mode or "fast")
     if kind == "checkpoint":
         return _checkpoint(folder, backend, dtype)
     found = f"a directory of kind `{kind}`" if kind else ("no contract in it" if folder.is_dir() else "no such directory")

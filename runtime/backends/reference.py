@@ -13,8 +13,8 @@ from runtime.mil import Runner, State, open_package
 from runtime.mil.execute import Mode
 
 
-def reference_backend(package: Path, facts: PackageFacts, mode: Mode = "fp16") -> PackageBackend[State]:
-    """mode: of the runner; `fp16` rounds as a device stores values.
+def reference_backend(package: Path, facts: PackageFacts, mode: Mode) -> PackageBackend[State]:
+    """mode: of the runner; `fp16` rounds as a device stores values, `fast` is for everyday use.
 
     Raises UsageError for a package without a decode function, ContractError for one that cannot be run.
     """

