@@ -73,7 +73,7 @@ def _trial(kind: str, sound: Base, seed: int, package: Path, carriers: frozenset
     try:
         program = open_package(package)
         report = compare_packages(program, _opened(sound.name), Options())
-        observable = any(not moved >= _floors(sound.name)[output] for output, moved in report.lowest_output_db.items())
+        observable = any(not item.psnr_db >= _floors(sound.name)[item.function, item.value] for item in report.outputs)
         against_package = _named(report)
         against_student = _named(compare_student(program, sound.student, "student", Options())) if with_student else None
     except ContractError as error:
@@ -89,15 +89,15 @@ def _named(report: Report) -> Place | None:
 
 
 @functools.cache
-def _floors(name: str) -> dict[str, float]:
+def _floors(name: str) -> dict[Place, float]:
     """By output, how far rounding moves it at most: the lowest PSNR over the calls."""
-    found: dict[str, float] = {}
+    found: dict[Place, float] = {}
     program = _opened(name)
     calls = plan_calls(program, None, None)
     runs = [record(program, mode, calls, lambda text: None) for mode in MODES]
     for plain, rounded in zip(*runs, strict=True):
         if plain.name in program.functions[plain.function].block.outputs:
-            key = f"{plain.function}/{plain.name}"
+            key = (plain.function, plain.name)
             found[key] = min(found.get(key, math.inf), measured(rounded, "", plain.sketch, "", 0.0).psnr_db)
     return found
 

@@ -605,7 +605,8 @@ def heads_repeated_wrongly(edit: Edit) -> None:
     if expand is None or expand.type != "expand_dims":
         raise Skip
     reps = edit.value(function, tile, "reps")
-    assert reps is not None and len(reps) == 5
+    if reps is None or len(reps) != 5:
+        raise Skip
     edit.set(function, expand, "axes", [1], INT32)
     edit.set(function, tile, "reps", [1, int(reps[2]), 1, 1, 1], INT32)
     for op in (expand, tile):

@@ -123,6 +123,8 @@ def _clean(value: Any) -> Any:
 
 def lines_of(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['package']} against {document['reference']}, mode {document['mode']}", f"  ran      {', '.join(document['calls'])}"]
+    if document["not_run"]:
+        lines.append(f"  not run  {', '.join(document['not_run'])} (name one with --function)")
     lines.append(f"  values   {document['compared_values']} compared, {document['unmatched_values']} without a counterpart")
     first, numbers = document["first"], document["measured"]
     if first is None:
@@ -145,17 +147,25 @@ def lines_of(document: dict[str, Any]) -> list[str]:
         lines.append(f"  also     {place}: {item['found']}, expected {item['expected']}")
     if len(faults) > 5:
         lines.append(f"  also     {len(faults) - 5} more differences (--json lists them)")
-    lines += [f"  {_db(item['psnr_db']):>8} {item['function']}: {item['operation']} `{item['value']}`" for item in document["worst"]]
+    lines += [f"  output   {item['function']}: `{item['value']}` {_how_far(item)}" for item in document["outputs"]]
+    lines += [
+        f"  {_db(item['psnr_db']):>8} {item['function']}: {item['operation']} `{item['value']}` in {item['call']}" for item in document["worst"]
+    ]
     return lines
 
 
 def _numbers(item: dict[str, Any]) -> list[str]:
-    far = "not finite" if item["max_abs"] is None else f"{item['max_abs']:.4g}, rounding explains {item['tolerance']:.2g}"
+    of = "" if item["exact"] else " of sums of elements"
+    far = "not finite" if item["max_abs"] is None else f"{item['max_abs']:.4g}{of}, rounding explains {item['tolerance']:.2g}"
     return [
         f"           first wrong value `{item['value']}` ({item['operation']}) in {item['call']}",
         f"           greatest difference {far}; {_db(item['psnr_db'])}; range {_range(item['range'])}, reference {_range(item['reference_range'])}",
         f"           the reference's value: {item['reference_name']}",
     ]
+
+
+def _how_far(item: dict[str, Any]) -> str:
+    return "equal" if item["max_abs"] == 0 else f"at least {_db(item['psnr_db'])}"
 
 
 def _db(value: float | None) -> str:

@@ -2,7 +2,8 @@
 
 Here: inputs and order of calls. Not here: running them (values.py), text to tokens (pipeline/verbs).
 A function that reads states is called after the functions that fill them: every function of several tokens on a fresh state, each followed by
-steps of one token, so that a stale cache, a wrong layer or a position off by one shows in what is computed next.
+steps of one token, so that a stale cache, a wrong layer or a position off by one shows in what is computed next. Calls of more than LONG tokens are
+made only where their function is asked for, because one of 4096 tokens takes minutes; of a package that has nothing shorter, the shortest is made.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from interlock.errors import UsageError
 from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType
 
 STEPS = 2
+LONG = 512
 # What a student's functions take (pipeline/coreml/functions.py); other inputs are filled by seed.
 IDS, POSITIONS, LAST, EMBEDS = "input_ids", "position_ids", "last_index", "inputs_embeds"
 _SEED = 20
+# More than a head is wide: in a cache of another layout nothing else is left out for slots.
+_BEYOND = 256
 
 
 @dataclass(frozen=True)
@@ -42,22 +46,43 @@ def plan_calls(program: Program, function: str | None, ids: Sequence[int] | None
     steps = [item for item in ranked if item.states and _length(item) == 1]
     calls: list[Call] = []
     for item in ranked:
-        if item in steps and len(steps) < len(ranked):
+        first = item in ranked[len(steps) : len(steps) + 1]
+        if (item in steps and len(steps) < len(ranked)) or (function is None and _length(item) > LONG and not first):
             continue
-        if function in (None, item.name) or (item is ranked[len(steps)] and function in {step.name for step in steps}):
-            calls += _chain(item, [step for step in steps if function in (None, item.name, step.name) and step is not item], tokens)
+        if function in (None, item.name) or (first and function in {step.name for step in steps}):
+            shapes = _shapes(item, LONG if function is None else None)
+            calls += _chain(item, shapes, [step for step in steps if function in (None, item.name, step.name) and step is not item], tokens)
     if function is not None:
         last = max(index for index, call in enumerate(calls) if call.function == function)
         calls = calls[: last + 1]
     return tuple(Call(c.function, c.label, {**c.inputs, **(given or {})} if c.function == function else c.inputs, c.fresh) for c in calls)
 
 
-def _chain(first: Function, steps: list[Function], tokens: _Tokens) -> list[Call]:
-    """One function on an empty state at every length that it lists, then steps on what it left."""
+def not_run(program: Program, calls: Sequence[Call]) -> tuple[str, ...]:
+    """Functions that no call is made of."""
+    made = {call.function for call in calls}
+    return tuple(name for name in program.functions if name not in made)
+
+
+def reach(calls: Sequence[Call]) -> int | None:
+    """How many slots of a cache the calls may write, with some beyond for a wrong place; None where no call has positions."""
+    ends = [int(call.inputs[POSITIONS].max()) + 1 for call in calls if POSITIONS in call.inputs]
+    return max(ends) + _BEYOND if ends else None
+
+
+def _shapes(function: Function, most: int | None) -> list[tuple[int, ...] | None]:
+    """The sizes that a function lists, of at most so many tokens or the least; None: it has only one."""
+    listed: list[tuple[int, ...] | None] = [None]
+    for value in function.inputs:
+        if sizes := function.features.get(value.name, Feature(value.name)).enumerated:
+            least = min(sizes)
+            listed = [shape for shape in sizes if value.name != IDS or not most or shape[1] <= most or shape == least]
+    return listed
+
+
+def _chain(first: Function, shapes: Sequence[tuple[int, ...] | None], steps: list[Function], tokens: _Tokens) -> list[Call]:
+    """One function on an empty state at each of these sizes, then steps on what it left."""
     calls = []
-    shapes: tuple[tuple[int, ...] | None, ...] = (None,)
-    for value in first.inputs:
-        shapes = first.features.get(value.name, Feature(value.name)).enumerated or shapes
     for shape in shapes:
         length = shape[1] if shape and len(shape) > 1 else _length(first)
         calls.append(Call(first.name, f"{first.name} on {length} tokens", _inputs(first, 0, length, shape, tokens), True))

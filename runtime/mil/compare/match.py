@@ -10,12 +10,12 @@ and the first of it, in the order of the program, is where to look: everything t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from runtime.mil import Program
 from runtime.mil.compare.sketch import distance
-from runtime.mil.compare.taps import CACHES, Tap
+from runtime.mil.compare.taps import CACHES, UNSCALED, Tap
 from runtime.mil.compare.values import Value, producers, sources, tolerance
 from runtime.mil.program import Operation
 
@@ -28,14 +28,14 @@ class Match:
     wrong: tuple[int, ...]
 
 
-def match(program: Program, values: Sequence[Value], noise: Sequence[float], taps: Sequence[Tap]) -> Match:
-    """Pair the values of a run with those of the student over the same calls."""
-    return _Matcher(program, taps).match(values, noise)
+def match(program: Program, values: Sequence[Value], noise: Sequence[float], taps: Sequence[Tap], share: float = 1.0) -> Match:
+    """Pair the values of a run with those of the student over the same calls. share: how much of its tolerance a value may use."""
+    return _Matcher(program, taps, share).match(values, noise)
 
 
 class _Matcher:
-    def __init__(self, program: Program, taps: Sequence[Tap]) -> None:
-        self._program, self._taps = program, taps
+    def __init__(self, program: Program, taps: Sequence[Tap], share: float) -> None:
+        self._program, self._taps, self._share = program, taps, share
         self._shelves: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for at, tap in enumerate(taps):
             self._shelves[tap.call, tap.floats, tap.sketch.shape].append(at)
@@ -65,9 +65,12 @@ class _Matcher:
         best: tuple[float, int] | None = None
         for at in self._shelves.get((value.call, value.floats, value.sketch.shape), ()):
             tap = self._taps[at]
-            if (at in self._claimed and not free) or (state and not self._is_current(value, state, at)):
+            if (not free and self._root(at) in self._claimed) or (state and not self._is_current(value, state, at)):
                 continue
-            allowed = tolerance(tap.sketch, noise, value.floats)
+            # whoever scaled the query has no scores that are not scaled
+            if tap.operator == UNSCALED and at - 1 in self._claimed:
+                continue
+            allowed = self._share * tolerance(tap.sketch, noise, value.floats)
             if abs(tap.sketch.low - value.sketch.low) > allowed or abs(tap.sketch.high - value.sketch.high) > allowed:
                 continue
             far = distance(value.sketch, tap.sketch)[0]
@@ -75,11 +78,17 @@ class _Matcher:
                 best = (far, at)
         if best is None:
             return None
-        if not free and not self._taps[best[1]].moves:
-            self._claimed.add(best[1])
+        if not free:
+            self._claimed.add(self._root(best[1]))
         if state and value.operation == "slice_update":
             self._held[value.call, state] = best[1]
         return best[1]
+
+    def _root(self, at: int) -> int:
+        """The value that another is only a view of."""
+        while self._taps[at].moves and self._taps[at].parents:
+            at = self._taps[at].parents[0]
+        return at
 
     def _is_current(self, value: Value, state: str, at: int) -> bool:
         """Whether the student's value is what a state of the package must hold by now: what the last update made of it, and of the same cache."""
@@ -121,17 +130,20 @@ def _wrong(program: Program, values: Sequence[Value], found: dict[int, int]) -> 
 def _excuse(operations: Sequence[Operation], good: set[str]) -> None:
     """Add what good values are computed from, until nothing is added."""
     for operation in reversed(operations):
-        if any(output.name in good for output in operation.outputs):
+        # sizes say nothing about numbers
+        if operation.type != "shape" and any(output.name in good for output in operation.outputs):
             good.update(sources(operation))
 
 
-def blamed(operations: Sequence[Operation], value: str) -> str:
-    """Whose fault a wrong value is that only passes on what a state held: the read of it, or whoever still uses an older read."""
+def blamed(operations: Sequence[Operation], value: str, wrong: Collection[str]) -> str:
+    """Whose fault a wrong value is that only passes on what a state held: the read of it, or whoever still uses an older read. wrong: names."""
     makers = {output.name: operation for operation in operations for output in operation.outputs}
     operation, taker = makers.get(value), value
     while operation is not None and operation.type in _PASSES:
-        taker = operation.name
-        operation = makers.get(str(operation.inputs["x"][0]))
+        taker, source = operation.name, str(operation.inputs["x"][0])
+        operation = makers.get(source)
+        if operation is not None and operation.type != "read_state" and source not in wrong:
+            return value
     if operation is None or operation.type != "read_state" or taker == operation.name:
         return value
     reads = [item for item in operations[: operations.index(makers[taker])] if item.type == "read_state" and item.inputs == operation.inputs]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from interlock.errors import UsageError
 from runtime.mil import Program
 from runtime.mil.compare.align import Alignment, Side, align, differences
-from runtime.mil.compare.chain import Call, plan_calls
-from runtime.mil.compare.report import Difference, Measured, Options, Report
+from runtime.mil.compare.chain import Call, not_run, plan_calls
+from runtime.mil.compare.report import Difference, Measured, Options, Report, lowest, worst
 from runtime.mil.compare.values import Value, exceeds, measured, noises, origins, record, tolerance
 from runtime.mil.program import Operation
 
@@ -47,15 +47,15 @@ def compare_packages(
         reference=str(reference.path),
         mode=options.mode,
         calls=tuple(call.label for call in calls),
+        not_run=not_run(package, calls),
         compared_values=len(pairs),
         unmatched_values=len(mine) - len(pairs),
         first=_named(first, structural, {name: pair[0] for name, pair in sides.items()}),
         measured=first,
-        candidates=(),
         differences=tuple(structural),
         origins=(*origins(package, plain, calls, "fp32"), *origins(package, rounded, calls, "fp16")),
-        worst=tuple(sorted((item for item, _ in wrong), key=lambda item: item.psnr_db)[: options.top]),
-        lowest_output_db=_outputs(pairs, package),
+        worst=worst((item for item, _ in pairs), options.top),
+        outputs=lowest(item for item, _ in pairs if item.value in package.functions[item.function].block.outputs),
     )
 
 
@@ -114,12 +114,3 @@ def _upstream(operations: Sequence[Operation], value: str) -> set[str]:
             wanted |= takes
             found.add(operation.name)
     return found | wanted
-
-
-def _outputs(pairs: Sequence[tuple[Measured, Value]], package: Program) -> dict[str, float]:
-    lowest: dict[str, float] = {}
-    for item, _ in pairs:
-        if item.value in package.functions[item.function].block.outputs:
-            key = f"{item.function}/{item.value}"
-            lowest[key] = min(lowest.get(key, item.psnr_db), item.psnr_db)
-    return lowest

@@ -6,7 +6,8 @@ Here: fields. Not here: finding them (packages.py, student.py), showing them (pi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from runtime.mil.execute import Mode
@@ -27,14 +28,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Measured:
-    """One value on both sides. reference_name: what the reference calls it. psnr_db: 20 log10(max|reference| / rmse), inf when equal, NaN when
-    not finite; tolerance: the largest difference that rounding explains."""
+    """One value on both sides. reference_name: what the reference calls it. max_abs: the largest difference; where not `exact` it is that of sums of
+    elements under random signs, as is tolerance (sketch.py). psnr_db: 20 log10(max|reference| / rmse), inf when equal, NaN when not finite;
+    tolerance: the largest difference that rounding explains."""
 
     function: str
     call: str
     value: str
     operation: str
     reference_name: str
+    exact: bool
     max_abs: float
     tolerance: float
     psnr_db: float
@@ -73,25 +76,45 @@ class Origin:
 @dataclass(frozen=True)
 class Report:
     """first: the operation to look at: where numbers first diverge, or the different operation that feeds them. measured: its numbers, None
-    where only its form differs or the reference has no counterpart. candidates: what else may be the cause, where several are equally near."""
+    where only its form differs. not_run: functions that no call was made of. worst: the values with the lowest PSNR, first the lowest, that have a
+    counterpart and differ; outputs: every output of every function in the call where its PSNR is lowest."""
 
     package: str
     reference: str
     mode: Mode
     calls: tuple[str, ...]
+    not_run: tuple[str, ...]
     compared_values: int
     unmatched_values: int
     first: Difference | Measured | None
     measured: Measured | None
-    candidates: tuple[str, ...]
     differences: tuple[Difference, ...]
     origins: tuple[Origin, ...]
     worst: tuple[Measured, ...]
-    lowest_output_db: dict[str, float] = field(default_factory=dict)
+    outputs: tuple[Measured, ...]
 
     @property
     def diverges(self) -> bool:
         return self.measured is not None or any(item.kind == "weight" for item in self.differences)
+
+
+def worst(compared: Iterable[Measured], top: int) -> tuple[Measured, ...]:
+    """What differs most."""
+    return tuple(sorted((item for item in compared if item.psnr_db != math.inf), key=_rank)[:top])
+
+
+def lowest(outputs: Iterable[Measured]) -> tuple[Measured, ...]:
+    """Of each output of each function that one of several calls where it differs most."""
+    found: dict[tuple[str, str], Measured] = {}
+    for item in outputs:
+        key = (item.function, item.value)
+        found[key] = min(found.get(key, item), item, key=_rank)
+    return tuple(found.values())
+
+
+def _rank(item: Measured) -> float:
+    """What is finite on one side alone comes first."""
+    return -math.inf if math.isnan(item.psnr_db) else item.psnr_db
 
 
 def psnr(peak: float, rms: float) -> float:

@@ -17,12 +17,18 @@ from torch import Tensor
 
 EXACT, BUCKETS = 1 << 14, 1 << 12
 _BLOCK = 1 << 22
+# 64 MB are more than glibc ever takes from its heap (mallopt(3), M_MMAP_THRESHOLD); what is not written takes no memory.
+_PAGE = 1 << 24
+_page = [torch.empty(0)]
+# Masks add -1e4 or less (runtime/student/model.py).
+HIDDEN = -5000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
     """shape: of the value without dimensions of size 1; sums: [numel] or [BUCKETS] fp32, zero where the value is not finite; low, high: its
-    range over finite elements; nans, infinities: how many elements are none."""
+    range over finite elements; nans, infinities: how many elements are none; scale: the peak of `sums`, hidden scores left out where they are
+    known: with them any score would pass for any other."""
 
     shape: tuple[int, ...]
     exact: bool
@@ -31,6 +37,7 @@ class Sketch:
     high: float
     nans: int
     infinities: int
+    scale: float
 
     @property
     def finite(self) -> bool:
@@ -41,12 +48,17 @@ class Sketch:
         return max(abs(self.low), abs(self.high))
 
 
+def squeezed(value: Tensor) -> tuple[int, ...]:
+    """The shape without dimensions of size 1."""
+    return tuple(size for size in value.shape if size != 1)
+
+
 def sketched(value: Tensor) -> Sketch:
     """value: any shape and type. A copy: the value may change afterwards."""
-    shape = tuple(size for size in value.shape if size != 1)
+    shape = squeezed(value)
     flat = value.detach().reshape(-1).to(torch.float32)
     if flat.numel() == 0:
-        return Sketch(shape, True, torch.zeros(0), 0.0, 0.0, 0, 0)
+        return Sketch(shape, True, torch.zeros(0), 0.0, 0.0, 0, 0, 0.0)
     nans = infinities = 0
     low, high = (float(bound) for bound in torch.aminmax(flat))
     if not math.isfinite(low + high):
@@ -55,13 +67,24 @@ def sketched(value: Tensor) -> Sketch:
         low, high = (float(bound) for bound in torch.aminmax(flat[good])) if bool(good.any()) else (0.0, 0.0)
         flat = torch.where(good, flat, 0.0)
     if flat.numel() <= EXACT:
-        return Sketch(shape, True, flat.clone(), low, high, nans, infinities)
+        shown = flat[flat > HIDDEN] if low <= HIDDEN < -high else flat
+        scale = float(shown.abs().max()) if shown.numel() else 0.0
+        return Sketch(shape, True, _kept(flat), low, high, nans, infinities, scale)
     sums = torch.zeros(BUCKETS)
     for part in torch.split(flat, _BLOCK):
         # the sign goes with the place in the block; blocks turn by one bucket so that equal blocks do not add up
-        rows = torch.nn.functional.pad(part, (0, -len(part) % BUCKETS)).view(-1, BUCKETS)
+        whole = torch.nn.functional.pad(part, (0, -len(part) % BUCKETS)) if len(part) % BUCKETS else part
+        rows = whole.view(-1, BUCKETS)
         sums = (rows * _signs()[: len(rows)]).sum(0) + sums.roll(1)
-    return Sketch(shape, False, sums, low, high, nans, infinities)
+    return Sketch(shape, False, _kept(sums), low, high, nans, infinities, float(sums.abs().max()))
+
+
+def _kept(values: Tensor) -> Tensor:
+    """A copy on a page of its own kind: between the values of a run, which come and go, small copies would keep the memory of the large ones."""
+    if values.numel() > _page[0].numel():
+        _page[0] = torch.empty(_PAGE)
+    place, _page[0] = _page[0][: values.numel()], _page[0][values.numel() :]
+    return place.copy_(values)
 
 
 def distance(one: Sketch, other: Sketch) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from runtime.mil.compare.chain import EMBEDS, IDS, LAST, POSITIONS, Call
-from runtime.mil.compare.sketch import Sketch, sketched
+from runtime.mil.compare.chain import EMBEDS, IDS, LAST, POSITIONS, Call, reach
+from runtime.mil.compare.sketch import Sketch, sketched, squeezed
 from runtime.student.model import Student
 
 # Operators that return an input in another shape: the package need not do them, and doing them cannot be wrong alone.
@@ -28,12 +28,16 @@ MOVES = frozenset({
     "_to_copy", "lift_fresh", "as_strided", "contiguous", "unbind", "split",
 })  # fmt: skip
 CACHES = ("k_cache", "v_cache")
+UNSCALED = "scores"
 _HERE = "runtime/student/"
+_NOTHING = sketched(torch.empty(0))
+Wanted = Collection[tuple[int, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """One value. label: module, function and source text; operator: torch's name; parents: taps it was computed from; takes: names of weights."""
+    """One value. label: module, function and source text; operator: torch's name; parents: taps it was computed from; takes: names of weights;
+    output: what a package calls it if it is one, else empty."""
 
     call: int
     label: str
@@ -42,14 +46,16 @@ class Tap:
     takes: tuple[str, ...]
     floats: bool
     sketch: Sketch
+    output: str = ""
 
     @property
     def moves(self) -> bool:
         return self.operator in MOVES
 
 
-def watch(student: Student, calls: Sequence[Call], slots: int | None, note: Callable[[str], None]) -> list[Tap]:
-    """Every value of the student over the calls. slots: of the cache that calls share, None: the functions keep no state."""
+def watch(student: Student, calls: Sequence[Call], slots: int | None, wanted: Wanted, note: Callable[[str], None]) -> list[Tap]:
+    """Every value of the student over the calls. slots: of the cache that calls share, None: the functions keep no state. wanted: by call, the
+    shapes that anything may be compared with; a value of another shape has no call and no numbers."""
     arch = student.arch
     shape = (arch.n_layers, arch.n_kv_heads, slots or 1, arch.d_head)
     caches: list[Tensor] = []
@@ -61,17 +67,19 @@ def watch(student: Student, calls: Sequence[Call], slots: int | None, note: Call
             if call.fresh or not caches:
                 caches = [torch.zeros(shape), torch.zeros(shape)]
             given = {name: torch.from_numpy(array) for name, array in call.inputs.items()}
-            seen = _Watch(index, taps, weights, caches)
+            seen = _Watch(index, taps, weights, caches, reach(calls), wanted)
             # before watching: what watches must not be watched
             for name, value in (*given.items(), *zip(CACHES, caches, strict=True)):
                 seen.add(value, f"{name} as given", name, (), ())
             with seen:
-                _run(student, given, caches if slots else None)
+                outputs = _run(student, given, caches if slots else None)
+            for name, value in outputs.items():
+                seen.says(name, value)
     return taps
 
 
-def _run(student: Student, given: dict[str, Tensor], caches: list[Tensor] | None) -> None:
-    """One call of a form of the student (pipeline/export/forms.py): with a cache the heads read one position, without it all."""
+def _run(student: Student, given: dict[str, Tensor], caches: list[Tensor] | None) -> dict[str, Tensor]:
+    """One call of a form of the student (pipeline/export/forms.py): with a cache the heads read one position, without it all. Returns its outputs."""
     x = given[EMBEDS].float() if EMBEDS in given else given[IDS]
     if caches is None:
         hidden = student.hidden(x)
@@ -79,9 +87,10 @@ def _run(student: Student, given: dict[str, Tensor], caches: list[Tensor] | None
         hidden = student.extend(x, given[POSITIONS], *caches)
         if LAST in given:
             hidden = torch.index_select(hidden, 1, given[LAST])
-    student.logits(hidden)
+    outputs = {"hidden": hidden, "logits": student.logits(hidden)}
     if student.heads.use_halt_head:
-        student.halt(hidden[:, -1])
+        outputs["halt_logits"] = student.halt(hidden[:, -1])
+    return outputs
 
 
 @dataclass
@@ -90,6 +99,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     taps: list[Tap]
     weights: dict[int, str]
     caches: list[Tensor]
+    slots: int | None
+    wanted: Wanted
     made: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,7 +112,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         given = [item for item in _flat((*args, *(kwargs or {}).values())) if isinstance(item, Tensor)]
         parents = tuple(self.made[id(item)] for item in given if id(item) in self.made)
         takes = tuple(self.weights[id(item)] for item in given if id(item) in self.weights)
-        label = _label(sys._getframe(1), takes)
+        label = _label(sys._getframe(1), takes) or operator
         if operator.startswith("_scaled_dot_product"):
             self._attention(label, parents, given)
         for item in _flat(result if isinstance(result, (tuple, list)) else (result,)):
@@ -118,7 +129,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
 
     def add(self, value: Tensor, label: str, operator: str, parents: tuple[int, ...], takes: tuple[str, ...]) -> None:
         self.made[id(value)] = len(self.taps)
-        self.taps.append(Tap(self.call, label, operator, parents, takes, value.is_floating_point(), sketched(value)))
+        kept = value[:, :, : self.slots] if value.shape == self.caches[0].shape else value
+        call, sketch = (self.call, sketched(kept)) if self._is_wanted(kept) else (-1, _NOTHING)
+        self.taps.append(Tap(call, label, operator, parents, takes, value.is_floating_point(), sketch))
+
+    def says(self, name: str, value: Tensor) -> None:
+        at = self.made[id(value)]
+        self.taps[at] = replace(self.taps[at], output=name)
+
+    def _is_wanted(self, value: Tensor) -> bool:
+        return (self.call, squeezed(value)) in self.wanted
 
     def _forget(self, at: int) -> None:
         """Views that were made to be written to are no values of the model."""
@@ -130,14 +150,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         """The parts of softmax(q kᵀ / √D + mask) v, as packages for older systems have them."""
         query, key, _, mask = given[:4]
         scale = query.shape[-1] ** -0.5
+        # UNSCALED follows it at once
+        self.add(query * scale, f"{label}: q / √D", "attention", parents, ())
+        if (self.call, tuple(size for size in (*query.shape[:-1], key.shape[-2]) if size != 1)) not in self.wanted:
+            return
         plain = query @ key.transpose(-1, -2)
-        for part, text in (
-            (query * scale, "q / √D"),
-            (plain, "q kᵀ"),
-            (plain * scale, "q kᵀ / √D"),
-            (plain * scale + mask, "q kᵀ / √D + mask"),
-            ((plain * scale + mask).softmax(-1), "softmax"),
-        ):
+        self.add(plain, f"{label}: q kᵀ", UNSCALED, parents, ())
+        hidden = plain * scale + mask
+        for part, text in ((plain * scale, "q kᵀ / √D"), (hidden, "q kᵀ / √D + mask"), (hidden.softmax(-1), "softmax")):
             self.add(part, f"{label}: {text}", "attention", parents, ())
 
 

@@ -15,19 +15,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from runtime.mil import Program, Runner
-from runtime.mil.compare.chain import Call
+from runtime.mil.compare.chain import Call, reach
 from runtime.mil.compare.report import Measured, Origin, psnr
 from runtime.mil.compare.sketch import Sketch, distance, sketched
 from runtime.mil.execute import Mode
 from runtime.mil.program import Function, Operation
 
 NOISE, FLOOR, CEILING = 6.0, 2.0**-9, 2.0**-5
-# Masks add -1e4 or less (runtime/student/model.py).
-HIDDEN = -5000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +40,28 @@ class Value:
 
 
 def record(program: Program, mode: Mode, calls: Sequence[Call], note: Callable[[str], None]) -> list[Value]:
-    """Every value of every call, in order; states as they are left, under their own names, at the end of a call."""
-    runner, state, found = Runner(program, mode), None, []
+    """Every value of every call, in order; states as they are left, under their own names, at the end of a call. Of a cache and of every value of
+    its shape the slots that the calls reach."""
+    runner, state, found, slots = Runner(program, mode), None, list[Value](), reach(calls)
     for index, call in enumerate(calls):
         note(f"{program.path.name} {mode}: {call.label}")
         function = program.functions[call.function]
         kinds = {output.name: operation.type for operation in function.operations() for output in operation.outputs}
         if function.states and (call.fresh or state is None):
             state = runner.new_state(call.function)
+        caches = {tuple(tensor.shape) for tensor in state.tensors.values() if tensor.dim() == 4} if state is not None else set()
 
-        def seen(place: str, name: str, value: Tensor, index: int = index, name_of: str = call.function, kinds: dict[str, str] = kinds) -> None:
-            found.append(Value(index, name_of, name, kinds.get(name, place), value.is_floating_point(), sketched(value)))
+        def seen(
+            place: str, name: str, value: Tensor, call: tuple[int, str] = (index, call.function), kinds: dict[str, str] = kinds,
+            caches: set[tuple[int, ...]] = caches,
+        ) -> None:  # fmt: skip
+            kept = value[:, :, :slots] if tuple(value.shape) in caches else value
+            found.append(Value(*call, name, kinds.get(name, place), value.is_floating_point(), sketched(kept)))
 
         runner.run(call.function, call.inputs, state if function.states else None, seen)
         if state is not None:
-            kept = [(value.name, torch.from_numpy(state.array(value.name))) for value in function.states]
-            found.extend(Value(index, call.function, name, "state", True, sketched(tensor)) for name, tensor in kept)
+            for value in function.states:
+                seen("state", value.name, state.tensors[value.name])
     return found
 
 
@@ -67,21 +70,13 @@ def noises(plain: Sequence[Value], rounded: Sequence[Value]) -> list[float]:
     found = []
     for one, other in zip(plain, rounded, strict=True):
         largest = distance(one.sketch, other.sketch)[0] if one.sketch.shape == other.sketch.shape else 0.0
-        found.append(min(largest, CEILING * _scale(one.sketch)))
+        found.append(min(largest, CEILING * one.sketch.scale))
     return found
 
 
 def tolerance(reference: Sketch, noise: float, floats: bool) -> float:
     """The largest difference, as `distance` gives it, that rounding explains."""
-    return NOISE * noise + FLOOR * _scale(reference) if floats else 0.0
-
-
-def _scale(sketch: Sketch) -> float:
-    """The peak of a value, or of its sums where these are kept. Hidden scores are no peak: with them any score would pass for any other."""
-    sums = sketch.sums
-    if sketch.exact and sketch.low <= HIDDEN < -sketch.high:
-        sums = sums[sums > HIDDEN]
-    return float(sums.abs().max()) if sums.numel() else 0.0
+    return NOISE * noise + FLOOR * reference.scale if floats else 0.0
 
 
 def measured(value: Value, call: str, reference: Sketch, reference_name: str, allowed: float) -> Measured:
@@ -92,6 +87,7 @@ def measured(value: Value, call: str, reference: Sketch, reference_name: str, al
         value.name,
         value.operation,
         reference_name,
+        value.sketch.exact,
         largest,
         allowed,
         psnr(reference.peak, rms),

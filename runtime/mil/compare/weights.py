@@ -96,24 +96,24 @@ def _violations(name: str, item: Stored, weight: Tensor, value: Tensor, wrong: T
         yield Difference(item.function, user.name, user.type, "weight", shown, expected)
 
 
-def _alike(weight: Tensor, candidates: list[Stored]) -> Iterator[tuple[Stored, Tensor]]:
-    """The constants that are nearest to a weight in each function, as [weight's shape], if they are the weight at all."""
-    best: dict[str, tuple[float, Stored, Tensor]] = {}
-    step = max(1, weight.numel() // _SAMPLE)
-    sample = weight.reshape(-1)[::step]
+def _alike(weight: Tensor, candidates: list[Stored]) -> list[tuple[Stored, Tensor]]:
+    """The constants that are nearest to a weight in each function, as [weight's shape], if they are the weight at all: several where one is stored
+    twice, as a tied weight may be."""
+    places = torch.arange(0, weight.numel(), max(1, weight.numel() // _SAMPLE))
+    sample = weight.reshape(-1)[places]
     scale = float(sample.abs().median()) or float(sample.abs().max()) or 1.0
-    for item in candidates:
-        for value in _shaped(item.value, weight):
-            far = float((value.reshape(-1)[::step] - sample).abs().median()) / scale
-            if far < _ALIKE and far < best.get(item.function, (1.0,))[0]:
-                best[item.function] = (far, item, value)
-    # equal candidates (a tied weight that is stored twice) are all the weight
-    for far, _, _ in best.values():
-        for item in candidates:
-            for value in _shaped(item.value, weight):
-                if float((value.reshape(-1)[::step] - sample).abs().median()) / scale <= far:
-                    yield item, value
-        break
+    shaped = [(item, value) for item in candidates for value in _shaped(item.value, weight)]
+    # functions share tensors: each is measured once
+    by_place = {value.data_ptr(): float((_at(value, places) - sample).abs().median()) / scale for _, value in shaped}
+    best: dict[str, float] = {}
+    for item, value in shaped:
+        best[item.function] = min(by_place[value.data_ptr()], best.get(item.function, _ALIKE))
+    return [(item, value) for item, value in shaped if by_place[value.data_ptr()] <= best[item.function] < _ALIKE]
+
+
+def _at(value: Tensor, places: Tensor) -> Tensor:
+    """Elements by flat index; a transposed matrix is not copied for them."""
+    return value[places // value.shape[1], places % value.shape[1]] if value.dim() == 2 else value.reshape(-1)[places]
 
 
 def _shaped(value: Tensor, weight: Tensor) -> Iterator[Tensor]:
