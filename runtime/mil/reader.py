@@ -61,17 +61,22 @@ def open_package(path: Path) -> Program:
     if size > MAX_MODEL_BYTES:
         raise refuse(file, "", expected=f"at most {MAX_MODEL_BYTES} bytes", found=size, remedy=REMEDY)
     with _collector_paused():
-        try:
-            model = decode(SCHEMA, "Model", file.read_bytes())
-        except WireError as problem:
-            raise refuse(file, f"byte {problem.offset}", expected="a Core ML model", found=problem, remedy=REMEDY) from problem
-        if "mlProgram" not in model:
-            raise refuse(file, "mlProgram", expected="an ML Program", found="another kind of model", remedy=REMEDY)
-        program = _Reader(path, BlobStore(file.parent)).program(model)
+        program = _read(path, file)
         found = violations(program)
     if found:
         raise ContractError(*(Violation(str(file), where, expected, problem) for where, expected, problem in found), remedy=REMEDY)
     return program
+
+
+def _read(path: Path, file: Path) -> Program:
+    """Its records are gone when it returns: the collector would look through them first thing."""
+    try:
+        model = decode(SCHEMA, "Model", file.read_bytes())
+    except WireError as problem:
+        raise refuse(file, f"byte {problem.offset}", expected="a Core ML model", found=problem, remedy=REMEDY) from problem
+    if "mlProgram" not in model:
+        raise refuse(file, "mlProgram", expected="an ML Program", found="another kind of model", remedy=REMEDY)
+    return _Reader(path, BlobStore(file.parent)).program(model)
 
 
 @contextmanager
@@ -90,10 +95,12 @@ class _Reader:
     """Turns records into a Program; `_at` remembers the place for messages."""
 
     def __init__(self, path: Path, blobs: BlobStore) -> None:
-        self._path, self._blobs, self._at = path, blobs, ""
+        self._path, self._blobs = path, blobs
+        self._at: str | tuple[str, int, Record] = ""
         # Records of small messages are shared (wire.py): what was made of one is kept by its identity while the records live.
         self._types: dict[int, ValueType] = {}
         self._constants: dict[int, Constant] = {}
+        self._operations: dict[int, Operation] = {}
 
     def program(self, model: Record) -> Program:
         description = model.get("description", {})
@@ -158,28 +165,34 @@ class _Reader:
 
     def _block(self, record: Record, place: str) -> Block:
         inputs = self._named(record.get("inputs", []))
-        operations = tuple(self._operation(operation, f"{place}/{index}") for index, operation in enumerate(record.get("operations", [])))
+        operations = tuple(self._operation(operation, place, index) for index, operation in enumerate(record.get("operations", ())))
         return Block(inputs, tuple(record.get("outputs", [])), operations)
 
-    def _operation(self, record: Record, place: str) -> Operation:
-        kind = record.get("type", "")
-        outputs = record.get("outputs", [])
-        self._at = f"{place} ({kind[:80]} `{outputs[0].get('name', '')[:80]}`)" if outputs else f"{place} ({kind[:80]})"
-        longest = max(map(len, (kind, *record.get("inputs", ()), *record.get("attributes", ()))))
+    def _operation(self, record: Record, place: str, index: int) -> Operation:
+        found = self._operations.get(id(record))
+        if found is None:
+            found = self._operations[id(record)] = self._fresh_operation(record, place, index)
+        return found
+
+    def _fresh_operation(self, record: Record, place: str, index: int) -> Operation:
+        kind, outputs = record.get("type", ""), record.get("outputs", ())
+        self._at = (place, index, record)
+        given, attached = record.get("inputs", {}), record.get("attributes", {})
+        longest = max(map(len, (kind, *given, *attached)))
         self._require(longest <= MAX_WORD, "type and parameters", f"names of at most {MAX_WORD} characters", longest)
-        inputs = {key: self._bindings(argument) for key, argument in record.get("inputs", {}).items()}
-        attributes = {key: self._constant(value) for key, value in record.get("attributes", {}).items()}
+        inputs = {key: self._bindings(argument) for key, argument in given.items()}
+        attributes = {key: self._constant(value) for key, value in attached.items()}
         named = self._named(outputs)
-        blocks = tuple(self._block(block, f"{place}/{index}") for index, block in enumerate(record.get("blocks", [])))
+        blocks = tuple(self._block(block, f"{place}/{index}/{number}") for number, block in enumerate(record.get("blocks", ())))
         return Operation(kind, MappingProxyType(inputs), MappingProxyType(attributes), named, blocks)
 
     def _bindings(self, argument: Record) -> tuple[Binding, ...]:
-        given = argument.get("arguments", [])
+        given = argument.get("arguments", ())
         self._require(bool(given) and all(given), "inputs", "a name or a value", "neither")
-        return tuple(item["name"] if "name" in item else self._constant(item["value"]) for item in given)
+        return tuple([item["name"] if "name" in item else self._constant(item["value"]) for item in given])
 
-    def _named(self, records: list[Record]) -> tuple[NamedType, ...]:
-        return tuple(NamedType(record.get("name", ""), self._type(record.get("type", {}))) for record in records)
+    def _named(self, records: Iterable[Record]) -> tuple[NamedType, ...]:
+        return tuple([NamedType(record.get("name", ""), self._type(record.get("type", {}))) for record in records])
 
     def _type(self, record: Record) -> ValueType:
         found = self._types.get(id(record))
@@ -283,8 +296,17 @@ class _Reader:
             raise self._refusal(part, expected, found)
 
     def _refusal(self, part: str, expected: str, found: object) -> ContractError:
-        where = f"{self._at}: {part}" if self._at else part
+        where = f"{_place(self._at)}: {part}" if self._at else part
         return refuse(self._path / MODEL, where[:400], expected=expected[:400], found=str(found)[:400], remedy=REMEDY)
+
+
+def _place(at: str | tuple[str, int, Record]) -> str:
+    """at: a place, or a block's place with the index and the record of one of its operations."""
+    if isinstance(at, str):
+        return at
+    block, index, record = at
+    kind, outputs = record.get("type", "")[:80], record.get("outputs")
+    return f"{block}/{index} ({kind} `{outputs[0].get('name', '')[:80]}`)" if outputs else f"{block}/{index} ({kind})"
 
 
 def _bounds(record: Record) -> tuple[int, int | None]:

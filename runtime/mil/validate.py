@@ -5,8 +5,7 @@ Here: what can be said without running anything. Not here: single values (reader
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 
 from runtime.mil.program import Block, Constant, Function, ListType, NamedType, Operation, Program, StateType, TensorType, ValueType
 
@@ -40,59 +39,70 @@ def _function(function: Function) -> Iterator[Problem]:
     yield from _block(function.block, scope, place)
 
 
-def _block(block: Block, outer: MutableMapping[str, ValueType], place: str) -> Iterator[Problem]:
-    """outer: the names that the blocks around define."""
-    # not a copy: a program may have as many blocks as names
-    scope = ChainMap({}, *(outer.maps if isinstance(outer, ChainMap) else [outer]))
+def _block(block: Block, scope: dict[str, ValueType], place: str) -> Iterator[Problem]:
+    """scope: what the blocks around define; it holds the same again after."""
+    known = len(scope)
     yield from _define(scope, place, block.inputs)
     for index, operation in enumerate(block.operations):
-        where = f"{place}/{index} ({operation.type} `{operation.name[:80]}`)"
-        yield from _operation(operation, scope, where)
+        for part, expected, found in _operation(operation, scope):
+            yield f"{_where(place, index, operation)}{part}", expected, found
         for number, inner in enumerate(operation.blocks):
             yield from _block(inner, scope, f"{place}/{index}/{number}")
-        yield from _define(scope, where, operation.outputs)
+        for _, expected, found in _define(scope, "", operation.outputs):
+            yield _where(place, index, operation), expected, found
     for name in block.outputs:
         if name not in scope or isinstance(scope[name], StateType):
             yield f"{place}/outputs", "a value that is defined", name[:80]
+    while len(scope) > known:
+        scope.popitem()  # the youngest; no copy is made before: a program may have as many blocks as names
 
 
-def _operation(operation: Operation, scope: Mapping[str, ValueType], where: str) -> Iterator[Problem]:
+def _where(place: str, index: int, operation: Operation) -> str:
+    return f"{place}/{index} ({operation.type} `{operation.name[:80]}`)"
+
+
+def _operation(operation: Operation, scope: Mapping[str, ValueType]) -> Iterator[Problem]:
+    """With the part of the operation as its place."""
     for parameter, bindings in operation.inputs.items():
         for binding in bindings:
-            if isinstance(binding, str) and binding not in scope:
-                yield f"{where}: {parameter}", "a name that is defined before its use", binding[:80]
-            elif isinstance(binding, str) and isinstance(scope[binding], StateType) and (operation.type, parameter) not in _STATE_USES:
-                yield f"{where}: {parameter}", "a value, which read_state makes of a state", binding[:80]
+            if not isinstance(binding, str):
+                continue
+            if binding not in scope:
+                yield f": {parameter}", "a name that is defined before its use", binding[:80]
+            elif isinstance(scope[binding], StateType) and (operation.type, parameter) not in _STATE_USES:
+                yield f": {parameter}", "a value, which read_state makes of a state", binding[:80]
     if operation.type == "const":
-        yield from _constant(operation, where)
-    state = operation.inputs.get("input", ("",))[0]
-    if operation.type in ("read_state", "write_state"):
+        yield from _constant(operation)
+    elif operation.type in ("read_state", "write_state"):
+        state = operation.inputs.get("input", ("",))[0]
         kind = scope.get(state) if isinstance(state, str) else None
         if not isinstance(kind, StateType):
-            yield f"{where}: input", "a state of the function", "another value"
+            yield ": input", "a state of the function", "another value"
         elif operation.type == "read_state" and (len(operation.outputs) != 1 or operation.outputs[0].type != kind.wrapped):
-            yield f"{where}: outputs", f"one value of {kind.wrapped}", _types(operation)
+            yield ": outputs", f"one value of {kind.wrapped}", _types(operation)
         elif operation.type == "write_state":
-            yield from _written(operation, kind, scope, where)
+            yield from _written(operation, kind, scope)
 
 
-def _written(operation: Operation, state: StateType, scope: Mapping[str, ValueType], where: str) -> Iterator[Problem]:
+def _written(operation: Operation, state: StateType, scope: Mapping[str, ValueType]) -> Iterator[Problem]:
     data = operation.inputs.get("data", (None,))[0]
     kind = data.type if isinstance(data, Constant) else scope.get(data) if data is not None else None
     if not isinstance(kind, TensorType) or not compatible(kind, state.wrapped):
-        yield f"{where}: data", f"a value of {state.wrapped}", str(kind)
+        yield ": data", f"a value of {state.wrapped}", str(kind)
 
 
-def _constant(operation: Operation, where: str) -> Iterator[Problem]:
+def _constant(operation: Operation) -> Iterator[Problem]:
     value = operation.attributes.get("val")
     if value is None or len(operation.outputs) != 1:
-        yield where, "one output and a value `val`", f"{len(operation.outputs)} outputs, {sorted(operation.attributes)}"
+        yield "", "one output and a value `val`", f"{len(operation.outputs)} outputs, {sorted(operation.attributes)}"
     elif not compatible(value.type, operation.outputs[0].type):
-        yield f"{where}: val", f"a value of {operation.outputs[0].type}", str(value.type)
+        yield ": val", f"a value of {operation.outputs[0].type}", str(value.type)
 
 
 def compatible(one: ValueType, other: ValueType) -> bool:
     """Whether one value could be of both types: equal where both know."""
+    if one is other:
+        return True
     if isinstance(one, TensorType) and isinstance(other, TensorType):
         if one.dtype != other.dtype or one.shape is None or other.shape is None:
             return one.dtype == other.dtype
@@ -103,7 +113,7 @@ def compatible(one: ValueType, other: ValueType) -> bool:
     return type(one) is type(other)
 
 
-def _define(scope: MutableMapping[str, ValueType], where: str, values: tuple[NamedType, ...]) -> Iterator[Problem]:
+def _define(scope: dict[str, ValueType], where: str, values: tuple[NamedType, ...]) -> Iterator[Problem]:
     for value in values:
         if not value.name or len(value.name) > MAX_NAME:
             yield where, f"a name of 1 to {MAX_NAME} characters", str(len(value.name))

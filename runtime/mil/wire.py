@@ -10,7 +10,7 @@ Format: https://protobuf.dev/programming-guides/encoding (varint 0, 64 bits 1, l
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,12 +18,13 @@ Kind = Literal["varint", "int32", "int64", "bool", "float", "double", "string", 
 Record = dict[str, Any]
 # As deep as the reference implementation goes; real programs reach about 20.
 MAX_DEPTH = 100
-# A program of 30 layers and 5 functions has 0.1 million that differ; each costs up to 0.5 kB of memory here.
+# A program of 30 layers and 5 functions has 0.1 million that differ; each costs up to 0.7 kB of memory here.
 MAX_MESSAGES = 2_000_000
 # Fields, and numbers of packed fields: a program of 30 layers and 5 functions has 0.4 million, each costs about a microsecond.
 MAX_PARTS = 8_000_000
 _MAX_VARINT_BYTES = 10
-_SMALL = 128
+# Bytes. Most operations are shorter, and a third of them stand in several functions.
+_SMALL = 256
 _FIXED: dict[str, tuple[int, str]] = {"float": (5, "<f"), "double": (1, "<d")}
 
 
@@ -69,7 +70,7 @@ class _Decoder:
         self._small: dict[tuple[str, bytes], Record] = {}
 
     def message(self, name: str, start: int, end: int, depth: int) -> Record:
-        """One message; small ones that are equal are one record, which nobody changes: programs repeat a few types thousands of times."""
+        """One message; small ones that are equal are one record, which nobody changes: programs repeat types, and functions operations."""
         if end - start > _SMALL:
             return self._fresh(name, start, end, depth)
         key = (name, self._data[start:end])
@@ -82,51 +83,73 @@ class _Decoder:
         self._messages += 1
         if depth > MAX_DEPTH or self._messages > MAX_MESSAGES:
             raise WireError(start, f"more than {MAX_DEPTH} levels or {MAX_MESSAGES} messages")
-        form = self._schema[name]
+        form, data, position = self._schema[name], self._data, start
         record: Record = {}
         chosen: dict[str, str] = {}
-        for offset, number, wire, value in self._fields(start, end):
-            field = form.fields.get(number)
+        while position < end:
+            offset = position
+            self._parts += 1
+            # Short tags and lengths are read here: nearly all are short, and a call would take most of the time of all.
+            if (tag := data[position]) < 128:
+                position += 1
+            else:
+                tag, position = self._varint(position, end)
+            value: Any
+            if tag & 7 == 2 and position < end and (length := data[position]) < 128:
+                position += 1
+                value = position, (position := position + length)
+            else:
+                value, position = self._value(offset, tag, position, end)
+            if position > end:
+                raise WireError(offset, f"field {tag >> 3} reaches beyond its message")
+            field = form.fields.get(tag >> 3)
             if field is None:
+                if not 0 < tag >> 3 < 1 << 29:
+                    raise WireError(offset, f"field number {tag >> 3}")
                 if not form.open:
-                    raise WireError(offset, f"field {number} of `{name}`, which is not known")
+                    raise WireError(offset, f"field {tag >> 3} of `{name}`, which is not known")
                 continue
-            if field.choice and chosen.setdefault(field.choice, field.name) != field.name:
-                raise WireError(offset, f"`{field.name}` beside `{chosen[field.choice]}`")
-            self._store(record, field, offset, wire, value, depth)
+            known = field.name
+            if field.choice and chosen.setdefault(field.choice, known) != known:
+                raise WireError(offset, f"`{known}` beside `{chosen[field.choice]}`")
+            if field.repeated:
+                self._add(record, field, offset, tag & 7, value, depth)
+            elif known in record:
+                raise WireError(offset, f"`{known}` twice")
+            else:
+                record[known] = self._item(field, offset, tag & 7, value, depth)
+        self._count(start, 0)
         return record
 
-    def _store(self, record: Record, field: Field, offset: int, wire: int, value: Any, depth: int) -> None:
-        if field.is_map:
-            entry = self._value(field, offset, wire, value, depth)
-            entries = record.setdefault(field.name, {})
-            if entry.get("key", "") in entries:
-                raise WireError(offset, f"`{field.name}` with one key twice")
-            entries[entry.get("key", "")] = entry.get("value", {})
-        elif field.repeated:
-            found = (
-                self._packed(field, offset, value) if wire == 2 and field.kind not in _DELIMITED else [self._value(field, offset, wire, value, depth)]
-            )
-            record.setdefault(field.name, []).extend(found)
-        elif field.name in record:
-            raise WireError(offset, f"`{field.name}` twice")
-        else:
-            record[field.name] = self._value(field, offset, wire, value, depth)
+    def _add(self, record: Record, field: Field, offset: int, wire: int, value: Any, depth: int) -> None:
+        """To a list or a map."""
+        if wire == 2 and field.kind not in _DELIMITED:
+            record.setdefault(field.name, []).extend(self._packed(field, offset, value))
+            return
+        item = self._item(field, offset, wire, value, depth)
+        if not field.is_map:
+            record.setdefault(field.name, []).append(item)
+            return
+        entries, key = record.setdefault(field.name, {}), item.get("key", "")
+        if key in entries:
+            raise WireError(offset, f"`{field.name}` with one key twice")
+        entries[key] = item.get("value", {})
 
-    def _value(self, field: Field, offset: int, wire: int, value: Any, depth: int) -> Any:
-        """One value. value: an int for wire type 0, bytes for 1 and 5, (start, end) for 2."""
-        if field.kind in _DELIMITED:
+    def _item(self, field: Field, offset: int, wire: int, value: Any, depth: int) -> Any:
+        """One value of a field. value: as `_value` returns it."""
+        kind = field.kind
+        if kind in _DELIMITED:
             if wire != 2:
                 raise WireError(offset, f"`{field.name}` with wire type {wire}")
             start, end = value
-            if field.kind == "message":
+            if kind == "message":
                 return self.message(field.message, start, end, depth + 1)
             content = self._data[start:end]
-            return content if field.kind == "bytes" else _text(content, offset)
-        fixed_wire, form = _FIXED.get(field.kind, (0, ""))
+            return content if kind == "bytes" else _text(content, offset)
+        fixed_wire, form = _FIXED.get(kind, (0, ""))
         if wire != fixed_wire:
             raise WireError(offset, f"`{field.name}` with wire type {wire}")
-        return struct.unpack(form, value)[0] if form else _INTEGERS[field.kind](value)
+        return struct.unpack(form, value)[0] if form else _INTEGERS[kind](value)
 
     def _packed(self, field: Field, offset: int, span: tuple[int, int]) -> list[Any]:
         start, end = span
@@ -144,30 +167,18 @@ class _Decoder:
             self._count(start)
         return numbers
 
-    def _fields(self, position: int, end: int) -> Iterator[tuple[int, int, int, Any]]:
-        """(offset, field number, wire type, value) of every field between two places."""
-        data = self._data
-        while position < end:
-            offset = position
-            self._count(offset)
-            tag, position = self._varint(position, end)
-            number, wire = tag >> 3, tag & 7
-            value: Any
-            if wire == 0:
-                value, position = self._varint(position, end)
-            elif wire == 2:
-                length, position = self._varint(position, end)
-                value = (position, position + length)
-                position += length
-            elif wire in (1, 5):
-                size = 8 if wire == 1 else 4
-                value = data[position : position + size]
-                position += size
-            else:
-                raise WireError(offset, f"wire type {wire}")
-            if position > end or not 0 < number < 1 << 29:
-                raise WireError(offset, f"field {number} reaches beyond its message" if position > end else f"field number {number}")
-            yield offset, number, wire, value
+    def _value(self, offset: int, tag: int, position: int, end: int) -> tuple[Any, int]:
+        """What follows a tag, and the place after it: an int for wire type 0, bytes for 1 and 5, (start, end) for 2."""
+        wire = tag & 7
+        if wire == 0:
+            return self._varint(position, end)
+        if wire == 2:
+            length, position = self._varint(position, end)
+            return (position, position + length), position + length
+        if wire in (1, 5):
+            size = 8 if wire == 1 else 4
+            return self._data[position : position + size], position + size
+        raise WireError(offset, f"wire type {wire}")
 
     def _count(self, offset: int, parts: int = 1) -> None:
         self._parts += parts
