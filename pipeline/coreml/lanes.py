@@ -1,17 +1,19 @@
 """The two ways from an export to an fp16 package: its TorchScript files as they are, or `torch.export` programs of the student that they hold.
 
-Here: all functions of a layout, converted and joined. Not here: one function (functions.py, export_lane.py), how far the two are apart
-(pipeline/gates/drift.py).
+Here: all functions of a layout, converted and joined. Not here: one function (functions.py, export_lane.py), which of them are derived
+(lengths.py), how far the two are apart (pipeline/gates/drift.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from interlock.contracts.export import PREFILL, ExportContract
 from pipeline.coreml.export_lane import convert_single_exported, convert_stateful_exported
 from pipeline.coreml.functions import STATE_TARGET, convert_single, convert_stateful, plan_functions
+from pipeline.coreml.lengths import convert_plans
 from pipeline.coreml.merge import merge_functions
 from runtime.student.model import Student
 
@@ -27,7 +29,8 @@ def convert_trace(
     if slots is None:
         return convert_single(directory / PREFILL, signature, lengths, primary, STATE_TARGET, into, note)
     files = {name: directory / name for name in source.signatures}
-    parts, said = convert_stateful(files, source.signatures, plan_functions(lengths), slots, scratch, note)
+    convert = partial(convert_stateful, files, source.signatures, slots=slots, into=scratch, note=note)
+    parts, said = convert_plans(plan_functions(lengths), convert, scratch, note)
     merge_functions(parts, "decode", into, note)
     return said
 
@@ -39,6 +42,7 @@ def convert_export(
     signature, lengths, primary = source.signatures[PREFILL], source.enumerated_T, source.shape_validation.primary_shape
     if slots is None:
         return convert_single_exported(student, signature, lengths, primary, STATE_TARGET, into, note)
-    parts, said = convert_stateful_exported(student, source.signatures, plan_functions(lengths), slots, scratch, note)
+    convert = partial(convert_stateful_exported, student, source.signatures, slots=slots, into=scratch, note=note)
+    parts, said = convert_plans(plan_functions(lengths), convert, scratch, note)
     merge_functions(parts, "decode", into, note)
     return said
