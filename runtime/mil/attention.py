@@ -1,12 +1,15 @@
-"""Attention without copies that change nothing: key heads that are repeated for their queries, and slots of a state that were never written.
+"""Attention without work that changes nothing: key heads that are repeated for their queries, slots of a state that were never written, and slots
+that the mask hides from a whole part of the queries.
 
-Here: both, with the proof that the result has the same bits. Not here: other rewrites (they change rounding: fast/).
+Here: all three, with the proof that the result has the same bits. Not here: other rewrites (they change rounding: fast/).
 
 1. `reshape(tile(expand_dims(k)))` repeats every key head for a group of query heads. The processor's kernel computes each head by itself, so that
    the same head can be read again instead.
 2. A slot that was never written holds zeros. Its score is its mask, and where that is so far below the row's own sum that its weight underflows
    to exactly 0, the kernel adds 0 · 0: leaving out whole blocks of such slots changes no bit. The mask is looked at once per run, every row's sum
    (log-sum-exp) in every attention; where either fails, all slots are computed.
+3. Long inputs are taken in parts of rows, and a part needs no block of slots that lie behind all that its mask shows: most of a causal mask. Such
+   slots hold keys, so their scores are bounded by |q| · |k| (Cauchy and Schwarz); the rest of the proof is that of 2.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ from runtime.mil.plan import BlockPlan, Source, Step
 KIND = "grouped_attention"
 # Slots that the processor's kernel takes at a time (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp: kv_split_size).
 BLOCK = 512
+# Rows of a part: the kernel takes 256 rows at a time from 768 rows on, so that parts from there on, cut at multiples of 256, meet the same sums.
+ROWS = 1024
+# A mask below this may hide a slot. Only a first look: the bound above decides.
+LOW = -1e3
 # exp(-104) is 0 in fp32; the largest score of a row is at most log(slots) below its log-sum-exp.
 UNDERFLOW = 128.0
 
@@ -84,27 +91,55 @@ def attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, group: 
     """query: [1, H, T, D]; key, value: [1, H/group, S, D]; attn_mask: [1, 1, T, S], added. Only slots below `cut` are read, if that is proven
     to change nothing. hidden: the greatest mask of the others, whose keys and values are zero. → [1, H, T, D]."""
     _, heads, length, depth = query.shape
-    slots = key.shape[2]
     if hidden == -math.inf and length == 1:
         # one position: the queries of a group are rows against their key head
         groups = query.view(1, heads // group, group, depth)
-        parts = (groups, key[:, :, :cut], value[:, :, :cut])
-        return F.scaled_dot_product_attention(*parts, attn_mask=attn_mask[..., :cut]).view(query.shape)
-    if cut < slots:
-        shared = (heads // group, group, cut, depth)
+        return F.scaled_dot_product_attention(groups, key[:, :, :cut], value[:, :, :cut], attn_mask=attn_mask[..., :cut]).view(query.shape)
+    starts = range(0, max(length - ROWS, 0) + 1, ROWS)
+    ends = (*starts[1:], length)
+    parts = [
+        _attend_rows(query[:, :, start:end], key, value, attn_mask[:, :, start:end], group, cut, hidden)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _attend_rows(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, group: int, cut: int, hidden: float) -> Tensor:
+    """`attend` for some of the queries: [1, H, t, D], their mask [1, 1, t, S]."""
+    _, heads, length, depth = query.shape
+    slots = key.shape[2]
+    groups = query.view(heads // group, group, length, depth)
+    shown = _shown(attn_mask, cut) if length >= ROWS else cut
+    if shown < slots:
+        shared = (heads // group, group, shown, depth)
         result, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query.view(heads // group, group, length, depth),
-            key[0, :, None, :cut].expand(shared),
-            value[0, :, None, :cut].expand(shared),
-            attn_mask=attn_mask[..., :cut],
+            groups,
+            key[0, :, None, :shown].expand(shared),
+            value[0, :, None, :shown].expand(shared),
+            attn_mask=attn_mask[..., :shown],
         )
-        if hidden == -math.inf or float(sums.min()) > hidden + UNDERFLOW:  # false for NaN
+        greatest = _bound(query, key[:, :, shown:cut], value[:, :, shown:cut], attn_mask[..., shown:cut]) if shown < cut else -math.inf
+        greatest = max(greatest, hidden) if cut < slots else greatest
+        if greatest == -math.inf or float(sums.min()) > greatest + UNDERFLOW:  # false for NaN
             attended: Tensor = result.reshape(query.shape)
             return attended
     shared = (heads // group, group, slots, depth)
     keys, values = (part[0, :, None].expand(shared) for part in (key, value))
-    groups = query.view(heads // group, group, length, depth)
     return F.scaled_dot_product_attention(groups, keys, values, attn_mask=attn_mask).reshape(query.shape)
+
+
+def _shown(attn_mask: Tensor, cut: int) -> int:
+    """The end of the last block, no later than `cut`, with a slot that the mask shows to any of its rows."""
+    seen = (attn_mask[0, 0, :, :cut].amax(dim=0) > LOW).nonzero()
+    return min(-(-(int(seen[-1]) + 1) // BLOCK) * BLOCK, cut) if len(seen) else cut
+
+
+def _bound(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor) -> float:
+    """No score of these slots is greater; infinite where a value is not finite, because 0 times that is not 0."""
+    if not math.isfinite(float(value.sum())):
+        return math.inf
+    norms = [float(part.norm(dim=-1).amax()) for part in (query, key)]
+    return norms[0] * norms[1] / math.sqrt(query.shape[-1]) + float(attn_mask.amax())
 
 
 @dataclass(frozen=True)
