@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from interlock import command
 
+# The faults and the comparison were worked on with seeds below 100; the tests use those from 2000 on.
+FIRST = 1000
 FAKES = Path(__file__).resolve().parent.parent / "tests"
 
 
@@ -20,16 +22,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = command.words(argv)
     summary = "faults planted into toy packages: refused by the gate, named by the comparison, per kind"
     parser = command.parser("benchmarks.faults", summary, "python -m benchmarks.faults --seeds 5")
-    parser.add_argument("--seeds", type=int, default=3, help="faults of each kind in each package (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=2, help="faults of each kind in each package (%(default)s)")
 
     def work() -> int:
         options = parser.parse_args(given)
         sys.path.insert(0, str(FAKES))
         from fakes.fault_bases import BASES
-        from fakes.fault_trials import trials
+        from fakes.fault_trials import cases, trials
 
         with tempfile.TemporaryDirectory() as folder:
-            report = counted(list(trials(dict.fromkeys(BASES, options.seeds), Path(folder), BASES)))
+            report = counted(trials(cases(BASES, range(FIRST, FIRST + options.seeds)), Path(folder), BASES))
         if options.json:
             command.emit(report)
         else:
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command.guarded(work, json_output="--json" in given)
 
 
-def counted(trials: Sequence[Any]) -> dict[str, dict[str, int]]:
+def counted(trials: Iterable[Any]) -> dict[str, dict[str, int]]:
     """By kind and in all: planted, observable, refused by the gate, named against a sound package and against the student."""
     report: dict[str, dict[str, int]] = {}
     for trial in trials:

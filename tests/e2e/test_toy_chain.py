@@ -207,3 +207,12 @@ def test_wrong_kinds_say_what_they_are(toy: Path, tmp_path: Path) -> None:
     interlock("export", "--checkpoint", toy / "package", "--out", tmp_path / "out", "--toy").refused(3, "`checkpoint`", "`package`")
     interlock("infer", toy / "exported", "--prompt", "x").refused(3, "deployed directory or a checkpoint")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("reference", ["checkpoint", "deployed"])
+def test_the_deployed_package_is_compared_with_what_it_was_made_of(toy: Path, reference: str) -> None:
+    """Value by value, on a prompt by the tokenizer that lies there."""
+    said = interlock("mil", "compare", toy / "deployed", toy / reference, "--prompt", "a short prompt", "--function", "decode", "--json")
+    assert said.code == 0, said.err
+    document = json.loads(said.out)
+    assert document["first"] is None and document["calls"][0] == "prefill_64 on 64 tokens"

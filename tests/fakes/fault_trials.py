@@ -7,12 +7,14 @@ rounding moves the sound package's own output (PSNR of faulty against sound in m
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fakes.fault_bases import Base, base
 from fakes.faults import KINDS, Place, plant
@@ -27,6 +29,12 @@ from runtime.mil.compare.chain import plan_calls
 from runtime.mil.compare.values import measured, record
 
 MODES: tuple[Literal["fp32"], Literal["fp16"]] = ("fp32", "fp16")
+
+
+class Case(NamedTuple):
+    base: str
+    kind: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -46,16 +54,35 @@ class Trial:
         return found in self.carriers
 
 
-def trials(seeds: Mapping[str, int], folder: Path, students: Sequence[str]) -> Iterator[Trial]:
-    """One fault per kind and seed in each base with a place for it. seeds: by base; students: bases that are compared with their student too."""
-    for name, count in seeds.items():
-        for kind in KINDS:
-            for seed in range(count):
-                into = folder / "faulty.mlpackage"
-                shutil.rmtree(into, ignore_errors=True)
-                carriers = plant(base(name).package, into, kind, seed)
-                if carriers is not None:
-                    yield _trial(kind, base(name), seed, into, frozenset(carriers), name in students)
+def cases(bases: Iterable[str], seeds: Iterable[int], kinds: Iterable[str] = tuple(KINDS)) -> list[Case]:
+    """Every kind in every base by every seed."""
+    chosen, named = tuple(seeds), tuple(kinds)
+    return [Case(name, kind, seed) for name in bases for kind in named for seed in chosen]
+
+
+def trials(wanted: Iterable[Case], folder: Path, students: Sequence[str]) -> Iterator[Trial]:
+    """What becomes of each fault that has a place in its base. students: bases that are compared with their student too."""
+    for case in wanted:
+        sound = base(case.base)
+        into = folder / "faulty.mlpackage"
+        shutil.rmtree(into, ignore_errors=True)
+        carriers = plant(sound.package, into, case.kind, case.seed)
+        if carriers is not None:
+            with _without_collection():
+                found = _trial(case.kind, sound, case.seed, into, frozenset(carriers), case.base in students)
+            yield found
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Looking for garbage among everything that is imported takes half of a trial's time: afterwards is soon enough, and among what it made."""
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def gate(sound: Base, package: Path) -> list[str]:

@@ -31,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=list(ACTIONS), help="; ".join(ACTIONS.values()))
     parser.add_argument("package", type=Path, nargs="?", help="an .mlpackage directory (not for `ops`)")
     parser.add_argument("reference", type=Path, nargs="?", help="compare: another package, a checkpoint, an export, or a deployed directory")
-    parser.add_argument("--function", metavar="NAME", help="run, compare: which function (default: the package's own default; compare: all)")
+    parser.add_argument(
+        "--function", metavar="NAME", help="run, compare: which function (default: the package's own default; compare: all up to 512 tokens)"
+    )
     parser.add_argument(
         "--mode",
         choices=["fp32", "fp16", "fast"],
@@ -40,8 +42,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inputs", type=Path, metavar="FILE", help="run, compare: an .npz file with an array for each input")
     parser.add_argument("--out", type=Path, metavar="FILE", help="run: write the outputs as an .npz file")
     parser.add_argument("--prompt", metavar="TEXT", help="compare: text to run on, by the tokenizer of the reference (default: seeded tokens)")
-    parser.add_argument("--tolerance-db", type=float, metavar="DB", help="compare: a value diverges below this PSNR (default: the error model)")
-    parser.add_argument("--top", type=int, metavar="N", default=10, help="compare: list the N worst values (%(default)s)")
+    parser.add_argument(
+        "--tolerance-db", type=float, metavar="DB", help="compare packages: a value diverges below this PSNR (default: the error model)"
+    )
+    parser.add_argument("--top", type=int, metavar="N", default=10, help="compare: list the N values that differ most (%(default)s)")
     parser.add_argument(
         "--target", choices=["ane", "gpu", "cpu", "any"], default="any", help="lint: the device that the package is for (%(default)s)"
     )

@@ -50,3 +50,19 @@ def test_overflow_has_an_origin() -> None:
     wide = program([operation("mul", {"a": KIND}, x="x", y=constant(6e4)), operation("add", {"b": KIND}, x="a", y="a")], {"x": KIND}, ("b",))
     found = compare_packages(wide, wide, Options(mode="fp16")).origins
     assert [(item.kind, item.value, item.mode) for item in found] == [("overflow", "a", "fp16")]
+
+
+def test_a_threshold_in_db_replaces_the_error_model() -> None:
+    """A factor that is off by 1 % is 40 dB away from the value, and some more from its peak."""
+    near = compare_packages(chain(factor=0.505), chain(), Options())
+    assert near.measured is not None and near.measured.value == "v0" and abs(near.measured.psnr_db - 50) < 5
+    assert not compare_packages(chain(factor=0.505), chain(), Options(tolerance_db=30)).diverges
+    assert compare_packages(chain(factor=0.505), chain(), Options(tolerance_db=80)).diverges
+
+
+def test_the_worst_values_come_first_and_outputs_are_listed() -> None:
+    report = compare_packages(chain(factor=0.25), chain(), Options(top=2))
+    assert [item.value for item in report.worst] == ["v0", "v1"] or [item.value for item in report.worst] == ["v1", "v0"]
+    assert report.worst[0].psnr_db <= report.worst[1].psnr_db
+    assert [(item.function, item.value) for item in report.outputs] == [("main", "v3")]
+    assert compare_packages(chain(), chain(), Options()).worst == ()
