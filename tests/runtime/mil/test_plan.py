@@ -9,7 +9,7 @@ from fakes.programs import constant, operation, program, tensor
 from interlock.errors import ContractError, UsageError
 from runtime.mil import Runner
 from runtime.mil.code import freed
-from runtime.mil.ops.registry import CONSTANT_OPERATIONS, NOT_DONE, OPERATIONS
+from runtime.mil.ops.registry import CONSTANT_OPERATIONS, OPERATIONS
 from runtime.mil.plan import STRUCTURE, plan_function, unsupported
 from runtime.mil.program import NamedType, Operation
 from runtime.mil.weights import Weights
@@ -88,19 +88,3 @@ def test_every_operation_names_the_test_that_proves_it(root: object) -> None:
         file, test = proof.split("::")
         text = (folder / file).read_text()
         assert f"def {test}(" in text and (f'"{name}"' in text or f"_{name}_" in text or name in ("const", "cond", "while_loop")), (name, proof)
-
-
-@pytest.mark.export
-def test_the_core_set_is_done_or_left_out_for_a_stated_reason() -> None:
-    """And every parameter of every version of an operation is taken, but those that stand for blocks."""
-    from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
-
-    done = {**OPERATIONS, **CONSTANT_OPERATIONS}
-    # coreml_update_state is saved as write_state and read_state
-    published = set(SSAOpRegistry.core_ops) | {"write_state"}
-    assert set(done) | set(STRUCTURE) | set(NOT_DONE) == published
-    assert not (set(done) | set(STRUCTURE)) & set(NOT_DONE)
-    for name, entry in done.items():
-        for version in SSAOpRegistry.core_ops[name].values():
-            parameters = {parameter for parameter in version.input_spec.input_types if not parameter.startswith("_")}
-            assert parameters <= set(entry.parameters), (name, parameters - set(entry.parameters))
