@@ -565,8 +565,16 @@ def outputs_exchanged(edit: Edit) -> None:
 @kind
 def attention_scale(edit: Edit) -> None:
     """Scores are divided by √D twice, or not at all."""
-    function, op = edit.pick("scaled_dot_product_attention", "matmul")
-    side = "query" if op.type == "scaled_dot_product_attention" else "x"
+
+    def side_of(op: Any) -> str:
+        return "query" if op.type == "scaled_dot_product_attention" else "x"
+
+    def wide(name: str, op: Any) -> bool:
+        # of scores and values the width is the text's length, which may be open
+        return bool(edit.type_of(name, op.inputs[side_of(op)].arguments[0].name).tensorType.dimensions[3].constant.size)
+
+    function, op = edit.pick("scaled_dot_product_attention", "matmul", where=wide)
+    side = side_of(op)
     name = op.inputs[side].arguments[0].name
     like = edit.type_of(function, name)
     width = like.tensorType.dimensions[3].constant.size

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from hashlib import sha256
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runtime.mil.compare.report import Difference
-from runtime.mil.program import Constant, Function, Operation
+from runtime.mil.program import Constant, Function, Operation, TensorType
 
 _LARGE = 4096
+_Numbers = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ class Side:
             return self.key(made.attributes["val"])
         parts = {**{name: (value,) for name, value in made.attributes.items() if name != "name"}, **made.inputs}
         return (made.type, *((name, *(self.key(item) for item in parts[name])) for name in sorted(parts)))
+
+    def array(self, binding: str | Constant) -> _Numbers | None:
+        """The numbers of a weight: a floating constant of several elements that is stored as it is, as fp32."""
+        if isinstance(binding, str):
+            made = self.constants.get(binding)
+            return self.array(made.attributes["val"]) if made is not None and made.type == "const" else None
+        if not isinstance(binding.type, TensorType) or not binding.type.dtype.is_float:
+            return None
+        values = binding.array()
+        return values.astype(np.float32) if values.size > 1 else None
 
 
 @dataclass(frozen=True)
@@ -128,8 +142,25 @@ def _binding(
         if names.get(str(given)) != wanted:
             yield _difference(one, operation, "wiring", f"`{name}` = `{given}`", f"`{name}` = `{wanted}`")
     elif mine != theirs:
+        if damage := _damage(one.array(given), other.array(wanted)):
+            yield _difference(one, operation, "weight", f"`{name}` differs in {damage[0]}", damage[1])
+            return
         kind = "storage" if mine and theirs and mine[0] != theirs[0] and (_compressed(mine) or _compressed(theirs)) else "constant"
         yield _difference(one, operation, kind, f"`{name}` = {_shown(one, given)}", _shown(other, wanted))
+
+
+def _damage(mine: _Numbers | None, theirs: _Numbers | None) -> tuple[str, str] | None:
+    """What is found and expected of two stored weights that differ by more than two roundings to fp16 (2^-11 of an element each)."""
+    if mine is None or theirs is None or mine.shape != theirs.shape:
+        return None
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(mine - theirs)
+        wrong = (mine != theirs) & ~(difference <= 2.0**-10 * np.abs(theirs) + 2.0**-24)
+    if not wrong.any():
+        return None
+    at = int(np.argmax(np.where(wrong, difference, 0)))
+    shown, expected = float(mine.flat[at]), float(theirs.flat[at])
+    return f"{int(wrong.sum())} of {wrong.size} elements, e.g. {shown:.6g}", f"{expected:.6g} at flat index {at}"
 
 
 def _compressed(key: tuple[object, ...]) -> bool:

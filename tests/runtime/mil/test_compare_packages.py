@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from fakes.programs import constant, operation, program, tensor
 
 from runtime.mil import Program
@@ -66,3 +69,21 @@ def test_the_worst_values_come_first_and_outputs_are_listed() -> None:
     assert report.worst[0].psnr_db <= report.worst[1].psnr_db
     assert [(item.function, item.value) for item in report.outputs] == [("main", "v3")]
     assert compare_packages(chain(), chain(), Options()).worst == ()
+
+
+def test_a_damaged_weight_diverges_though_no_value_shows_it() -> None:
+    """One element of 4096, one rounding apart and then damaged."""
+
+    def product(weights: np.ndarray[Any, Any]) -> Program:
+        step = operation("linear", {"y": tensor("fp16", 1, 64)}, x="x", weight=constant(weights), bias=constant(np.zeros(64, np.float16)))
+        return program([step], {"x": KIND}, ("y",))
+
+    sound = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float16)
+    rounded, damaged = sound.copy(), sound.copy()
+    rounded[3, 4] = np.nextafter(sound[3, 4], np.float16(9))
+    damaged[3, 4] += np.float16(0.002)
+    assert not compare_packages(product(rounded), product(sound), Options()).diverges
+    report = compare_packages(product(damaged), product(sound), Options())
+    assert report.measured is None and report.diverges
+    assert isinstance(report.first, Difference) and (report.first.kind, report.first.value) == ("weight", "y")
+    assert "1 of 4096 elements" in report.first.found and "flat index 196" in report.first.expected
