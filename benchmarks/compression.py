@@ -7,6 +7,8 @@ the checkpoint's, over 512 positions of the shipped text. Processor times are of
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import tempfile
 import time
@@ -15,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from interlock import command
-from interlock.contracts import checkpoint, export, io
+from interlock.contracts import checkpoint, export
+from interlock.contracts.io import read_contract
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,8 +51,8 @@ def measure(folder: Path, exported: Path, rounds: int) -> dict[str, Any]:
     from runtime.student.checkpoint import load_student
 
     torch.set_num_threads(1)
-    contract = io.read_contract(folder / checkpoint.FILE, checkpoint.CheckpointContract)
-    source = io.read_contract(exported / export.FILE, export.ExportContract)
+    contract = read_contract(folder / checkpoint.FILE, checkpoint.CheckpointContract)
+    source = read_contract(exported / export.FILE, export.ExportContract)
     student, prompt = load_student(folder, contract), prompt_ids(exported, source)
     divergence = Measure(student, prompt)
     with tempfile.TemporaryDirectory() as scratch:
@@ -136,7 +139,7 @@ def _coremltools(package: Path, into: Path, method: str) -> float:
         coreml.linear_quantize_weights(ct.models.MLModel(str(package), skip_model_load=True), config).save(str(into))
 
     _remove(into)
-    with collected():
+    with collected(), contextlib.redirect_stderr(io.StringIO()):  # its bars
         return _seconds(work)
 
 
