@@ -18,6 +18,18 @@ Dtype = Literal["float32", "bfloat16"]
 TILE = 32
 # From here on one product over a copy in [K, N] beats a batch of tiles (at 128 rows it costs 10 % more, at 512 it saves 7 %).
 UNTILE_ROWS = 256
+# Elements that are laid out at a time, so that little is held beside the result. Smaller parts cost more calls (2^17 takes twice the time).
+PART = 1 << 20
+
+
+class Stored(Protocol):
+    """A matrix [N, K] of any float dtype, read by rows: a tensor, or what makes a few rows at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Consecutive rows, from a multiple of `TILE` or all, on the CPU."""
 
 
 class Product(Protocol):
@@ -44,11 +56,17 @@ class Tiled:
     keeps in registers (48 and more fall below 15). Many rows cost 4 to 8 % more than in the plain layout.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Stored) -> None:
         self.n, self.k = weight.shape
-        padded = F.pad(weight, (0, 0, 0, -self.n % TILE)) if self.n % TILE else weight  # pad copies even where there is nothing to add
-        # turned first, widened after: a weight in 16 bits takes half the time and memory on the way
-        self.weight = padded.reshape(-1, TILE, self.k).transpose(1, 2).contiguous().float()
+        self.weight = torch.empty(-(-self.n // TILE), self.k, TILE)
+        step = max(1, PART // (TILE * max(self.k, 1))) * TILE
+        for start in range(0, self.n, step):
+            rows = weight[start : start + step]
+            if len(rows) % TILE:
+                rows = F.pad(rows, (0, 0, 0, -len(rows) % TILE))
+            # turned first, widened after: a weight in 16 bits takes half the time on the way
+            turned = rows.reshape(-1, TILE, self.k).transpose(1, 2).contiguous()
+            self.weight[start // TILE : start // TILE + len(turned)] = turned
 
     def vector(self, x: Tensor) -> Tensor:
         return torch.bmm(x.expand(len(self.weight), 1, self.k), self.weight).view(-1)[: self.n]
@@ -66,8 +84,8 @@ class Tiled:
 class Plain:
     """fp32 as stored, [N, K]: for a torch without MKL, where a batch of narrow products is a loop."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight.float()
+    def __init__(self, weight: Stored) -> None:
+        self.weight = weight[:].float()
 
     def vector(self, x: Tensor) -> Tensor:
         return torch.mv(self.weight, x)
@@ -113,9 +131,9 @@ class PackedBFloat16:
         return out.float()
 
 
-def product(weight: Tensor, dtype: Dtype) -> Product:
-    """The fastest product that this torch build has for a weight [N, K] of any float dtype."""
-    return PackedBFloat16(weight) if dtype == "bfloat16" and can_pack() else table(weight, dtype)
+def product(weight: Stored, dtype: Dtype) -> Product:
+    """The fastest product that this torch build has for a weight."""
+    return PackedBFloat16(weight[:]) if dtype == "bfloat16" and can_pack() else table(weight, dtype)
 
 
 def can_pack() -> bool:
@@ -123,8 +141,8 @@ def can_pack() -> bool:
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
 
 
-def table(weight: Tensor, dtype: Dtype) -> Table:
+def table(weight: Stored, dtype: Dtype) -> Table:
     """The same for a weight whose rows are also looked up."""
     if dtype == "bfloat16":
-        return PlainBFloat16(weight)
+        return PlainBFloat16(weight[:])
     return Tiled(weight) if torch.backends.mkl.is_available() else Plain(weight)  # type: ignore[no-untyped-call]

@@ -5,6 +5,8 @@ Here: inputs and outputs of a host, states between calls. Not here: planning and
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -40,8 +42,7 @@ class State:
 
     def __init__(self, types: Mapping[str, TensorType]) -> None:
         self.types = dict(types)
-        # numpy's zeros take no memory until they are written
-        self.tensors: dict[str, Tensor] = {name: torch.from_numpy(np.zeros([size or 0 for size in kind.shape or ()], _HELD[kind.dtype]))
+        self.tensors: dict[str, Tensor] = {name: torch.from_numpy(_zeros([size or 0 for size in kind.shape or ()], _HELD[kind.dtype]))
                                            for name, kind in types.items()}  # fmt: skip
         self.complete = True
         self._used = dict.fromkeys(self.tensors, 0)
@@ -95,7 +96,7 @@ class Runner:
         types = _state_types(self._function(function))
         try:
             return State(types)
-        except (RuntimeError, MemoryError) as problem:
+        except (OSError, ValueError, OverflowError, RuntimeError, MemoryError) as problem:
             place = Violation(str(self.program.path), f"functions/{function}/states", "states that fit into memory", str(problem)[:200])
             raise ContractError(place, remedy="convert with a shorter cache, or run on a larger machine") from problem
 
@@ -258,6 +259,12 @@ class Runner:
         if not isinstance(kind, TensorType) or (kind.dtype.mil == "fp16" and self.mode != "fp16"):
             return None
         return kind.dtype.numpy
+
+
+def _zeros(shape: list[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros that take memory page by page as they are written. numpy's own ask for pages of 2 MB: the first token would take the whole cache."""
+    size = math.prod(shape) * dtype.itemsize
+    return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype).reshape(shape) if size else np.zeros(shape, dtype)
 
 
 def _state_types(function: Function) -> dict[str, TensorType]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from runtime.backends.products import Product, product
+from runtime.backends.products import Product, Stored, Table, table
 from runtime.mil.ops.registry import CONSTANT_OPERATIONS
 from runtime.mil.program import Array, Constant, DataType, Operation, TensorType
 
@@ -54,17 +54,21 @@ class Computed:
 
     def array(self) -> Array:
         """Raises ValueError if the constants do not fit each other."""
+        array = self.of(_arguments(self))
+        if not isinstance(self.type, TensorType) or not self.type.admits(array.shape):
+            raise ValueError(f"shape {list(array.shape)} for {self.type}")
+        return array
+
+    def of(self, arguments: Mapping[str, Array | str]) -> Array:
+        """What the operation makes of these in place of its own. Raises ValueError if they do not fit each other."""
         try:
-            result = CONSTANT_OPERATIONS[self.operation.type].run(**{name: _argument(value) for name, value in self.given.items()})
+            result = CONSTANT_OPERATIONS[self.operation.type].run(**arguments)
         except (IndexError, TypeError, KeyError, OverflowError) as problem:
             raise ValueError(f"{type(problem).__name__}: {problem}") from problem
         parts = result if isinstance(result, tuple) else (result,)
         if len(parts) != len(self.operation.outputs):
             raise ValueError(f"{len(parts)} results for {len(self.operation.outputs)} outputs")
-        array = np.asarray(parts[self._at])
-        if not isinstance(self.type, TensorType) or not self.type.admits(array.shape):
-            raise ValueError(f"shape {list(array.shape)} for {self.type}")
-        return array
+        return np.asarray(parts[self._at])
 
     def key(self) -> tuple[object, ...]:
         return (self.operation.type, tuple(sorted((name, value.key()) for name, value in self.given.items())), self._at)
@@ -87,9 +91,45 @@ class Matrix:
     def key(self) -> tuple[object, ...]:
         return tuple(part.key() for part in self.parts)
 
-    def array(self) -> Array:
-        """Raises ValueError if a part cannot be computed."""
-        return self.parts[0].array() if len(self.parts) == 1 else np.concatenate([part.array() for part in self.parts])
+    def stored(self) -> Stored:
+        """Its rows. Raises ValueError if a part cannot be computed, as reading them does."""
+        parts = [_Stored(part) for part in self.parts]
+        return parts[0] if len(parts) == 1 else torch.cat([part[:] for part in parts])
+
+
+class _Stored:
+    """A constant [N, K], of which a few rows at a time are read from the file or computed: in fp32 they would stand beside the result."""
+
+    def __init__(self, constant: Fixed) -> None:
+        self.shape = Matrix((constant,)).shape
+        self._constant = constant
+        self._arguments = _arguments(constant) if isinstance(constant, Computed) and constant.operation.type in _BY_ROWS else {}
+        self._whole = None if self._arguments else constant.array()
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        start, stop, _ = rows.indices(self.shape[0])
+        if self._whole is None and isinstance(self._constant, Computed):
+            cut = {name: self._cut(value, start, stop) for name, value in self._arguments.items()}
+            if all(value is not None for value in cut.values()):
+                array = self._constant.of({name: value for name, value in cut.items() if value is not None})
+                if array.shape == (stop - start, self.shape[1]):
+                    return _own(array)
+        if self._whole is None:
+            self._whole = self._constant.array()  # refuses what does not fit
+        return _own(self._whole[start:stop])
+
+    def _cut(self, value: Array | str, start: int, stop: int) -> Array | str | None:
+        """What an argument has for these rows; None where they begin or end inside one of its blocks."""
+        if isinstance(value, str) or value.ndim < 2:
+            return value
+        rows = self.shape[0] // max(1, len(value))
+        if not rows or start % rows or stop % rows or self.shape[0] % len(value):
+            return value if len(value) == 1 else None
+        return value[start // rows : stop // rows]
+
+
+# Row by row the same, as long as every argument of two and more dimensions is cut alike.
+_BY_ROWS = frozenset({"constexpr_blockwise_shift_scale"})
 
 
 class Selects(Protocol):
@@ -116,8 +156,7 @@ class Weights:
     def __init__(self) -> None:
         self._tensors: dict[tuple[object, ...], Tensor] = {}
         self.places: set[int] = set()  # where their memory begins
-        self._products: dict[tuple[object, ...], Product] = {}
-        self._rows: dict[tuple[object, ...], Selects] = {}
+        self._tables: dict[tuple[object, ...], Table] = {}
         self.notes: tuple[str, ...] = ()  # what was chosen, for a person
         self.size_bytes = 0  # of all that is held, padding aside
 
@@ -131,33 +170,33 @@ class Weights:
             release(constant)
         return self._tensors[key]
 
+    def rows(self, matrix: Matrix) -> Selects:
+        """The rows of an fp16 matrix. One that is computed is read where its product reads it: a tied embedding is held once."""
+        (part,) = matrix.parts
+        return Rows(part.array()) if isinstance(part, Constant) else self._table(matrix)
+
     def product(self, matrix: Matrix) -> Product:
-        """x·Wᵀ, made once."""
+        """x·Wᵀ."""
+        return self._table(matrix)
+
+    def _table(self, matrix: Matrix) -> Table:
+        """In the fastest layout for fp32, made once."""
         key = matrix.key()
-        if key not in self._products:
-            self._products[key] = self._new_product(matrix)
+        if key not in self._tables:
+            self._tables[key] = table(matrix.stored(), "float32")
+            self.size_bytes += 4 * math.prod(matrix.shape)
             for part in matrix.parts:
                 release(part)
-        return self._products[key]
-
-    def rows(self, matrix: Matrix) -> Selects:
-        """The rows of a stored fp16 matrix."""
-        key = matrix.key()
-        if key not in self._rows:
-            self._rows[key] = Rows(matrix.array())
-        return self._rows[key]
-
-    def _new_product(self, matrix: Matrix) -> Product:
-        """In the fastest layout for fp32."""
-        self.size_bytes += 4 * math.prod(matrix.shape)
-        array = matrix.array()
-        # torch wants memory of its own to read from
-        return product(torch.from_numpy(array if array.flags.writeable else array.copy()), "float32")
+        return self._tables[key]
 
 
 def release(constant: Fixed) -> None:
     """Let the system forget the pages of a weight file that were read for a constant: they are read again if they are needed."""
-    view = constant.content if isinstance(constant, Constant) else None
+    if isinstance(constant, Computed):
+        for given in constant.given.values():
+            release(given)
+        return
+    view = constant.content
     if not isinstance(view, memoryview) or not isinstance(view.obj, mmap.mmap):
         return
     whole, part = (np.frombuffer(given, np.uint8).ctypes.data for given in (view.obj, view))
@@ -170,11 +209,20 @@ def release(constant: Fixed) -> None:
 def _tensor(array: Array) -> Tensor:
     kind = array.dtype
     if kind == np.float16:
-        # torch widens ten times faster than numpy; it wants memory of its own to read from
-        return torch.from_numpy(array if array.flags.writeable else array.copy()).float()
+        # torch widens ten times faster than numpy
+        return _own(array).float()
     if kind in (np.uint16, np.uint32):
         return torch.from_numpy(array.astype(np.int32 if kind == np.uint16 else np.int64))
     return torch.from_numpy(np.array(array, copy=True))
+
+
+def _own(array: Array) -> Tensor:
+    """torch wants memory that could be written, even to read from it."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _arguments(computed: Computed) -> dict[str, Array | str]:
+    return {name: _argument(value) for name, value in computed.given.items()}
 
 
 def _argument(value: Fixed) -> Array | str:

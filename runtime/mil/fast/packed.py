@@ -17,7 +17,7 @@ from runtime.backends.products import Product
 from runtime.kernels import Product as Packed
 from runtime.kernels import load, why
 from runtime.mil.program import TensorType
-from runtime.mil.weights import Computed, Fixed, Matrix, Selects, Weights
+from runtime.mil.weights import Computed, Fixed, Matrix, Selects, Weights, release
 
 Form = tuple[object, ...]
 
@@ -33,12 +33,10 @@ class PackedWeights(Weights):
 
     def rows(self, matrix: Matrix) -> Selects:
         """A compressed table is read where its product reads it: a tied embedding is held once."""
-        if self._kernels is not None and form(matrix.parts[0])[0] == "blocks":
-            return self._packed(matrix)
-        return super().rows(matrix)
+        return self._packed(matrix) if self._kernels is not None and form(matrix.parts[0])[0] == "blocks" else super().rows(matrix)
 
-    def _new_product(self, matrix: Matrix) -> Product:
-        return super()._new_product(matrix) if self._kernels is None or form(matrix.parts[0])[0] == "dense" else self._packed(matrix)
+    def product(self, matrix: Matrix) -> Product:
+        return super().product(matrix) if self._kernels is None or form(matrix.parts[0])[0] == "dense" else self._packed(matrix)
 
     def _packed(self, matrix: Matrix) -> Packed:
         assert self._kernels is not None
@@ -52,6 +50,8 @@ class PackedWeights(Weights):
                 offset = _joined([part[2] for part in parts]) if parts[0][2] is not None else None
                 self._made[key] = self._kernels.blocks(codes, scale, offset, parts[0][3])
             self.size_bytes += self._made[key].nbytes
+            for part in matrix.parts:
+                release(part)
         return self._made[key]
 
 

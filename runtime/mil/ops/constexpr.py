@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from runtime.mil.budget import affordable
@@ -22,10 +23,11 @@ _PROOF = "ops/test_constexpr.py::test_decompression_equals_coremltools"
 @constant_operation("constexpr_blockwise_shift_scale", proof=_PROOF)
 def blockwise_shift_scale(data: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any] | None = None) -> NDArray[Any]:
     """scale · (data - offset), a scale per block: block sizes are data's sizes over scale's."""
-    values = data.astype(np.float32)
+    values = data.astype(np.float32, order="C")
     if offset is not None:
-        values -= _spread(offset, data.shape).astype(np.float32)
-    return (values * _spread(scale, data.shape).astype(np.float32)).astype(scale.dtype)
+        _with_blocks(np.subtract, values, offset)
+    _with_blocks(np.multiply, values, scale)
+    return _rounded(values, scale.dtype)
 
 
 @constant_operation("constexpr_affine_dequantize", proof=_PROOF)
@@ -34,7 +36,7 @@ def affine_dequantize(quantized_data: NDArray[Any], zero_point: NDArray[Any], sc
     shape = [1] * quantized_data.ndim
     shape[int(axis)] = -1
     zero, factor = (part.astype(np.float32).reshape(shape) if part.ndim else part.astype(np.float32) for part in (zero_point, scale))
-    return (factor * (quantized_data.astype(np.float32) - zero)).astype(scale.dtype)
+    return _rounded(factor * (quantized_data.astype(np.float32) - zero), scale.dtype)
 
 
 @constant_operation("constexpr_lut_to_dense", proof=_PROOF)
@@ -93,11 +95,28 @@ def cast(source_val: NDArray[Any], output_dtype: str) -> NDArray[Any]:
     return source_val.astype({"fp32": np.float32, "fp16": np.float16}[output_dtype])
 
 
+def _with_blocks(operation: np.ufunc, values: NDArray[Any], blocks: NDArray[Any]) -> None:
+    """values ∘ the element of their block, in place. values: fp32, contiguous."""
+    _check_blocks(blocks, values.shape)
+    parts = values.reshape([part for size, count in zip(values.shape, blocks.shape, strict=True) for part in (count, size // count)])
+    operation(parts, blocks.astype(np.float32).reshape([part for count in blocks.shape for part in (count, 1)]), out=parts)
+
+
+def _rounded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """From fp32; torch rounds to fp16 twenty times faster than numpy."""
+    return torch.from_numpy(values).half().numpy() if dtype == np.float16 else values.astype(dtype, copy=False)
+
+
 def _spread(blocks: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Every element repeated over its block. Raises ValueError if the blocks do not divide the shape."""
-    if blocks.ndim != len(shape) or any(not count or size % count for size, count in zip(shape, blocks.shape, strict=True)):
-        raise ValueError(f"blocks of shape {blocks.shape} do not divide {shape}")
+    """Every element repeated over its block."""
+    _check_blocks(blocks, shape)
     for axis, (size, count) in enumerate(zip(shape, blocks.shape, strict=True)):
         if 1 < count < size:
             blocks = np.repeat(blocks, size // count, axis)
     return np.broadcast_to(blocks, shape)
+
+
+def _check_blocks(blocks: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Raises ValueError if the blocks do not divide the shape."""
+    if blocks.ndim != len(shape) or any(not count or size % count for size, count in zip(shape, blocks.shape, strict=True)):
+        raise ValueError(f"blocks of shape {blocks.shape} do not divide {shape}")

@@ -165,6 +165,12 @@ def test_no_ids_and_a_rewind_forward_are_bugs() -> None:
         cache.rewind(1)
 
 
+@pytest.mark.parametrize("rows", [products.PART // 600 // 32 * 32, products.PART // 600 // 32 * 64 + 33])
+def test_tiles_made_in_parts_hold_every_weight(rows: int) -> None:
+    weight = torch.randn(rows, 600, generator=torch.Generator().manual_seed(0)).half()
+    assert torch.equal(products.Tiled(weight).select(torch.arange(rows)), weight.float())
+
+
 @pytest.mark.parametrize("form", [products.Tiled, products.Plain, products.PlainBFloat16, products.PackedBFloat16])
 @pytest.mark.parametrize("shape", [(64, 48), (101, 80), (7, 16)])
 def test_every_layout_is_the_same_product(form: type[products.Product], shape: tuple[int, int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,3 +150,19 @@ def test_a_function_with_states_needs_them() -> None:
     runner = Runner(program([read("r0")], {}, ("r0",), dict(STATE)))
     with pytest.raises(UsageError, match="keeps state"):
         runner.run("main", {})
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory a process holds is read from Linux")
+def test_a_state_takes_memory_as_it_is_written() -> None:
+    """64 heads of 1 MB of which each writes one row: 64 pages or a little more, not 64 MB."""
+    kind = StateType(tensor("fp16", 64, 4096, 64))
+    body = [operation("read_state", {"r": kind.wrapped}, input="cache"), operation("write_state", {}, input="cache", data="r")]
+    state = Runner(program(body, {"row": ROW}, ("r",), {"cache": kind})).new_state("main")
+    before = resident_bytes()
+    state.tensors["cache"][:, 0] = 1
+    assert resident_bytes() - before < 8 << 20
+    assert state.tensors["cache"].sum() == 64 * 64
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

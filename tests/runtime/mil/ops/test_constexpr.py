@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from runtime.mil.ops.registry import CONSTANT_OPERATIONS
+from runtime.mil.packing import pack
+from runtime.mil.program import BY_NAME, Constant, NamedType, Operation, TensorType
+from runtime.mil.weights import Computed, Matrix
 
 RNG = np.random.default_rng(0)
 HALF = np.float16
@@ -80,3 +83,26 @@ def test_the_forms_of_ios16_equal_coremltools() -> None:
 def test_blocks_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="do not divide"):
         CONSTANT_OPERATIONS["constexpr_blockwise_shift_scale"].run(integers(16, 4, 6), floats(3, 1))
+
+
+@pytest.mark.parametrize(("rows", "scales", "offsets"), [(70, (70, 3), None), (70, (1, 3), (70, 3)), (96, (3, 1), (96, 1)), (96, (96, 6), (96, 6))])
+def test_rows_read_apart_are_the_rows_of_the_whole(rows: int, scales: tuple[int, int], offsets: tuple[int, int] | None) -> None:
+    """The formula row by row in fp64, rounded once: of a code of 4 bits and factors of 11 bits it is exact before that."""
+    codes, scale = integers(16, rows, 6), floats(*scales)
+    given = {"data": stored("uint4", codes, pack(codes.reshape(-1), 4)), "scale": stored("fp16", scale, scale)}
+    shift = np.zeros((rows, 6))
+    if offsets is not None:
+        offset = integers(16, *offsets)
+        given["offset"] = stored("uint8", offset, offset)
+        shift = np.repeat(np.repeat(offset, rows // offsets[0], 0), 6 // offsets[1], 1).astype(np.float64)
+    kind = TensorType(BY_NAME["fp16"], (rows, 6))
+    matrix = Matrix((Computed(Operation("constexpr_blockwise_shift_scale", {}, {}, (NamedType("w", kind),), ()), given, 0),))
+    wide = np.repeat(np.repeat(scale, rows // scales[0], 0), 6 // scales[1], 1).astype(np.float64)
+    expected = (wide * (codes - shift)).astype(HALF)
+    for size in (32, 64, rows):
+        parts = [matrix.stored()[start : start + size] for start in range(0, rows, size)]
+        np.testing.assert_array_equal(np.concatenate([part.numpy() for part in parts]), expected)
+
+
+def stored(dtype: str, values: Any, content: Any) -> Constant:
+    return Constant(TensorType(BY_NAME[dtype], values.shape), memoryview(content.tobytes()))
