@@ -21,8 +21,7 @@ from runtime.mil.compare.weights import hold
 from runtime.mil.program import StateType
 from runtime.student.model import Student
 
-# How much of its tolerance a value may use once another has used all of its own. Sound packages use, at most, 0.0002 of it in mode `fp32` and 0.16 in
-# mode `fp16` (where they differ from the student by the noise itself, of which NOISE times is allowed).
+# How much of its tolerance a value may use once another has used all of its own: 40 times and twice what values of sound packages use (values.py).
 SHARE: dict[str, float] = {"fp32": 1 / 32, "fp16": 1 / 3}
 
 

@@ -7,6 +7,11 @@ that moves a given value, by then amplified by everything in between, is measure
 runs with and without rounding (modes `fp16` and `fp32`) at that value. A counterpart may be NOISE times as far. Where this difference happens to be
 small, a value may still be FLOOR of its peak away: four roundings of a constant to fp16 (2^-11 each). Integers and booleans must agree exactly.
 A faulty operation must not excuse itself by a noise of its own, so noise counts up to CEILING of the peak.
+
+The three were chosen before they were measured, and are wide. Of its tolerance, no value of a sound package used more than this against its student
+(greatest of all values and calls): toys of tests/fakes/fault_bases.py on five texts, mode `fp32` 0.0003, mode `fp16` 0.165 (one noise of the NOISE
+that are allowed: the student rounds nothing); SmolLM2-135M, `prefill_512` and two steps, mode `fp32` 0.0007 of 5993 values. None was a false alarm.
+So a fault that moves everything by less than its rounding noise passes as equal here; it is seen as a difference of the operation or its weights.
 """
 
 from __future__ import annotations
