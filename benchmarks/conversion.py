@@ -3,9 +3,9 @@
     python -m benchmarks.conversion [--real EXPORT_DIR] [--lengths 512,1024] [--json FILE]
 
 Here: the measurement and its table. Without `--real`, a random student of 10 M parameters. Run it in the export environment.
-`plain` is `ct.convert` of the same functions from the same files, to saved packages of one function each, and nothing else; `plain + merge` adds
-coremltools' `save_multifunction`, which makes one package of them. Ours is listed by step; processor time, because it does not move with what else
-the machine does.
+`plain` is `ct.convert` of the same functions from the same files, to saved packages of one function each; its `merge` is coremltools'
+`save_multifunction`, which makes one package of them. Ratios are to plain `convert` alone; `all but load` is the sum of the steps. Then the parts
+of our steps. Processor time, because it moves little with what else the machine does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,34 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.peak_mb: dict[str, float] = {}
+        self.parts: dict[str, float] = {}
+        self._step = ""
+        self._part: str | None = None
+        self._since = 0.0
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        start = time.process_time()
+        self._step, start = name, time.process_time()
         yield
+        self._until_now(None)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
         self.peak_mb[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
+    def advance(self, amount: float = 1) -> None:
+        """As a voice's task, which it stands for."""
+
+    def note(self, text: str) -> None:
+        """What a step turns to, as it tells a voice: the first word is the function, or what is done to it."""
+        self._until_now(f"{self._step}: {text.replace(',', ' ').replace(':', ' ').split()[0]}")
+
+    def _until_now(self, part: str | None) -> None:
+        now = time.process_time()
+        if self._part is not None:
+            self.parts[self._part] = self.parts.get(self._part, 0.0) + now - self._since
+        self._part, self._since = part, now
+
     def figures(self, **more: Any) -> dict[str, Any]:
-        return {"seconds": self.seconds, "peak_mb": self.peak_mb, **more}
+        return {"seconds": self.seconds, "peak_mb": self.peak_mb, "parts": self.parts, **more}
 
 
 def _plain(export: Path, lengths: tuple[int, ...]) -> dict[str, Any]:
@@ -120,9 +139,9 @@ def _ours(export: Path, lengths: tuple[int, ...]) -> dict[str, Any]:
     """The stage's own steps, without its process around them."""
     import torch
 
-    from interlock.voice import SilentVoice
     from pipeline.coreml import functions, merge
     from pipeline.coreml.facts import read_package
+    from pipeline.coreml.lengths import convert_plans
     from pipeline.coreml.normal import tree_digest
     from pipeline.export.shapes import prompt_ids
     from pipeline.gates.package import failures, measure
@@ -136,13 +155,14 @@ def _ours(export: Path, lengths: tuple[int, ...]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "model.mlpackage"
         with clock.step("convert"):
-            packages, _ = functions.convert_stateful(_files(export), contract.signatures, plans, slots, Path(folder), _quiet)
+            convert = partial(functions.convert_stateful, _files(export), contract.signatures, slots=slots, into=Path(folder), note=clock.note)
+            packages, _ = convert_plans(plans, convert, Path(folder), clock.note)
         with clock.step("merge"):
             merge.merge_functions(packages, "decode", made, _quiet)
         with clock.step("read back"):
             facts, digest = read_package(made), tree_digest(made)
-        with clock.step("gate"), SilentVoice().task("") as task:
-            found = measure(made, facts, from_export(export, contract).student, prompt_ids(export, contract), task)
+        with clock.step("gate"):
+            found = measure(made, facts, from_export(export, contract).student, prompt_ids(export, contract), clock)
     return clock.figures(digest=digest, findings=failures(found.evidence, found.repeatable))
 
 
@@ -197,7 +217,14 @@ def _table(figures: dict[str, dict[str, Any]]) -> None:
     whole = sum(seconds for step, seconds in ours["seconds"].items() if step != "load")
     table.add_row("all but load", f"{base + plain['seconds']['merge']:.1f}", f"{whole:.1f}", f"{whole / base:.2f}", "", "")
     table.caption = f"gate: {len(ours['findings'])} findings; package {ours['digest'][:16]}"
-    Console(width=120).print(table)
+    console = Console(width=120)
+    console.print(table)
+    parts = Table(box=SIMPLE_HEAD, title="where ours goes: step and function", title_justify="left")
+    parts.add_column("part")
+    parts.add_column("seconds", justify="right")
+    for name, seconds in sorted(ours["parts"].items(), key=lambda item: -item[1]):
+        parts.add_row(name, f"{seconds:.1f}")
+    console.print(parts)
 
 
 if __name__ == "__main__":
