@@ -1,14 +1,13 @@
 """From planned steps to instructions: one closure per step over a list of registers.
 
-Here: registers, order, what is freed when, rounding and checking of results. Not here: what may be done in another way (lower.py, attention.py,
-inplace.py), running (execute.py).
+Here: registers, order, what is freed when. Not here: what may be done in another way (lower.py, matrices.py, attention.py, inplace.py), rounding
+and checking of results (results.py), running (execute.py).
 
 Register 0 holds the run itself (`Frame`); constants stand in registers of their own and are never freed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,33 +16,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from runtime.backends.products import Product
 from runtime.mil import attention
 from runtime.mil.inplace import in_place, last_uses, steady_states
-from runtime.mil.lower import Compute, Lower, Lowered, Types, lower, sizes
-from runtime.mil.ops.gather import resolved
+from runtime.mil.lower import Lower, Lowered, Types, lower
+from runtime.mil.matrices import is_lookup, linear, lookup
 from runtime.mil.ops.slices import selection, write_slice
 from runtime.mil.plan import BlockPlan, Output, Source, Step, is_numbers, on_host, output_of
-from runtime.mil.program import Function, TensorType
+from runtime.mil.program import Function
+from runtime.mil.results import Go, Registers, Settle, gathering, many, move, nothing, one, settling, two
 from runtime.mil.update import cuts, end_of_slots, writer
 from runtime.mil.views import KIND, lower_view
-from runtime.mil.weights import Matrix, Selects, Weights
+from runtime.mil.weights import Matrix, Weights
 
 T = TypeVar("T")
 R = TypeVar("R")
-Registers = list[Any]
-Go = Callable[[Registers], None]
-Settle = Callable[[Tensor], Tensor]
 # A loop that a real program would not run: a mistake in its condition.
 MAX_ITERATIONS = 1_000_000
-
-
-class Mismatch(Exception):
-    """A result that is not of its declared type."""
-
-    def __init__(self, output: Output, value: Tensor) -> None:
-        super().__init__(output, value)
-        self.expected, self.found = f"`{output.name}` as {output.type}", f"shape {list(value.shape)}"
 
 
 class Unusable(Exception):
@@ -127,7 +115,7 @@ class Compiler:
             return self._write(step, scope, direct)
         if step.kind == "read_state":
             source, out = self._states[step.state], scope[step.outputs[0].name]
-            return _move(source, out) if source != out else _nothing
+            return move(source, out) if source != out else nothing
         if step.kind == "cond":
             return self._branch(step, scope, types)
         if step.kind == "while_loop":
@@ -152,13 +140,13 @@ class Compiler:
         (output,) = step.outputs
         settle, out = self._settle(step, output), scope[output.name]
         if parameters == ("values",):
-            return _gathering(compute, self._several(step, "values", scope), out, settle)
+            return gathering(compute, self._several(step, "values", scope), out, settle)
         registers = [self._operand(step, parameter, scope) for parameter in parameters]
         if len(registers) == 1:
-            return _one(compute, registers[0], out, settle)
+            return one(compute, registers[0], out, settle)
         if len(registers) == 2:
-            return _two(compute, registers[0], registers[1], out, settle)
-        return _many(compute, tuple(registers), out, settle)
+            return two(compute, registers[0], registers[1], out, settle)
+        return many(compute, tuple(registers), out, settle)
 
     def _general(self, step: Step, scope: Mapping[str, int]) -> Go:
         """By the operation's own function, with everything that it may take."""
@@ -203,7 +191,7 @@ class Compiler:
 
     def _write(self, step: Step, scope: Mapping[str, int], direct: str) -> Go:
         if direct:
-            return _nothing  # the state's memory holds it already
+            return nothing  # the state's memory holds it already
         state, data, name = self._states[step.state], self._operand(step, "data", scope), step.state
 
         def go(registers: Registers) -> None:
@@ -330,73 +318,6 @@ def _of(step: Step, make: Callable[[T], R], constant: T) -> R:
         raise Unusable(step, str(problem)) from problem
 
 
-def settling(output: Output, *, half: bool) -> Settle:
-    """Checks the shape of a result, rounds it where `half`, and brings it to the type that holds it."""
-    carrier, kind = output.carrier, output.type
-    static = kind.shape if kind.shape is not None and None not in kind.shape else None
-
-    def fits(value: Tensor) -> bool:
-        return value.shape == static if static is not None else kind.admits(tuple(value.shape))
-
-    def settle(value: Tensor) -> Tensor:
-        if value.shape != static and not fits(value):
-            raise Mismatch(output, value)
-        return value if value.dtype is carrier else value.to(carrier)
-
-    def round_(value: Tensor) -> Tensor:
-        if value.shape != static and not fits(value):
-            raise Mismatch(output, value)
-        return rounded(value).to(carrier)
-
-    return round_ if half else settle
-
-
-def rounded(value: Tensor) -> Tensor:
-    """To the nearest fp16 number, infinite from 65520 up; still held in fp32."""
-    return value.half().float()
-
-
-def linear(weight: Product, step: Step, types: Types) -> Lowered:
-    """x·Wᵀ + b. One vector where x is known to be one."""
-    given, out = sizes(step, "x", types), step.outputs[0].type.shape
-    depth, has_bias = step.fixed["weight"].shape[1], "bias" in step.fixed or any(source.parameter == "bias" for source in step.sources)
-
-    def vector(x: Tensor) -> Tensor:
-        return weight.vector(x.reshape(-1)).view(shape)
-
-    def rows(x: Tensor) -> Tensor:
-        if x.shape[-1] != depth:
-            raise ValueError(f"{x.shape[-1]} columns for a weight of {depth}")
-        flat = x.reshape(-1, depth)
-        return (weight.rows(flat) if len(flat) != 1 else weight.vector(flat[0])[None]).reshape(*x.shape[:-1], -1)
-
-    single = given is not None and out is not None and None not in out and math.prod(given) == given[-1] == depth
-    shape = tuple(size or 0 for size in out or ())
-    product = vector if single else rows
-    return ((lambda x, bias: product(x) + bias), ("x", "bias")) if has_bias else (product, ("x",))
-
-
-def is_lookup(step: Step, table: Matrix) -> bool:
-    """Whether whole rows of a stored fp16 matrix are read."""
-    moved = {source.parameter for source in step.sources} != {"indices"}
-    kind = table.parts[0].type
-    return (
-        not moved
-        and step.fixed.get("axis", 0) == 0
-        and step.fixed.get("batch_dims", 0) == 0
-        and isinstance(kind, TensorType)
-        and kind.dtype.mil == "fp16"
-    )
-
-
-def lookup(rows: Selects, count: int) -> Compute:
-    def look(indices: Tensor) -> Tensor:
-        places = resolved(indices, count)
-        return rows.select(places.reshape(-1)).reshape(*indices.shape, -1)
-
-    return look
-
-
 def freed(plan: BlockPlan) -> dict[int, tuple[str, ...]]:
     """By step, the values of this block that nothing after it uses; what a block returns is kept."""
     own = {value.name for value in plan.inputs} | {output.name for step in plan.steps for output in step.outputs}
@@ -405,42 +326,3 @@ def freed(plan: BlockPlan) -> dict[int, tuple[str, ...]]:
     for name in sorted(name for name in own & set(last) if last[name] < len(plan.steps)):
         found[last[name]] = (*found.get(last[name], ()), name)
     return found
-
-
-def _nothing(registers: Registers) -> None:
-    pass
-
-
-def _move(source: int, out: int) -> Go:
-    def go(registers: Registers) -> None:
-        registers[out] = registers[source]
-
-    return go
-
-
-def _one(compute: Compute, x: int, out: int, settle: Settle) -> Go:
-    def go(registers: Registers) -> None:
-        registers[out] = settle(compute(registers[x]))
-
-    return go
-
-
-def _two(compute: Compute, x: int, y: int, out: int, settle: Settle) -> Go:
-    def go(registers: Registers) -> None:
-        registers[out] = settle(compute(registers[x], registers[y]))
-
-    return go
-
-
-def _many(compute: Compute, given: tuple[int, ...], out: int, settle: Settle) -> Go:
-    def go(registers: Registers) -> None:
-        registers[out] = settle(compute(*[registers[place] for place in given]))
-
-    return go
-
-
-def _gathering(compute: Compute, given: tuple[int, ...], out: int, settle: Settle) -> Go:
-    def go(registers: Registers) -> None:
-        registers[out] = settle(compute([registers[place] for place in given]))
-
-    return go

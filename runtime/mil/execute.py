@@ -18,8 +18,9 @@ from torch import Tensor
 from interlock.errors import ContractError, Violation
 from runtime.mil.attention import Extents
 from runtime.mil.budget import Meter
-from runtime.mil.code import Code, Compiled, Mismatch, Registers
+from runtime.mil.code import Code, Compiled
 from runtime.mil.plan import Step
+from runtime.mil.results import Mismatch, Registers
 
 Mode = Literal["fp32", "fp16", "fast"]
 Values = dict[str, Tensor]

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from interlock.errors import ContractError, UsageError, Violation
 from runtime.mil.attention import Extents, grouped
-from runtime.mil.code import Compiled, Compiler, Unusable, rounded
+from runtime.mil.code import Compiled, Compiler, Unusable
 from runtime.mil.execute import Frame, Mode, Observe, Values, execute, run_block
 from runtime.mil.fast.packed import PackedWeights
 from runtime.mil.fast.passes import LOWER, Visible, fast
 from runtime.mil.ops.classify import classes
 from runtime.mil.plan import BlockPlan, is_numbers, output_of, plan_function
 from runtime.mil.program import Feature, Function, NamedType, Program, StateType, TensorType, ValueType
+from runtime.mil.results import rounded
 from runtime.mil.sweep import split_at
 from runtime.mil.views import direct_lists, direct_views
 from runtime.mil.weights import CARRIERS, Weights
