@@ -50,7 +50,9 @@ PAIR = """
 import sys
 from pathlib import Path
 from benchmarks.executors import pair
-pair(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), Path(sys.argv[6]))
+from interlock import command
+path, mode, checkpoint, rounds, steps, kept = sys.argv[1:]
+sys.exit(command.guarded(lambda: pair(Path(path), mode, checkpoint, int(rounds), int(steps), Path(kept)), json_output=False))
 """
 
 
@@ -90,7 +92,7 @@ def measure(path: Path, checkpoint: str, rounds: int, steps: int) -> dict[str, A
     return figures
 
 
-def pair(path: Path, mode: str, checkpoint: str, rounds: int, steps: int, kept: Path) -> None:
+def pair(path: Path, mode: str, checkpoint: str, rounds: int, steps: int, kept: Path) -> int:
     """A mode and the eager student in turns, in random order. Prints milliseconds of processor time and ratios as JSON; kept: .npy of the mode's
     last logits, [steps, V] fp32."""
     import numpy as np
@@ -115,6 +117,7 @@ def pair(path: Path, mode: str, checkpoint: str, rounds: int, steps: int, kept: 
             logits = [result for _, result in timed] if name == mode else logits
     np.save(kept, np.stack(logits))
     print(json.dumps({"decode": _figures(decode, mode), "prefill": _figures(prefill, mode)}))
+    return 0
 
 
 class Package:
@@ -161,7 +164,9 @@ def _figures(times: dict[str, list[float]], mode: str) -> dict[str, float]:
 
 
 def _child(script: str, *words: object) -> dict[str, Any]:
-    ran = subprocess.run([sys.executable, "-c", script, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True)
+    ran = subprocess.run([sys.executable, "-c", script, *map(str, words)], check=False, stdout=subprocess.PIPE, text=True)
+    if ran.returncode:
+        raise SystemExit(ran.returncode)  # it said why
     found: dict[str, Any] = json.loads(ran.stdout)
     return found
 
