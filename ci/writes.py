@@ -17,7 +17,13 @@ MODULES = {"shutil", "tempfile"}
 OS_CALLS = {"replace", "rename", "renames", "remove", "unlink", "rmdir", "mkdir", "makedirs", "link", "symlink", "truncate", "chmod", "open"}
 METHODS = {"write_text", "write_bytes", "mkdir", "unlink", "rmdir", "touch", "symlink_to", "hardlink_to", "rename"}
 # These write packages, which are directories that a library insists on making: always at a path that a Workspace handed out.
-PACKAGE_WRITERS = {"pipeline/coreml/functions.py", "pipeline/coreml/merge.py", "pipeline/coreml/normal.py", "pipeline/coreml/compression/rewrite.py"}
+PACKAGE_WRITERS = {
+    "pipeline/coreml/lengths.py",
+    "pipeline/coreml/functions.py",
+    "pipeline/coreml/merge.py",
+    "pipeline/coreml/normal.py",
+    "pipeline/coreml/compression/rewrite.py",
+}
 
 
 def places(file: Path) -> Iterator[tuple[int, str]]:

@@ -263,7 +263,7 @@ def _convert(
 
     said: list[str] = []
     scratch = work.scratch / lane
-    scratch.mkdir()
+    work.fs.mkdir(scratch)
 
     def write(into: Path) -> None:
         if lane == "trace":

@@ -50,8 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="none, source (the checkpoint's own blocks), int8, int4, palette4, palette6, palette8 "
                         "(default %(default)s)")  # fmt: skip
     parser.add_argument("--group", type=int, metavar="N",
-                        help="elements of a row that share a scale, or rows that share a palette; 0: all (default: int8 a row, or 32 "
-                        "where its outliers need it, int4 32, palette4 16, larger palettes all)")  # fmt: skip
+                        help="elements of a row that share a scale, or rows that share a palette; 0: all (default: int8 64, "
+                        "int4 32, palette4 16, larger palettes all)")  # fmt: skip
     parser.add_argument("--target-size", dest="target_bytes", type=_size, metavar="SIZE",
                         help="mix with 8 and 16 bits: the most faithful weights that fit into SIZE (`120MB`, or bytes)")  # fmt: skip
     parser.add_argument("--target-kl", type=_positive, metavar="NATS", help="mix with 8 and 16 bits: the smallest weights of at most this mean KL")
