@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import entry
 from interlock import command
 from interlock.contracts import checkpoint, export
 from interlock.contracts.io import read_contract
@@ -29,16 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("exported", type=Path, help="its export")
     parser.add_argument("--rounds", type=int, default=2, help="times that each is timed; the fastest counts (%(default)s)")
 
-    def work() -> int:
-        options = parser.parse_args(given)
-        report = measure(options.checkpoint, options.exported, options.rounds)
-        if options.json:
-            command.emit(report)
-        else:
-            print("\n".join(table(report)))
-        return 0
-
-    return command.guarded(work, json_output="--json" in given)
+    return entry.run(parser, given, lambda options: measure(options.checkpoint, options.exported, options.rounds), table)
 
 
 def measure(folder: Path, exported: Path, rounds: int) -> dict[str, Any]:

@@ -5,10 +5,12 @@ Here: options and the table. Not here: the measurement (turns.py), the engines (
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks import entry
 from interlock import command
 
 
@@ -22,18 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=6, help="rounds, engines in random order in each (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (%(default)s)")
 
-    def work() -> int:
-        options = parser.parse_args(given)
+    def work(options: argparse.Namespace) -> dict[str, Any]:
         from benchmarks.turns import measure  # torch, only now: --help is instant
 
-        report = measure(options.model, options.prompt, options.steps, options.rounds, options.threads)
-        if options.json:
-            command.emit(report)
-        else:
-            print("\n".join(table(report)))
-        return 0
+        return measure(options.model, options.prompt, options.steps, options.rounds, options.threads)
 
-    return command.guarded(work, json_output="--json" in given)
+    return entry.run(parser, given, work, table)
 
 
 def table(report: dict[str, Any]) -> list[str]:

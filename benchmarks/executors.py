@@ -8,6 +8,7 @@ process time; loading and memory in another process each. Not here: thresholds, 
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import statistics
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import entry
 from interlock import command
 
 MODES = ("fp32", "fp16", "fast")
@@ -50,6 +52,7 @@ PAIR = """
 import sys
 from pathlib import Path
 from benchmarks.executors import pair
+from benchmarks import entry
 from interlock import command
 path, mode, checkpoint, rounds, steps, kept = sys.argv[1:]
 sys.exit(command.guarded(lambda: pair(Path(path), mode, checkpoint, int(rounds), int(steps), Path(kept)), json_output=False))
@@ -64,16 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds, eager and mode in random order in each (%(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="tokens decoded per engine and round (%(default)s)")
 
-    def work() -> int:
-        options = parser.parse_args(given)
-        report = {str(package): measure(package, options.checkpoint, options.rounds, options.steps) for package in options.packages}
-        if options.json:
-            command.emit(report)
-        else:
-            print("\n".join(line for package, figures in report.items() for line in table(package, figures)))
-        return 0
+    def work(options: argparse.Namespace) -> dict[str, Any]:
+        return {str(package): measure(package, options.checkpoint, options.rounds, options.steps) for package in options.packages}
 
-    return command.guarded(work, json_output="--json" in given)
+    def lines(report: dict[str, Any]) -> list[str]:
+        return [line for package, figures in report.items() for line in table(package, figures)]
+
+    return entry.run(parser, given, work, lines)
 
 
 def measure(path: Path, checkpoint: str, rounds: int, steps: int) -> dict[str, Any]:

@@ -5,12 +5,14 @@ Here: options and the table. Not here: the faults (tests/fakes/faults.py), the t
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import entry
 from interlock import command
 
 # The faults and the comparison were worked on with seeds below 100; the tests use those from 2000 on.
@@ -24,21 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser("benchmarks.faults", summary, "python -m benchmarks.faults --seeds 5")
     parser.add_argument("--seeds", type=int, default=2, help="faults of each kind in each package (%(default)s)")
 
-    def work() -> int:
-        options = parser.parse_args(given)
+    def work(options: argparse.Namespace) -> dict[str, Any]:
         sys.path.insert(0, str(FAKES))
+        import torch
         from fakes.fault_bases import BASES
         from fakes.fault_trials import cases, trials
 
+        torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:
-            report = counted(trials(cases(BASES, range(FIRST, FIRST + options.seeds)), Path(folder), BASES))
-        if options.json:
-            command.emit(report)
-        else:
-            print("\n".join(table(report)))
-        return 0
+            return counted(trials(cases(BASES, range(FIRST, FIRST + options.seeds)), Path(folder), BASES))
 
-    return command.guarded(work, json_output="--json" in given)
+    return entry.run(parser, given, work, table)
 
 
 def counted(trials: Iterable[Any]) -> dict[str, dict[str, int]]:

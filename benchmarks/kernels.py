@@ -5,10 +5,12 @@ Here: options and the table. Not here: the measurement (matrices.py), whole deco
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks import entry
 from interlock import command
 
 
@@ -19,18 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 128], metavar="T", help="rows of activations (1 8 128)")
     parser.add_argument("--rounds", type=int, default=12, help="rounds for one row, all forms in turns; a quarter for more (%(default)s)")
 
-    def work() -> int:
-        options = parser.parse_args(given)
+    def work(options: argparse.Namespace) -> dict[str, Any]:
         from benchmarks.matrices import measure  # torch, only now: --help is instant
 
-        report = measure(options.rows, options.rounds)
-        if options.json:
-            command.emit(report)
-        else:
-            print("\n".join(table(report)))
-        return 0
+        return measure(options.rows, options.rounds)
 
-    return command.guarded(work, json_output="--json" in given)
+    return entry.run(parser, given, work, table)
 
 
 def table(report: dict[str, Any]) -> list[str]:
