@@ -11,6 +11,8 @@ import pytest
 
 from runtime.kernels.build import SOURCE
 
+# The C is the same in both environments.
+pytestmark = pytest.mark.train
 CHECKS = "-fsanitize=address,undefined,float-cast-overflow"
 FLAGS = ("-std=c11", "-O1", "-g", CHECKS, "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror")
 
