@@ -21,9 +21,8 @@ class Comparison:
     """`measured` logits against `reference` logits over `positions` rows.
 
     psnr_db: as psnr_db(), inf when identical. max_abs: largest difference of one logit. kl_mean, kl_max: KL(reference ‖ measured) per row, nats.
-    argmax_flips: rows whose top token differs. decided_flips: of those, rows whose reference margin (top 1 - top 2) exceeds 2·max_abs: no
-    difference of at most max_abs can flip such a row, so any is a defect. finite: no NaN or infinity on either side; when false, psnr_db,
-    max_abs and both KLs are NaN and the counts are over all rows.
+    argmax_flips: rows whose top token differs. finite: no NaN or infinity on either side; when false, psnr_db, max_abs and both KLs are NaN and the
+    counts are over all rows.
     """
 
     psnr_db: float
@@ -31,7 +30,6 @@ class Comparison:
     kl_mean: float
     kl_max: float
     argmax_flips: int
-    decided_flips: int
     positions: int
     finite: bool
 
@@ -118,7 +116,6 @@ def compare_logits(reference: Tensor, measured: Tensor) -> Comparison:
         kl_mean=rows.kl.mean().item() if finite else math.nan,
         kl_max=rows.kl.max().item() if finite else math.nan,
         argmax_flips=int(rows.flipped.sum()),
-        decided_flips=int((rows.margin[rows.flipped] > 2 * max_abs).sum()) if finite else int(rows.flipped.sum()),
         positions=len(rows),
         finite=finite,
     )

@@ -186,7 +186,6 @@ def _joined(parts: list[tuple[float, Comparison]]) -> Comparison:
         kl_mean=sum(part.kl_mean * part.positions for _, part in parts) / positions,
         kl_max=max(part.kl_max for _, part in parts),
         argmax_flips=sum(part.argmax_flips for _, part in parts),
-        decided_flips=sum(part.decided_flips for _, part in parts),
         positions=positions,
         finite=all(part.finite for _, part in parts),
     )

@@ -44,21 +44,12 @@ def test_a_shift_of_all_logits_is_no_divergence() -> None:
     assert found.kl_max < 1e-12 and found.argmax_flips == 0 and found.max_abs == pytest.approx(3, abs=1e-5)
 
 
-def test_a_flip_counts_as_decided_only_beyond_the_error_bound() -> None:
+def test_a_flip_is_a_row_whose_greatest_entry_differs() -> None:
     reference = torch.tensor([[0.0, 1.0, 5.0], [0.0, 4.9, 5.0], [5.0, 0.0, 0.0]])
     swapped = torch.tensor([[0.0, 1.0, 5.0], [0.0, 5.0, 4.9], [5.0, 0.0, 0.0]])
     found = compare_logits(reference, swapped)
-    assert (found.argmax_flips, found.decided_flips, found.positions) == (1, 0, 3)
+    assert (found.argmax_flips, found.positions) == (1, 3)
     assert found.max_abs == pytest.approx(0.1)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 10_000), st.floats(1e-3, 10))
-def test_no_bounded_difference_makes_a_decided_flip(seed: int, size: float) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    reference = torch.randn(6, 5, generator=generator)
-    found = compare_logits(reference, reference + size * torch.randn(6, 5, generator=generator))
-    assert found.decided_flips == 0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

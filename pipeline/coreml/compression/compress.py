@@ -5,7 +5,7 @@ Here: the order of work. Not here: reading checkpoints and contracts (pipeline/s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from runtime.student.model import Student
 # Below this a scale and its operation cost more than they save; coremltools' own threshold.
 MIN_ELEMENTS = 2048
 SNR_CAP_DB = 200.0
-Carried = Mapping[str, Form | str]
 
 
 @dataclass(frozen=True)

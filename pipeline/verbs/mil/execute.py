@@ -45,7 +45,8 @@ def executed(args: argparse.Namespace, program: Program, session: Session) -> di
         np.savez(buffer, **outputs)  # type: ignore[arg-type]  # arrays by name
         save_file(args.out, buffer.getvalue())
     summary = {key: _summary(array) for key, array in outputs.items()}
-    return {"function": name, "mode": mode, "zero_inputs": filled, "wall_s": round(time.monotonic() - started, 3), "outputs": summary}
+    wall_s = round(time.monotonic() - started, 3)
+    return {"function": name, "mode": mode, "how": list(runner.notes), "zero_inputs": filled, "wall_s": wall_s, "outputs": summary}
 
 
 def _summary(array: Any) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def _zeros(value: NamedType, function: Function) -> Any:
 
 def lines_of(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['function']} in mode {document['mode']}, {document['wall_s']:.1f} s"]
+    lines += [f"  {note}" for note in document["how"]]
     for name, output in document["outputs"].items():
         lines.append(f"  {name}: {output['dtype']} {output['shape']}{_told(output)}")
     return lines

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from runtime.mil.inplace import names
@@ -86,7 +85,3 @@ def renamed(plan: BlockPlan, other: Mapping[str, str]) -> BlockPlan:
 
 def _unused(**given: Any) -> Tensor:
     raise AssertionError("a step of a rewrite is computed by its lowering")
-
-
-def is_fp32(output: Output) -> bool:
-    return output.carrier is torch.float32
