@@ -7,7 +7,7 @@ COMPRESS ?= source
 INTERLOCK = .venv/bin/interlock
 DEPLOY = $(INTERLOCK) deploy --checkpoint $(SOURCE) --out-dir $(STUDENT)/deployed --export-pytorch --caws-tier $(TIER)
 
-.PHONY: help environments deploy-full deploy-runtime-config test lock clean
+.PHONY: help environments deploy-full deploy-runtime-config test test-reliability lock clean
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 32
 
@@ -23,6 +23,9 @@ deploy-runtime-config: environments ## the same without the Core ML package
 
 test: environments ## every check: lint, types, both environments' tests, whole chains
 	@ci/test
+
+test-reliability: environments ## every crash, fault and corruption of the catalogue, and the score; `make test` has a sample of it
+	@ci/test-reliability
 
 lock: ## resolve the locks anew (UPGRADE=--upgrade moves every pin)
 	@ci/lock $(UPGRADE)

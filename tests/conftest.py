@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("reliability.scoreboard",)
+
 HERE = "export" if importlib.util.find_spec("coremltools") else "train"
 HOME = {"train": "train", "export": "export", "e2e": "train"}
 
