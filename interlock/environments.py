@@ -64,6 +64,24 @@ class Environment:
         """The interpreter of the synced environment."""
         return self.folder / ".venv" / "bin" / "python"
 
+    @cached_property
+    def python_version(self) -> str | None:
+        """The version of the synced environment's interpreter, as the environment itself records it; None before it is made."""
+        try:
+            text = (self.folder / ".venv" / "pyvenv.cfg").read_text(encoding="utf-8")
+        except OSError:
+            return None
+        match = re.search(r"^version(?:_info)? = (\S+)", text, re.MULTILINE)
+        return match[1] if match else None
+
+    @property
+    def synced(self) -> bool:
+        """Whether `envs/<name>/.venv` was made from the lock as it is now."""
+        try:
+            return (self.folder / ".venv" / ".synced").read_bytes() == self.lock_file.read_bytes()
+        except OSError:
+            return False
+
     @property
     def direct(self) -> list[str]:
         """Names of the direct dependencies that apply to the running interpreter."""

@@ -6,14 +6,26 @@ Here: records and pure functions. Not here: reading and writing files (io.py), t
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
+from typing_extensions import Self
+
+from interlock.canonical import canonical_json
 
 Kind = Literal["dataset", "checkpoint", "export", "package", "deployment", "evaluation"]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\Z")]
+UNSEALED = "0" * 64
 
 # Names that Windows and some tools treat as devices, whatever their extension.
 _DEVICE = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
@@ -72,30 +84,61 @@ class CreatedBy(Frozen):
 
 
 class Contract(Frozen):
-    """The common header. `digest` covers the canonical JSON of everything else: no time, host or duration is in it."""
+    """The common header. `digest` says what the artifact is, `seal` that the document is whole: no time, host or duration is in either.
+
+    Version 1 had one digest over everything and no seal; it is read by its own rules and never written.
+    """
 
     kind: Kind
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     created_by: CreatedBy
     inputs: tuple[InputRef, ...]
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
     toy: bool = False
-    digest: Sha256 = "0" * 64
+    digest: Sha256 = UNSEALED
+    seal: Sha256 = UNSEALED
 
-    def sealed(self) -> Contract:
-        """The same contract with its true digest."""
-        return self.model_copy(update={"digest": digest_of(self.model_dump(mode="json"))})
+    @model_validator(mode="after")
+    def _paths_once(self) -> Contract:
+        paths = [entry.path for entry in self.files]
+        if len(set(paths)) < len(paths):
+            raise ValueError(f"files lists {next(path for path in paths if paths.count(path) > 1)} twice")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _of_its_version(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        if self.schema_version == 1:
+            del document["seal"]
+        return document
+
+    def sealed(self) -> Self:
+        """The same contract with its true digest and seal."""
+        document = self.model_dump(mode="json")
+        document["digest"] = digest_of(document)
+        return self.model_copy(update={"digest": document["digest"], "seal": seal_of(document)})
 
     def entry(self, path: str) -> FileEntry:
         """The entry of one file. Raises KeyError."""
         return {entry.path: entry for entry in self.files}[path]
 
-
-def canonical_json(document: Any) -> bytes:
-    """UTF-8, keys sorted, no spaces: the form that digests cover."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    def parts(self) -> dict[str, str]:
+        """Contracts that the directory holds beside this one: file name and digest. They are proven by that digest and their own seal."""
+        return {}
 
 
 def digest_of(document: dict[str, Any]) -> str:
-    """sha256 over the canonical JSON of a contract without its own `digest`."""
-    return hashlib.sha256(canonical_json({key: value for key, value in document.items() if key != "digest"})).hexdigest()
+    """What an artifact is: sha256 over the canonical JSON of its contract, without what differs between equal artifacts.
+
+    `created_by` is left out, so that equal bytes from another source, interpreter or platform have equal digests and cut a build off early.
+    """
+    return _sha256_without(document, {"digest"} if document.get("schema_version") == 1 else {"created_by", "digest", "seal"})
+
+
+def seal_of(document: dict[str, Any]) -> str:
+    """sha256 over the canonical JSON of the whole contract but the seal itself: any changed value is found, `created_by` included."""
+    return _sha256_without(document, {"seal"})
+
+
+def _sha256_without(document: dict[str, Any], fields: set[str]) -> str:
+    return hashlib.sha256(canonical_json({key: value for key, value in document.items() if key not in fields})).hexdigest()
