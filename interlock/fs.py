@@ -201,7 +201,7 @@ def workspace(out: Path, fs: Fs | None = None) -> Iterator[Workspace]:
     """
     fs = fs or Fs()
     with named_failures(out):
-        _make_parents(fs, out.parent)
+        make_parents(fs, out.parent)
         path, lock = _fresh(fs, out)
     try:
         _sweep(fs, out, keep=path)
@@ -214,7 +214,7 @@ def workspace(out: Path, fs: Fs | None = None) -> Iterator[Workspace]:
         os.close(lock)
 
 
-def _make_parents(fs: Fs, folder: Path) -> None:
+def make_parents(fs: Fs, folder: Path) -> None:
     missing = [f for f in (folder, *folder.parents) if not f.exists()]
     for parent in reversed(missing):
         with contextlib.suppress(FileExistsError):
@@ -303,7 +303,7 @@ def save_file(path: Path, data: bytes, fs: Fs | None = None) -> None:
     """Replace one file outside artifacts (a result, a driver's record) atomically: temporary name, fsync, rename."""
     fs = fs or Fs()
     with named_failures(path):
-        _make_parents(fs, path.parent)
+        make_parents(fs, path.parent)
         temporary = path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")
         try:
             fs.write(temporary, data)
