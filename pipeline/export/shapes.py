@@ -19,15 +19,13 @@ from interlock.contracts.checkpoint import TOKENIZER, CheckpointContract
 from interlock.contracts.export import DECODE, PREFILL, ExportContract, ShapeResult
 from interlock.voice import Task
 from pipeline.export.torchscript import caches
+from pipeline.gates.thresholds import EXPORTED_PSNR_DB
 from runtime.backends.torchscript_file import load_torchscript
 from runtime.numerics import Comparison, compare_logits
 from runtime.student.model import Student
 
 # The contract's cap: identical values have no finite ratio, and JSON has no infinity.
 PSNR_CAP_DB = 200.0
-# Rounding the weights to fp16 alone leaves 73 to 81 dB on SmolLM2-135M and 69.6 to 76 dB on random toys; with weights that fp16 holds, the files
-# reach 130 dB; a wrong mask, position or layer stays below 40 dB.
-MIN_PSNR_DB = 70.0
 # Positions whose reference logits are made at a time: 100 MB for a vocabulary of 49152.
 SLICE = 512
 
@@ -56,7 +54,7 @@ def validate_shapes(
     *,
     steps: Mapping[int, int],
     task: Task,
-    min_psnr_db: float = MIN_PSNR_DB,
+    min_psnr_db: float = EXPORTED_PSNR_DB,
 ) -> dict[str, ShapeResult]:
     """Run every length through the saved files, by decimal name; one that fails is a result with its reason, never an exception.
 

@@ -1,6 +1,6 @@
-"""What a package must reach, by how its weights are stored. docs/error-model.md says where the figures come from.
+"""What exported files must reach, and a package, by how its weights are stored. docs/error-model.md says where the figures come from.
 
-Here: one table, and what a recipe may ask for. Not here: measuring and judging (package.py).
+Here: the figures, and what a recipe may ask for. Not here: measuring and judging (package.py).
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 from interlock.contracts.package import Method, Thresholds
 from interlock.errors import UsageError
 
+# Exported files. Rounding the weights to fp16 alone leaves 73 to 81 dB on SmolLM2-135M and 69.6 to 76 dB on random toys; with weights that fp16
+# holds, the files reach 130 dB; a wrong mask, position or layer stays below 40 dB.
+EXPORTED_PSNR_DB = 70.0
 # Nothing but fp16 rounding: of weights, and of every value between.
 FAITHFUL = Thresholds(psnr_db=50.0, kl_mean=1e-4, kl_max=1e-3)
 EIGHT_BITS = Thresholds(psnr_db=40.0, kl_mean=5e-3, kl_max=5e-2)

@@ -6,23 +6,22 @@ Here: the reference of a package, the promise of its functions, the rejected fol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from interlock.contracts import checkpoint, export, package
+from interlock.contracts import checkpoint, export, io, package
 from interlock.contracts.base import InputRef
 from interlock.errors import ContractError, GateFailed, Violation
 from interlock.fs import Workspace, publish, workspace
 from interlock.voice import Voice, human
 from pipeline.driver import stage
+from pipeline.gates.rejected import EVIDENCE, Rejection
 
 if TYPE_CHECKING:
     from runtime.student.model import Student
 
-REJECTED = "evidence.json"
 # The search measures one text in fp32; the gate adds fp16 rounding and other positions.
 MIXED_SHARE = 0.5
 
@@ -120,16 +119,10 @@ def _keep_rejected(
 ) -> Path:
     """Package, evidence and the command that makes it again, under `rejected/` beside the output."""
     kept = run.out.parent / "rejected" / run.out.name
-    document: dict[str, Any] = {
-        "findings": wrong,
-        "command": run.command,
-        "gate": gate.model_dump(mode="json"),
-        "compression": compression.model_dump(mode="json"),
-        "mixed": [point.model_dump(mode="json") for point in instead],
-    }
+    why = Rejection(findings=tuple(wrong), command=run.command, gate=gate, compression=compression, mixed=tuple(instead))
     with workspace(kept, run.work.fs) as rejected:
         rejected.copy(run.work.path / package.PACKAGE, package.PACKAGE)
-        rejected.write(REJECTED, json.dumps(document, indent=2).encode())
+        rejected.write(EVIDENCE, io.pretty(why))
         publish(rejected, kept)
     return kept
 

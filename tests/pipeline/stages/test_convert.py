@@ -36,7 +36,8 @@ def test_both_layouts_are_published_with_their_evidence(exported: Path, tmp_path
 
 def test_a_rejected_package_is_kept_and_not_published(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.driver import stage
-    from pipeline.gates import thresholds, verdict
+    from pipeline.gates import thresholds
+    from pipeline.gates.rejected import EVIDENCE
     from pipeline.stages import convert
 
     # No fp16 package reaches 190 dB: the gate's own path is taken, with real evidence.
@@ -46,6 +47,6 @@ def test_a_rejected_package_is_kept_and_not_published(exported: Path, tmp_path: 
     assert failed.value.exit_code == 6 and "190" in failed.value.measured
     kept = tmp_path / "rejected" / "package"
     assert not (tmp_path / "package").exists() and (kept / package.PACKAGE / "Manifest.json").is_file()
-    evidence = json.loads((kept / verdict.REJECTED).read_text())
+    evidence = json.loads((kept / EVIDENCE).read_text())
     assert evidence["findings"] and evidence["command"].startswith("interlock convert --in ") and evidence["gate"]["reference"] == "export"
     assert str(kept) in failed.value.remedy

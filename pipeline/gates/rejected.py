@@ -1,0 +1,58 @@
+"""Candidates that a gate refused: what stands in a `rejected` folder.
+
+Here: finding and reading them. Not here: what puts them there (verdict.py), how they look (pipeline/reports).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from interlock.contracts import io
+from interlock.contracts.base import Frozen
+from interlock.contracts.package import Compression, FrontierPoint, Gate
+from interlock.errors import ContractError
+
+EVIDENCE = "evidence.json"
+# More candidates than a person looks through.
+MAX_CANDIDATES = 256
+
+
+class Rejection(Frozen):
+    """Why a package was not published. findings: one line for each value outside its threshold; command: what makes the candidate again; mixed: the
+    frontier of finer forms that was offered instead, empty where none was searched."""
+
+    findings: tuple[str, ...]
+    command: str
+    gate: Gate
+    compression: Compression
+    mixed: tuple[FrontierPoint, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A candidate's folder; rejection is None where its evidence cannot be read, and problem says why."""
+
+    path: Path
+    rejection: Rejection | None
+    problem: str | None = None
+
+
+def rejected_in(folder: Path) -> Iterator[Rejected]:
+    """Every candidate below a `rejected` folder, in order of name; none where there is no such folder."""
+    try:
+        files = sorted([*folder.glob(f"*/{EVIDENCE}"), *folder.glob(f"*/*/{EVIDENCE}")])[:MAX_CANDIDATES]
+    except OSError:
+        return
+    yield from map(_read, files)
+
+
+def _read(file: Path) -> Rejected:
+    remedy = "make the candidate again, or remove its folder"
+    try:
+        with io.open_regular(file) as stream:
+            document = io.parse_json(stream.read(io.MAX_BYTES + 1), str(file), remedy=remedy)
+        return Rejected(file.parent, io.validate(Rejection, document, str(file), remedy=remedy))
+    except ContractError as error:
+        return Rejected(file.parent, None, error.problem)
