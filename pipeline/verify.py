@@ -65,10 +65,10 @@ def _signatures(directory: Path, contract: export.ExportContract) -> list[Violat
 
 
 def _deployment(directory: Path, manifest: deployment.DeploymentContract) -> list[Violation]:
-    from pipeline.stages.deploy import derive, read_deployment
+    from pipeline.stages.deploy import derive, read_parts
     from runtime.config import RuntimeConfig
 
-    _, exported, packaged = read_deployment(directory)
+    exported, packaged = read_parts(directory, manifest)
     listed = {entry.path: entry for entry in manifest.files}
     wrong = []
     for part in filter(None, (exported, packaged)):

@@ -84,7 +84,9 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode:
         made = TorchScriptBackend(prefill, decode, arch, use_halt_head=heads.use_halt_head)
     elif name in ("reference", "coreml"):
         _only_fp32(name, dtype)
-        facts = io.read_contract(folder / package.FILE, package.PackageContract).facts
+        packaged = io.read_parts(folder, manifest)[package.FILE]
+        assert isinstance(packaged, package.PackageContract)
+        facts = packaged.facts
         made = _packaged(folder / package.PACKAGE, facts, name, units, mode)
     else:
         made = _eager(arch, heads, _exported_weights(folder / export.PREFILL), dtype)
@@ -127,7 +129,7 @@ def _packaged(path: Path, facts: package.PackageFacts, name: BackendName, units:
 def _package_files(folder: Path, manifest: deployment.DeploymentContract, name: BackendName) -> list[str]:
     if manifest.artifacts.coreml_export is None:
         raise UsageError(f"`{folder}` has no Core ML package for backend `{name}`", remedy="deploy with --export-coreml")
-    return [entry.path for entry in manifest.files if entry.path == package.FILE or entry.path.startswith(f"{package.PACKAGE}/")]
+    return [entry.path for entry in manifest.files if entry.path.startswith(f"{package.PACKAGE}/")]
 
 
 def _only_fp32(name: BackendName, dtype: Dtype) -> None:

@@ -19,12 +19,11 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from typing_extensions import Self
 
 from interlock.canonical import canonical_json
 
 Kind = Literal["dataset", "checkpoint", "export", "package", "deployment", "evaluation"]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\Z")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 UNSEALED = "0" * 64
 
 # Names that Windows and some tools treat as devices, whatever their extension.
@@ -99,7 +98,9 @@ class Contract(Frozen):
     seal: Sha256 = UNSEALED
 
     @model_validator(mode="after")
-    def _paths_once(self) -> Contract:
+    def _header_is_whole(self) -> Contract:
+        if self.schema_version == 1 and "seal" in self.model_fields_set:
+            raise ValueError("version 1 has no seal")
         paths = [entry.path for entry in self.files]
         if len(set(paths)) < len(paths):
             raise ValueError(f"files lists {next(path for path in paths if paths.count(path) > 1)} twice")
@@ -112,7 +113,7 @@ class Contract(Frozen):
             del document["seal"]
         return document
 
-    def sealed(self) -> Self:
+    def sealed(self) -> Contract:
         """The same contract with its true digest and seal."""
         document = self.model_dump(mode="json")
         document["digest"] = digest_of(document)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from interlock.contracts import export, package
 from interlock.contracts.base import Contract, Frozen, RelativePath, Sha256
 from interlock.contracts.checkpoint import Arch, TokenizerInfo
 
@@ -52,3 +53,6 @@ class DeploymentContract(Contract):
     export_digest: Sha256
     package_digest: Sha256 | None
     hardware_verified: None = None
+
+    def parts(self) -> dict[str, str]:
+        return {export.FILE: self.export_digest} | ({package.FILE: self.package_digest} if self.package_digest else {})

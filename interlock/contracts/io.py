@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from interlock.contracts import checkpoint, deployment, export, package
-from interlock.contracts.base import Contract, FileEntry, Kind, digest_of
+from interlock.contracts.base import Contract, FileEntry, Kind, digest_of, seal_of
 from interlock.errors import ContractError, Violation, refuse
 
 MAX_BYTES = 16 << 20
@@ -31,6 +31,8 @@ KINDS: dict[str, tuple[str, type[Contract]]] = {
     "package": (package.FILE, package.PackageContract),
     "deployment": (deployment.FILE, deployment.DeploymentContract),
 }
+BY_FILE = dict(KINDS.values())
+VERSION = 2  # what is written; earlier ones are read by their own rules
 MADE_BY = {"checkpoint": "interlock import SOURCE", "export": "interlock export", "package": "interlock convert", "deployment": "interlock deploy"}
 
 C = TypeVar("C", bound=Contract)
@@ -114,14 +116,19 @@ def parse_json(data: bytes, name: str, *, limit: int = MAX_BYTES, remedy: str) -
 
 def validate(model: type[M], document: dict[str, Any], name: str, *, remedy: str) -> M:
     """`document` as `model`. Raises ContractError with every violation at once, each at its JSON path."""
+    valid, wrong = _validated(model, document, name)
+    if valid is None:
+        raise ContractError(*wrong, remedy=remedy)
+    return valid
+
+
+def _validated(model: type[M], document: dict[str, Any], name: str) -> tuple[M | None, list[Violation]]:
     try:
         # JSON has no tuples: JSON mode accepts lists for them, and nothing else that Python mode would coerce.
-        return model.model_validate_json(json.dumps(document))
+        return model.model_validate_json(json.dumps(document)), []
     except ValidationError as error:
-        violations = [
-            Violation(name, "/" + "/".join(str(part) for part in item["loc"]), item["msg"], _shown(item.get("input"))) for item in error.errors()
-        ]
-        raise ContractError(*violations, remedy=remedy) from None
+        found = [(item["loc"], item["msg"], _shown(item.get("input"))) for item in error.errors()]
+        return None, [Violation(name, "/" + "/".join(str(part) for part in place), said, shown) for place, said, shown in found]
 
 
 def _shown(value: object) -> str:
@@ -143,7 +150,10 @@ def kind_of(directory: Path) -> Kind | None:
 
 
 def read_contract(path: Path, model: type[C]) -> C:
-    """A contract from its file: strict JSON, of the expected kind and version, its fields valid, its own digest true. Raises ContractError."""
+    """A contract from its file: strict JSON, of the expected kind and a known version, its fields valid, its digest and seal true.
+
+    Raises ContractError.
+    """
     wanted = model.model_fields["kind"].default
     remedy = f"make it again: {MADE_BY[wanted]}"
     if not path.is_file():
@@ -154,17 +164,43 @@ def read_contract(path: Path, model: type[C]) -> C:
     kind, version = document.get("kind"), document.get("schema_version")
     if kind != wanted:
         raise refuse(path, "/kind", expected=f"`{wanted}`", found=_shown(kind), remedy=f"name a directory made by {MADE_BY[wanted]}")
-    if version != 1:
-        newer = isinstance(version, int) and version > 1
+    if type(version) is not int or not 1 <= version <= VERSION:
+        newer = type(version) is int and version > VERSION
         what = "a newer interlock wrote it: upgrade this one, or make the artifact again" if newer else remedy
-        raise refuse(path, "/schema_version", expected="1", found=_shown(version), remedy=what)
-    claimed = document.get("digest")
-    actual = digest_of(document)
-    if claimed != actual:
-        raise refuse(
-            path, "/digest", expected=f"{actual} (computed from the fields)", found=_shown(claimed), remedy=f"the contract was edited: {remedy}"
-        )
-    return validate(model, document, str(path), remedy=remedy)
+        raise refuse(path, "/schema_version", expected=f"1 to {VERSION}", found=_shown(version), remedy=what)
+    contract, wrong = _validated(model, document, str(path))
+    wrong = [*_false_digests(document, path), *wrong]
+    if wrong or contract is None:
+        raise ContractError(*wrong, remedy=f"the contract was edited or damaged: {remedy}")
+    return contract
+
+
+def _false_digests(document: dict[str, Any], path: Path) -> list[Violation]:
+    """Which of `digest` and `seal` do not follow from the fields; version 1 has no seal."""
+    true = {"digest": digest_of(document)} | ({"seal": seal_of(document)} if document["schema_version"] > 1 else {})
+    return [
+        Violation(str(path), f"/{field}", f"{value} (computed from the fields)", _shown(document.get(field)))
+        for field, value in true.items()
+        if document.get(field) != value
+    ]
+
+
+def read_parts(directory: Path, contract: Contract) -> dict[str, Contract]:
+    """The contracts that `directory` holds as parts of `contract`, by file name, each with the digest that it names. Raises ContractError."""
+    parts: dict[str, Contract] = {}
+    wrong: list[Violation] = []
+    for name, digest in contract.parts().items():
+        try:
+            part = read_contract(directory / name, BY_FILE[name])
+        except ContractError as error:
+            wrong += error.violations
+            continue
+        if part.digest != digest:
+            wrong.append(Violation(str(directory / name), "/digest", f"{digest} (named by {KINDS[contract.kind][0]})", part.digest))
+        parts[name] = part
+    if wrong:
+        raise ContractError(*wrong, remedy=f"a part was changed or is another's; make it again: {MADE_BY[contract.kind]}")
+    return parts
 
 
 def _read_small(path: Path) -> bytes:
@@ -203,20 +239,24 @@ def walk(directory: Path) -> Iterator[str]:
             yield path.relative_to(directory).as_posix()
 
 
-def entries(directory: Path, *, without: str = "", progress: Progress | None = None) -> tuple[FileEntry, ...]:
-    """The `files` of an artifact directory as it is now, except the file `without`."""
-    names = [name for name in walk(directory) if name != without]
-    return tuple(FileEntry(path=n, sha256=sha256_file(directory / n, progress), bytes=(directory / n).stat().st_size) for n in names)
+def entries(directory: Path, progress: Progress | None = None) -> tuple[FileEntry, ...]:
+    """The `files` of an artifact directory as it is now: everything but contracts, which their own seals prove."""
+    found = [name for name in walk(directory) if name not in BY_FILE]
+    return tuple(FileEntry(path=n, sha256=sha256_file(directory / n, progress), bytes=(directory / n).stat().st_size) for n in found)
+
+
+def names(contract: Contract) -> set[str]:
+    """Every file that an artifact directory holds: those that the contract lists, its parts' contracts, and itself."""
+    return {entry.path for entry in contract.files} | set(contract.parts()) | {KINDS[contract.kind][0]}
 
 
 def file_violations(directory: Path, contract: Contract, progress: Progress | None = None) -> list[Violation]:
-    """How the files of `directory` differ from `contract.files`: changed, missing, extra. Empty when they are exactly those."""
-    contract_file = KINDS[contract.kind][0]
+    """How `directory` differs from what `contract` says it holds: changed, missing, extra. Empty when it is exactly that."""
     listed = {entry.path: entry for entry in contract.files}
-    present = set(walk(directory)) - {contract_file}
+    present = set(walk(directory))
     found = [
         Violation(str(directory / name), "", "no such file (the contract does not list it)", "an extra file")
-        for name in sorted(present - set(listed))
+        for name in sorted(present - names(contract))
     ]
     for name, entry in listed.items():
         path = directory / name
@@ -231,6 +271,10 @@ def file_violations(directory: Path, contract: Contract, progress: Progress | No
             found.append(Violation(str(path), "", f"{entry.bytes} bytes", f"{size} bytes"))
         elif (actual := sha256_file(path, progress)) != entry.sha256:
             found.append(Violation(str(path), "", f"sha256 {entry.sha256}", f"sha256 {actual}"))
+    try:
+        read_parts(directory, contract)
+    except ContractError as error:
+        found += error.violations
     return found
 
 

@@ -98,7 +98,7 @@ def is_ours(out: Path, kind: Kind) -> bool:
     file, model = io.KINDS[kind]
     with contextlib.suppress(ContractError):
         contract = io.read_contract(out / file, model)
-        return set(io.walk(out)) - {file} <= {entry.path for entry in contract.files}
+        return set(io.walk(out)) <= io.names(contract)
     return False
 
 
@@ -112,7 +112,7 @@ def _describe(stage: Stage[P], params: P, outcome: Outcome, work: fs.Workspace, 
         stage=stage.name, project_version=interlock.__version__, source_digest=keys.source_digest(stage.module), environment=environments.record(env)
     )
     with digesting(work.path, voice) as progress:
-        files = io.entries(work.path, progress=progress)
+        files = io.entries(work.path, progress)
     toy = params.toy or outcome.toy
     contract = model(created_by=created, inputs=outcome.inputs, files=files, toy=toy, **outcome.body).sealed()
     work.write(file, io.pretty(contract))

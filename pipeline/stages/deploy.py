@@ -99,9 +99,9 @@ def _check(params: Params, exported: export.ExportContract, packaged: package.Pa
         raise ContractError(*wrong, remedy="leave out the flag, or make the part that is missing; capabilities are what the artifacts have")
 
 
-def read_deployment(directory: Path) -> tuple[deployment.DeploymentContract, export.ExportContract, package.PackageContract | None]:
-    """The three contracts of a deployed directory, each valid by itself. Raises ContractError."""
-    manifest = io.read_contract(directory / deployment.FILE, deployment.DeploymentContract)
-    exported = io.read_contract(directory / export.FILE, export.ExportContract)
-    packaged = io.read_contract(directory / package.FILE, package.PackageContract) if manifest.package_digest else None
-    return manifest, exported, packaged
+def read_parts(directory: Path, manifest: deployment.DeploymentContract) -> tuple[export.ExportContract, package.PackageContract | None]:
+    """The contracts of what a deployed directory was made of, those that `manifest` names. Raises ContractError."""
+    parts = io.read_parts(directory, manifest)
+    exported, packaged = parts[export.FILE], parts.get(package.FILE)
+    assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract | None)
+    return exported, packaged

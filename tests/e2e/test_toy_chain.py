@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fakes.artifacts import resealed
 from fakes.shell import interlock, module
 from fakes.toys import write_latest, write_tokenizer
 
@@ -166,15 +167,12 @@ def test_a_changed_program_is_refused_before_it_is_opened(toy: Path, tmp_path: P
 
 
 def test_a_manifest_edited_and_sealed_again_is_caught_by_what_it_is_derived_from(toy: Path, tmp_path: Path) -> None:
-    from interlock.contracts.base import digest_of
-
     edited = tmp_path / "deployed"
     shutil.copytree(toy / "deployed", edited)
     file = edited / "deployment_manifest.json"
     document = json.loads(file.read_text())
     document["capabilities"]["latent_reasoning"] = True
-    document["digest"] = digest_of(document)
-    file.write_text(json.dumps(document))
+    file.write_text(json.dumps(resealed(document)))
     interlock("verify", edited).refused(3, "/capabilities", "derived from the artifacts")
 
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from interlock.contracts import checkpoint, io
-from interlock.contracts.base import CreatedBy, EnvironmentRecord, InputRef
+from interlock.contracts.base import CreatedBy, EnvironmentRecord, InputRef, digest_of, seal_of
 
 ARCH = checkpoint.Arch(
     d_model=4, n_layers=1, n_heads=2, n_kv_heads=1, d_head=2, d_ff=4, vocab_size=3, rope_theta=1e4, norm_eps=1e-5, tie_embeddings=True, max_position=8
@@ -41,7 +42,7 @@ def describe(directory: Path) -> checkpoint.CheckpointContract:
     sealed = checkpoint.CheckpointContract(
         created_by=CreatedBy(stage="import", project_version="0", source_digest="1" * 64, environment=ENVIRONMENT),
         inputs=(InputRef(kind="source", digest="2" * 64),),
-        files=io.entries(directory, without=checkpoint.FILE),
+        files=io.entries(directory),
         arch=ARCH,
         model_arch=checkpoint.ModelArch(),
         dtype="float32",
@@ -51,3 +52,9 @@ def describe(directory: Path) -> checkpoint.CheckpointContract:
     ).sealed()
     assert isinstance(sealed, checkpoint.CheckpointContract)
     return sealed
+
+
+def resealed(document: dict[str, Any]) -> dict[str, Any]:
+    """An edited contract with the digest and seal of its new values: only the rules of its fields can refuse it."""
+    document = document | {"digest": digest_of(document)}
+    return document if document["schema_version"] == 1 else document | {"seal": seal_of(document)}

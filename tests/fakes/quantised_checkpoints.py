@@ -43,7 +43,7 @@ def describe(directory: Path, student: Student, kinds: Mapping[str, str]) -> che
     contract = checkpoint.CheckpointContract(
         created_by=CreatedBy(stage="import", project_version="0", source_digest="1" * 64, environment=RECORD),
         inputs=(InputRef(kind="source", digest="2" * 64),),
-        files=io.entries(directory, without=checkpoint.FILE),
+        files=io.entries(directory),
         arch=student.arch,
         model_arch=student.heads,
         dtype="float32",

@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
-from fakes.artifacts import describe, write_checkpoint
+from fakes.artifacts import describe, resealed, write_checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from interlock.canonical import canonical_json
 from interlock.contracts import checkpoint, export, io
-from interlock.contracts.base import canonical_json, check_relative_path, digest_of
+from interlock.contracts.base import CreatedBy, EnvironmentRecord, check_relative_path, seal_of
 from interlock.errors import ContractError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -101,15 +102,14 @@ def test_ordinary_documents_survive_strict_reading(document: dict[str, object]) 
 def edited(tmp_path: Path, **changes: object) -> Path:
     """A checkpoint whose contract was edited and sealed again: only the fields' own rules can refuse it."""
     document = json.loads(io.pretty(write_checkpoint(tmp_path))) | changes
-    document["digest"] = digest_of(document)
-    (tmp_path / checkpoint.FILE).write_text(json.dumps(document))
+    (tmp_path / checkpoint.FILE).write_text(json.dumps(resealed(document)))
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"kind": "export"}, "/kind"), ({"schema_version": 2}, "/schema_version"),
+        ({"kind": "export"}, "/kind"), ({"schema_version": 3}, "/schema_version"),
         ({"schema_version": "1"}, "/schema_version"), ({"schema_version": 0}, "/schema_version"),
         ({"surprise": 1}, "/surprise"), ({"step": -1}, "/step"), ({"step": "7"}, "/step"), ({"step": 1.5}, "/step"), ({"dtype": "int4"}, "/dtype"),
         ({"files": []}, "/files"), ({"toy": "yes"}, "/toy"), ({"tokenizer": {"sha256": "0" * 64, "vocab_size": 4}}, "/"),
@@ -176,3 +176,51 @@ def test_paths_that_leave_or_trick_are_refused(path: str) -> None:
 def test_describing_a_directory_twice_gives_the_same_digest(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     assert describe(tmp_path).digest == describe(tmp_path).digest
+
+
+VERSIONS = st.from_regex(r"[0-9]\.[0-9]{1,2}\.[0-9]{1,2}", fullmatch=True)
+MAKERS = st.builds(
+    CreatedBy,
+    stage=st.sampled_from(["import", "train"]),
+    project_version=VERSIONS,
+    source_digest=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    environment=st.builds(
+        EnvironmentRecord,
+        name=st.sampled_from(["train", "export"]),
+        python=VERSIONS,
+        platform=st.sampled_from(["linux-x86_64", "linux-aarch64", "macosx-arm64"]),
+        lock_digest=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+        packages=st.dictionaries(TEXT, VERSIONS, max_size=3),
+    ),
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(maker=MAKERS)
+def test_equal_artifacts_of_other_makers_have_one_digest_and_seals_of_their_own(tmp_path: Path, maker: CreatedBy) -> None:
+    mine = write_checkpoint(tmp_path)
+    other = mine.model_copy(update={"created_by": maker}).sealed()
+    assert other.digest == mine.digest
+    assert (other.seal == mine.seal) == (maker == mine.created_by)
+    (tmp_path / checkpoint.FILE).write_bytes(io.pretty(other))
+    assert read(tmp_path) == other
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(maker=MAKERS)
+def test_a_maker_edited_without_the_seal_is_found(tmp_path: Path, maker: CreatedBy) -> None:
+    mine = write_checkpoint(tmp_path)
+    document = json.loads(io.pretty(mine)) | {"created_by": maker.model_dump(mode="json")}
+    (tmp_path / checkpoint.FILE).write_text(json.dumps(document))
+    if seal_of(document) == mine.seal:
+        return
+    with pytest.raises(ContractError) as refused:
+        read(tmp_path)
+    assert [violation.where for violation in refused.value.violations] == ["/seal"]
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(change=st.sampled_from([{"step": 1}, {"toy": True}, {"inputs": ()}, {"parameters": 73}]))
+def test_what_an_artifact_is_changes_its_digest(tmp_path: Path, change: dict[str, object]) -> None:
+    mine = write_checkpoint(tmp_path)
+    assert mine.model_copy(update=change).sealed().digest != mine.digest
