@@ -10,9 +10,10 @@ from collections import Counter
 
 from rich.box import Box
 from rich.table import Table
+from rich.text import Text
 
 from interlock.contracts.package import Compression
-from interlock.voice import human
+from interlock.voice import human, plain
 
 # Cells of the bar that draws the divergence of each point, on a logarithmic scale.
 BAR = 24
@@ -48,6 +49,6 @@ def frontier_table(compression: Compression, box: Box) -> Table:
         forms = ", ".join(f"{count} {form}" for form, count in point.forms.items())
         measured = "-" if point.kl_measured is None else f"{point.kl_measured:.1e}"
         mark = "→" if point.chosen else ""
-        table.add_row(mark, human(point.weight_bytes, "B"), f"{point.kl_predicted:.1e}", measured, "█" * cells, forms)
+        table.add_row(mark, human(point.weight_bytes, "B"), f"{point.kl_predicted:.1e}", measured, "█" * cells, Text(plain(forms)))
     table.caption = "→ chosen; KL is the mean over positions of the shipped text, by the student with the weights as the forms declare them"
     return table

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from rich.box import Box
 from rich.table import Table
+from rich.text import Text
 
 from interlock.contracts.package import Drift, Evidence
+from interlock.voice import plain
 
 
 def drift_table(drift: Drift, box: Box) -> Table:
@@ -20,10 +22,9 @@ def drift_table(drift: Drift, box: Box) -> Table:
     for item in (item for item in drift.evidence if item.against is not None):
         alone = student[item.function, item.tokens, item.output]
         name = f"{item.function}, {item.tokens} tokens" if item.function == "main" else item.function
-        table.add_row(
-            name, item.output, str(item.positions), _decibels(alone), _decibels(item), _number(item.kl_max, ".1e"), _number(item.flips, "d")
-        )
-    table.caption = "operations more or fewer: " + "; ".join(f"{names} {_counts(counts)}" for names, counts in _alike(drift.operations))
+        figures = (_decibels(alone), _decibels(item), _number(item.kl_max, ".1e"), _number(item.flips, "d"))
+        table.add_row(Text(plain(name)), Text(plain(item.output)), str(item.positions), *figures)
+    table.caption = Text(plain("operations more or fewer: " + "; ".join(f"{names} {_counts(counts)}" for names, counts in _alike(drift.operations))))
     return table
 
 

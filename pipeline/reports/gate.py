@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlock.contracts.package import Gate
+from interlock.voice import plain
 
 COLUMNS = ("function", "against", "output", "", "rows", "PSNR dB", "worst", "KL mean", "KL max", "flips")
 
@@ -24,7 +25,9 @@ def evidence_table(gate: Gate, box: Box) -> Table:
         mark = Text("✓", style="bold green") if item.finite else Text("✗", style="bold red")
         decibels = (_figure(item.psnr_db, ".1f"), _figure(item.worst_db, ".1f"))
         decisions = (_figure(item.kl_mean, ".1e"), _figure(item.kl_max, ".1e"), _figure(item.flips, "d"))
-        table.add_row(used, item.against or gate.reference, item.output, mark, str(item.positions), *decibels, *decisions)
+        table.add_row(
+            *(Text(plain(name)) for name in (used, item.against or gate.reference, item.output)), mark, str(item.positions), *decibels, *decisions
+        )
     least = f"at least {gate.thresholds.psnr_db:g} dB, KL mean {gate.thresholds.kl_mean:g}, greatest {gate.thresholds.kl_max:g}"
     table.caption = f"{least}, no decided flip; a repeated run gave {'the same' if gate.repeatable else 'other'} bits"
     return table
