@@ -9,7 +9,7 @@ from pathlib import Path
 
 from interlock.contracts import checkpoint, deployment, export, io
 from interlock.contracts.base import Contract
-from interlock.errors import ContractError, Violation, refuse
+from interlock.errors import ContractError, Violation
 from interlock.voice import Voice
 from pipeline.driver.stage import digesting
 
@@ -18,13 +18,7 @@ REMEDY = "the directory is not what was published: make it again (`make deploy-f
 
 def verify(directory: Path, voice: Voice) -> Contract:
     """The contract of `directory`, proven. Raises ContractError with every violation found."""
-    kind = io.kind_of(directory) if directory.is_dir() else None
-    if kind is None:
-        expected = "an artifact directory (with one of " + ", ".join(f"`{file}`" for file, _ in io.KINDS.values()) + ")"
-        found = "none of them" if directory.is_dir() else "no such directory"
-        raise refuse(directory, "", expected=expected, found=found, remedy="name a directory that a stage made")
-    model = io.KINDS[kind][1]
-    contract: Contract = io.read_contract(io.contract_path(directory, kind), model)
+    contract = io.read_any(directory)
     with digesting(directory, voice) as progress:
         wrong = io.file_violations(directory, contract, progress)
     if not wrong:  # contents are only read once their digests are known

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from interlock.contracts import checkpoint, deployment, export, package
+from interlock.contracts import checkpoint, dataset, deployment, evaluation, export, package
 from interlock.contracts.base import Contract, FileEntry, Kind, digest_of, seal_of
 from interlock.errors import ContractError, Violation, refuse
 
@@ -26,14 +26,23 @@ MAX_DEPTH = 64
 MAX_INTEGER = 1 << 53  # beyond it, JSON numbers lose digits in other readers (RFC 8259 section 6)
 
 KINDS: dict[str, tuple[str, type[Contract]]] = {
-    "checkpoint": (checkpoint.FILE, checkpoint.CheckpointContract),
-    "export": (export.FILE, export.ExportContract),
-    "package": (package.FILE, package.PackageContract),
     "deployment": (deployment.FILE, deployment.DeploymentContract),
+    "package": (package.FILE, package.PackageContract),
+    "export": (export.FILE, export.ExportContract),
+    "checkpoint": (checkpoint.FILE, checkpoint.CheckpointContract),
+    "dataset": (dataset.FILE, dataset.DatasetContract),
+    "evaluation": (evaluation.FILE, evaluation.EvaluationContract),
 }
 BY_FILE = dict(KINDS.values())
 VERSION = 2  # what is written; earlier ones are read by their own rules
-MADE_BY = {"checkpoint": "interlock import SOURCE", "export": "interlock export", "package": "interlock convert", "deployment": "interlock deploy"}
+MADE_BY: dict[str, str] = {
+    "deployment": "interlock deploy",
+    "package": "interlock convert",
+    "export": "interlock export",
+    "checkpoint": "interlock import SOURCE",
+    "dataset": "interlock data make",
+    "evaluation": "interlock eval",
+}
 
 C = TypeVar("C", bound=Contract)
 M = TypeVar("M", bound=BaseModel)
@@ -143,10 +152,20 @@ def contract_path(directory: Path, kind: str) -> Path:
 
 def kind_of(directory: Path) -> Kind | None:
     """Which kind of artifact directory this is, by its contract file; a deployment holds others' contracts too, and is named first."""
-    for kind in ("deployment", "package", "export", "checkpoint"):
+    for kind in ("deployment", "package", "export", "checkpoint", "dataset", "evaluation"):
         if contract_path(directory, kind).is_file():
             return kind
     return None
+
+
+def read_any(directory: Path) -> Contract:
+    """The contract of an artifact directory, of whichever kind it is. Raises ContractError."""
+    kind = kind_of(directory) if directory.is_dir() else None
+    if kind is None:
+        expected = "an artifact directory (with one of " + ", ".join(f"`{file}`" for file in BY_FILE) + ")"
+        found = "none of them" if directory.is_dir() else "no such directory"
+        raise refuse(directory, "", expected=expected, found=found, remedy="name a directory that a stage made")
+    return read_contract(contract_path(directory, kind), KINDS[kind][1])
 
 
 def read_contract(path: Path, model: type[C]) -> C:

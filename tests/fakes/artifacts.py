@@ -1,4 +1,4 @@
-"""Small real artifacts for tests of the foundation: a checkpoint directory whose contract is true."""
+"""Small real artifacts for tests of the foundation: directories whose contracts are true, of the kinds that need no tool to make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from interlock.contracts import checkpoint, io
+from interlock.contracts import checkpoint, dataset, evaluation, io
 from interlock.contracts.base import CreatedBy, EnvironmentRecord, InputRef, digest_of, seal_of
 
 ARCH = checkpoint.Arch(
@@ -40,7 +40,7 @@ def write_checkpoint(directory: Path, fill: int = 0) -> checkpoint.CheckpointCon
 
 def describe(directory: Path) -> checkpoint.CheckpointContract:
     sealed = checkpoint.CheckpointContract(
-        created_by=CreatedBy(stage="import", project_version="0", source_digest="1" * 64, environment=ENVIRONMENT),
+        created_by=maker("import"),
         inputs=(InputRef(kind="source", digest="2" * 64),),
         files=io.entries(directory),
         arch=ARCH,
@@ -58,3 +58,69 @@ def resealed(document: dict[str, Any]) -> dict[str, Any]:
     """An edited contract with the digest and seal of its new values: only the rules of its fields can refuse it."""
     document = document | {"digest": digest_of(document)}
     return document if document["schema_version"] == 1 else document | {"seal": seal_of(document)}
+
+
+def maker(stage: str) -> CreatedBy:
+    return CreatedBy(stage=stage, project_version="0", source_digest="1" * 64, environment=ENVIRONMENT)
+
+
+def write_dataset(directory: Path) -> dataset.DatasetContract:
+    """Two splits of text rows, tools with one fixture, a teacher's log-probabilities beside them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": f"7-0-{number}", "prompt": f"{number} and one", "answer": str(number + 1)} for number in range(5)]
+    (directory / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    (directory / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[3:]))
+    (directory / "tools.json").write_text('{"add": {"type": "object"}}')
+    (directory / "fixtures.jsonl").write_text('{"name": "add", "key": {"a": 1}, "result": {"sum": 2}}\n')
+    (directory / "teacher.bin").write_bytes(bytes(range(48)))
+    contract = dataset.DatasetContract(
+        created_by=maker("data"),
+        inputs=(InputRef(kind="checkpoint", digest="3" * 64),),
+        files=io.entries(directory),
+        task="sums",
+        generator=dataset.Generator(name="sums", seed=7, parameters={"greatest": 5, "carry": False, "share": 0.5, "language": "en"}),
+        origin=None,
+        splits={"train": dataset.Split(files=("train.jsonl",), rows=3), "test": dataset.Split(files=("test.jsonl",), rows=2)},
+        tokenizer="4" * 64,
+        tools=dataset.Tools(registry="tools.json", fixtures=("fixtures.jsonl",), source="generated"),
+        teaching=dataset.Teaching(
+            teacher="3" * 64, name="teacher", temperature=0.7, seed=7, max_new_tokens=8, top_k=2, tail="bucket", files=("teacher.bin",)
+        ),
+        licence="CC0-1.0",
+    ).sealed()
+    assert isinstance(contract, dataset.DatasetContract)
+    (directory / dataset.FILE).write_bytes(io.pretty(contract))
+    return contract
+
+
+def write_evaluation(directory: Path) -> evaluation.EvaluationContract:
+    """Sixty items, a gate that holds (Wilson 95 % of 60/60: 0.940 to 1) and one that is waived."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / evaluation.RESULTS).write_text("".join(json.dumps({"id": f"7-0-{number:02}", "right": True}) + "\n" for number in range(60)))
+    contract = evaluation.EvaluationContract(
+        created_by=maker("eval"),
+        inputs=(InputRef(kind="deployment", digest="5" * 64), InputRef(kind="dataset", digest="6" * 64)),
+        files=io.entries(directory),
+        suite="smoke",
+        subject=evaluation.Subject(kind="deployment", name="student", digest="5" * 64),
+        runner="deployment",
+        backend="reference",
+        decoding=evaluation.Decoding(temperature=0.0, seed=None, max_new_tokens=64),
+        prompts="8" * 64,
+        items=60,
+        fixtures=evaluation.FixtureUse(dataset="6" * 64, source="generated", asked=12, missed=0),
+        gates=(
+            evaluation.GateResult(
+                name="json", metric="json_args_valid_rate", claim="at least", threshold=0.9, measured=1.0, low=0.9398, high=1.0, confidence=0.95,
+                method="wilson", n=60, verdict="pass",
+            ),
+            evaluation.GateResult(
+                name="privacy", metric="privacy_ok_rate", claim="at least", threshold=0.98, measured=1.0, low=0.9398, high=1.0, confidence=0.95,
+                method="wilson", n=60, verdict="inconclusive", waived="60 items cannot show 0.98",
+            ),
+        ),
+        verdict="pass",
+    ).sealed()  # fmt: skip
+    assert isinstance(contract, evaluation.EvaluationContract)
+    (directory / evaluation.FILE).write_bytes(io.pretty(contract))
+    return contract
