@@ -1,101 +1,45 @@
 """The one module that writes artifacts: a workspace beside the output, and one `publish` that makes it visible whole or not at all.
 
-Here: every mutating call, behind an injectable `Fs`, so that tests can kill, fail or record each one. Not here: what is written.
+Here: the order of every mutating call. Not here: the calls themselves (calls.py, injectable), links to generations (generations.py), what is written.
 Order of publication: files are fsynced, then directories bottom-up, then one rename (or exchange, where something stands there), then the parent.
 A directory cannot replace a non-empty one by rename, and two renames leave a moment without either: hence exchange
-(renameat2 RENAME_EXCHANGE on Linux, renamex_np RENAME_SWAP on macOS).
+(renameat2 RENAME_EXCHANGE on Linux, renamex_np RENAME_SWAP on macOS), and where a file system cannot, a link to generations.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from interlock import generations
+from interlock.calls import Fs, claimed, remove_tree
 from interlock.errors import InterlockError, StageFailed, UsageError
+
+__all__ = [
+    "PARTIAL",
+    "SCRATCH",
+    "Fs",
+    "Workspace",
+    "check_replaceable",
+    "make_parents",
+    "named_failures",
+    "publish",
+    "remove_tree",
+    "require_space",
+    "save_file",
+    "workspace",
+]
 
 PARTIAL = ".partial-"
 SCRATCH = ".scratch"
-
-
-class Fs:
-    """Every call that changes a file system. Subclasses in tests count, fail or kill; nothing else in the project may call these functions itself."""
-
-    def mkdir(self, path: Path) -> None:
-        path.mkdir(mode=0o755)
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Create `path` with `data`; it must not exist."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-
-    def copy(self, source: Path, target: Path) -> None:
-        """Copy the bytes of a regular file; the kernel shares blocks where the file system can (copy_file_range)."""
-        with source.open("rb") as reader:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-            with os.fdopen(descriptor, "wb") as writer:
-                if not hasattr(os, "copy_file_range"):
-                    shutil.copyfileobj(reader, writer, 1 << 22)
-                    return
-                while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
-                    pass
-
-    def call(self, writer: Callable[[Path], None], path: Path) -> None:
-        """Let a library write `path` itself (torch.jit.save, a package's save)."""
-        writer(path)
-
-    def chmod(self, path: Path, mode: int) -> None:
-        path.chmod(mode)
-
-    def fsync(self, path: Path) -> None:
-        """Flush one file or directory to the disk."""
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def rename(self, source: Path, target: Path) -> None:
-        source.rename(target)
-
-    def exchange(self, one: Path, other: Path) -> None:
-        """Swap two paths of one file system atomically. Raises OSError where the file system cannot."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        names = os.fsencode(one), os.fsencode(other)
-        if sys.platform == "darwin":
-            failed = libc.renamex_np(*names, 2)  # RENAME_SWAP, sys/stdio.h
-        else:
-            at_cwd = -100  # AT_FDCWD, fcntl.h
-            failed = libc.renameat2(at_cwd, names[0], at_cwd, names[1], 2)  # RENAME_EXCHANGE, renameat2(2)
-        if failed:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(other))
-
-    def unlink(self, path: Path) -> None:
-        path.unlink()
-
-    def rmdir(self, path: Path) -> None:
-        path.rmdir()
-
-
-def remove_tree(fs: Fs, path: Path) -> None:
-    """Remove a directory of ours, links themselves and not what they name."""
-    for child in path.iterdir():
-        if child.is_dir() and not child.is_symlink():
-            remove_tree(fs, child)
-        else:
-            fs.unlink(child)
-    fs.rmdir(path)
 
 
 @dataclass(frozen=True)
@@ -204,14 +148,16 @@ def workspace(out: Path, fs: Fs | None = None) -> Iterator[Workspace]:
         make_parents(fs, out.parent)
         path, lock = _fresh(fs, out)
     try:
-        _sweep(fs, out, keep=path)
         with named_failures(out):
+            _sweep(fs, out, keep=path)
+            generations.finish(fs, out)
             yield Workspace(path, fs)
     finally:
-        if path.exists() and path != out:
-            with contextlib.suppress(OSError):
-                remove_tree(fs, path)
+        with contextlib.suppress(OSError):
+            remove_tree(fs, path)
         os.close(lock)
+        with contextlib.suppress(OSError):
+            generations.finish(fs, out)
 
 
 def make_parents(fs: Fs, folder: Path) -> None:
@@ -236,19 +182,10 @@ def _fresh(fs: Fs, out: Path) -> tuple[Path, int]:
 
 def _sweep(fs: Fs, out: Path, keep: Path) -> None:
     for left in out.parent.glob(f"{_escaped(out.name)}{PARTIAL}*"):
-        if left == keep or left.is_symlink() or not left.is_dir():
-            continue
-        try:
-            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_tree(fs, left)
-        except OSError:
-            pass  # its owner is alive, or another sweeper is at it
-        finally:
-            os.close(lock)
+        with claimed(left) as free, contextlib.suppress(OSError):
+            # A link came here by an exchange with `out`, which had been one.
+            if (free and left != keep) or generations.current(out, left):
+                remove_tree(fs, left)
 
 
 def _escaped(name: str) -> str:
@@ -256,10 +193,14 @@ def _escaped(name: str) -> str:
 
 
 def check_replaceable(out: Path, is_ours: Callable[[Path], bool]) -> None:
-    """Refuse an output that exists and is not ours, before any work. Raises UsageError."""
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
+    """Refuse an output that cannot be one, or that exists and is not ours, before any work. Raises UsageError."""
+    if out.name in ("", ".."):
+        raise UsageError(f"`{out}` cannot be replaced as a whole", remedy="choose another --out, a folder by its name")
+    if os.path.ismount(out):
+        raise UsageError(f"`{out}` is a mount point", remedy="choose another --out, a folder inside it for example")
+    if generations.current(out) is None and (out.is_symlink() or (out.exists() and not out.is_dir())):
         raise UsageError(f"`{out}` is not a directory", remedy="choose another --out, or remove it")
-    if out.exists() and any(out.iterdir()) and not is_ours(out):
+    if out.exists() and any(out.iterdir()) and not is_ours(out) and not generations.interrupted(out):
         raise UsageError(f"`{out}` holds files that interlock did not write", remedy="choose another --out, or empty it yourself")
 
 
@@ -268,24 +209,40 @@ def publish(work: Workspace, out: Path) -> None:
     fs, path = work.fs, work.path
     if (path / SCRATCH).exists():
         remove_tree(fs, path / SCRATCH)
+    # Asked before anything is visible: a link from the first time on never has to turn a directory into one.
+    exchanges = os.path.lexists(out) or generations.can_exchange(fs, path)
     _sync_tree(fs, path)
-    if out.exists():
-        _exchange(fs, path, out)
-    else:
-        fs.rename(path, out)
+    if not (exchanges and _move(fs, path, out)):
+        generations.replace(fs, path, out)
     fs.fsync(out.parent)
-    if path.exists():
+    with contextlib.suppress(FileNotFoundError):
         remove_tree(fs, path)
 
 
-def _exchange(fs: Fs, path: Path, out: Path) -> None:
+def _move(fs: Fs, path: Path, out: Path) -> bool:
+    """Exchange `path` with what stands at `out`, or rename it there; False where the file system cannot exchange."""
+    moved = None
+    while moved is None:
+        moved = _attempt_move(fs, path, out)
+    return moved
+
+
+def _attempt_move(fs: Fs, path: Path, out: Path) -> bool | None:
     try:
-        fs.exchange(path, out)
+        if os.path.lexists(out):
+            fs.exchange(path, out)
+        else:
+            fs.rename(path, out)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV):
-            raise
-        problem = f"the file system of `{out}` cannot exchange two directories"
-        raise StageFailed(problem, remedy=f"remove `{out}` yourself, then run the same command again") from error
+        if error.errno in generations.CANNOT_EXCHANGE:
+            return False
+        # Another builder published, or took away, what stood there a moment ago.
+        came = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+        went = error.errno == errno.ENOENT and path.exists() and out.parent.exists() and not os.path.lexists(out)
+        if came or went:
+            return None
+        raise
+    return True
 
 
 def _sync_tree(fs: Fs, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 from interlock.fs import Fs
 
-MUTATING = ("mkdir", "write", "copy", "call", "chmod", "fsync", "rename", "exchange", "unlink", "rmdir")
+MUTATING = ("mkdir", "write", "copy", "call", "symlink", "chmod", "fsync", "rename", "exchange", "unlink", "rmdir")
 
 
 class _Watching(Fs):
@@ -66,3 +67,48 @@ class FailingFs(_Watching):
         self.left -= 1
         if self.left == 0:
             raise OSError(self.code, os.strerror(self.code), str(args[0]))
+
+
+class WithoutExchange(Fs):
+    """A file system that cannot exchange two paths, as NFS, FAT and many FUSE ones."""
+
+    def exchange(self, one: Path, other: Path) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(other))
+
+
+class LowerLayer(Fs):
+    """An overlay on whose lower layer some directories lie: they can be emptied, but neither renamed nor exchanged."""
+
+    lower: tuple[Path, ...] = ()
+
+    def _refuse(self, *paths: Path) -> None:
+        if any(path in self.lower and path.is_dir() and not path.is_symlink() for path in paths):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(paths[-1]))
+
+    def exchange(self, one: Path, other: Path) -> None:
+        self._refuse(one, other)
+        super().exchange(one, other)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._refuse(source)
+        super().rename(source, target)
+
+
+class KillingWithoutExchange(KillingFs, WithoutExchange):
+    """Kills its own process on a file system without exchange."""
+
+
+class KillingLowerLayer(KillingFs, LowerLayer):
+    """Kills its own process on an overlay."""
+
+
+class FailingWithoutExchange(FailingFs, WithoutExchange):
+    """Fails one call on a file system without exchange."""
+
+
+class RecordingWithoutExchange(RecordingFs, WithoutExchange):
+    """Remembers every call on a file system without exchange."""
+
+
+class RecordingLowerLayer(RecordingFs, LowerLayer):
+    """Remembers every call on an overlay."""

@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from fakes.artifacts import describe, write_checkpoint
-from fakes.filesystems import FailingFs, RecordingFs
+from fakes import forks
+from fakes.filesystems import FailingFs, KillingFs, RecordingFs
+from fakes.publications import NEW, OLD, build, command, left_over, state
 
 from interlock import fs
-from interlock.contracts import checkpoint, io
+from interlock.contracts import checkpoint
 from interlock.errors import StageFailed, UsageError
-
-OLD, NEW = 1, 2
-
-
-def build(out: Path, fill: int, system: fs.Fs | None = None) -> None:
-    """Publish a checkpoint whose weights are `fill`, as a stage does."""
-    with fs.workspace(out, system) as work:
-        source = out.parent / f"source-{fill}"
-        write_checkpoint(source, fill)
-        work.copy(source / checkpoint.WEIGHTS, checkpoint.WEIGHTS)
-        work.write(checkpoint.TOKENIZER, b"{}")
-        (work.scratch / "waste").touch()
-        work.write(checkpoint.FILE, io.pretty(describe_without_scratch(work)))
-        fs.publish(work, out)
-
-
-def describe_without_scratch(work: fs.Workspace) -> checkpoint.CheckpointContract:
-    fs.remove_tree(work.fs, work.path / fs.SCRATCH)
-    return describe(work.path)
-
-
-def state(out: Path) -> int | None:
-    """Which artifact stands at `out`, proven; None when there is none."""
-    if not out.exists():
-        return None
-    io.read_artifact(out, checkpoint.CheckpointContract)
-    return (out / checkpoint.WEIGHTS).read_bytes()[-1]
-
-
-def left_over(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if fs.PARTIAL in path.name]
 
 
 def calls(tmp_path: Path, *, replacing: bool) -> int:
@@ -67,7 +34,7 @@ def test_publication_flushes_everything_before_it_becomes_visible(tmp_path: Path
     assert {checkpoint.WEIGHTS, checkpoint.TOKENIZER, checkpoint.FILE} <= flushed
     assert recorder.calls[visible - 1][0] == "fsync" and recorder.calls[visible - 1][1].name.startswith("out.partial-")
     assert recorder.calls[visible + 1] == ("fsync", tmp_path)
-    assert state(tmp_path / "out") == NEW and left_over(tmp_path) == []
+    assert state(tmp_path / "out") == NEW and left_over(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["first", "replacing"])
@@ -81,15 +48,11 @@ def test_killed_before_every_mutating_call(tmp_path: Path, replacing: bool) -> N
         out = tmp_path / f"kill-{n}" / "out"
         if replacing:
             build(out, OLD)
-        imports = "from fakes.filesystems import KillingFs; from test_fs import build; from pathlib import Path"
-        script = f"{imports}; build(Path({str(out)!r}), {NEW}, KillingFs({n}))"
-        paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
-        child = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": paths}, check=False)
-        assert child.returncode == -9, n
+        assert forks.exit_code(command, out, NEW, KillingFs(n)) == -9, n
         seen.add(state(out))
         assert state(out) in (before, NEW), n
-        build(out, NEW)
-        assert state(out) == NEW and left_over(out.parent) == [], n
+        command(out, NEW)
+        assert state(out) == NEW and left_over(out) == [], n
     assert seen == {before, NEW}  # both sides of the moment of publication were met
 
 
@@ -104,13 +67,13 @@ def test_a_refused_call_publishes_nothing_and_says_why(tmp_path: Path, code: int
             build(out, NEW, FailingFs(n, code))
         assert state(out) == OLD and refused.value.remedy
         build(out, NEW)
-        assert state(out) == NEW and left_over(out.parent) == []
+        assert state(out) == NEW and left_over(out) == []
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="no space is left"):
         build(tmp_path / "out", NEW, FailingFs(4, errno.ENOSPC))
-    assert left_over(tmp_path) == [] and not (tmp_path / "out").exists()
+    assert left_over(tmp_path / "out") == [] and not (tmp_path / "out").exists()
 
 
 def test_a_living_builder_is_not_robbed_of_its_workspace(tmp_path: Path) -> None:
@@ -119,7 +82,7 @@ def test_a_living_builder_is_not_robbed_of_its_workspace(tmp_path: Path) -> None
         mine.write("a", b"a")
         build(out, NEW)
         assert (mine.path / "a").read_bytes() == b"a"
-    assert state(out) == NEW and left_over(tmp_path) == []
+    assert state(out) == NEW and left_over(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("trap", ["file", "link", "foreign"])
@@ -147,6 +110,37 @@ def test_save_file_replaces_whole_files_only(tmp_path: Path) -> None:
     for n in (1, 2, 3):
         with pytest.raises(StageFailed):
             fs.save_file(file, b"new", FailingFs(n, errno.ENOSPC))
-        assert file.read_bytes() == b"old" and left_over(tmp_path) == []
+        assert file.read_bytes() == b"old" and left_over(file) == []
     fs.save_file(file, b"new")
     assert file.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", "a/.."])
+def test_a_folder_without_a_name_of_its_own_is_not_an_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cannot be replaced"):
+        fs.check_replaceable(Path(name), lambda _: True)
+
+
+def test_two_builders_of_one_output_both_succeed(tmp_path: Path) -> None:
+    """What stands at `out` comes and goes between the look and the move: the publisher looks again."""
+
+    class Rival(fs.Fs):
+        moves = 0
+
+        def rename(self, source: Path, target: Path) -> None:
+            if target.name == "out" and not self.moves:
+                self.moves += 1
+                build(out, OLD)  # the other one was first
+            super().rename(source, target)
+
+        def exchange(self, one: Path, other: Path) -> None:
+            if other.name == "out" and self.moves == 1:
+                self.moves += 1
+                fs.remove_tree(fs.Fs(), out)  # and a person took it away
+            super().exchange(one, other)
+
+    out = tmp_path / "out"
+    rival = Rival()
+    build(out, NEW, rival)
+    assert rival.moves == 2 and state(out) == NEW and left_over(out) == []
