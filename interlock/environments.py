@@ -27,11 +27,17 @@ ROOT = Path(__file__).resolve().parent.parent
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)\s*(?:;\s*([^\\]+))?")
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
+    """Raises ValueError."""
     # tomllib came with 3.11; its backport is locked where the environment still allows an older one.
     toml = importlib.import_module("tomllib" if importlib.util.find_spec("tomllib") else "tomli")
-    document: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+    document: dict[str, Any] = toml.loads(text)
     return document
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises OSError, and ValueError for what is not TOML in UTF-8."""
+    return parse_toml(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Environment:
 
     @cached_property
     def definition(self) -> dict[str, Any]:
-        return _read_toml(self.folder / "pyproject.toml")
+        return read_toml(self.folder / "pyproject.toml")
 
     @cached_property
     def requires_python(self) -> str:

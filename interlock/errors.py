@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 INTERRUPTED = 130
 
@@ -119,3 +120,19 @@ class GateFailed(InterlockError):
 
     def as_dict(self) -> dict[str, object]:
         return {**super().as_dict(), "measured": self.measured, "threshold": self.threshold}
+
+
+def from_dict(document: dict[str, Any]) -> InterlockError:
+    """The error that another process told with `as_dict`. A document that is none becomes a StageFailed that shows it."""
+    try:
+        problem, remedy = str(document["problem"]), str(document["remedy"])
+        kind = document["error"]
+        if kind == ContractError.title:
+            return ContractError(*(Violation(**place) for place in document["violations"]), remedy=remedy)
+        if kind == EnvironmentRefused.title:
+            return EnvironmentRefused(problem, required=document["required"], running=document["running"], remedy=remedy)
+        if kind == GateFailed.title:
+            return GateFailed(problem, measured=document["measured"], threshold=document["threshold"], remedy=remedy)
+        return (UsageError if kind == UsageError.title else StageFailed)(problem, remedy=remedy)
+    except (KeyError, TypeError, IndexError):
+        return StageFailed(f"a process ended with words of another form: {str(document)[:200]}", remedy="see its log")

@@ -92,7 +92,7 @@ def _elsewhere(verb: Verb, session: Session) -> None:
     from pipeline.launchers import uv
 
     env = environments.environment(str(verb.environment))
-    uv.sync(env)
+    uv.prepare(env)
     command = uv.command(env, [verb.name, *session.argv])
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - an argument list, no shell

@@ -7,6 +7,7 @@ Losing the table costs time and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -43,11 +44,11 @@ class Index:
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._changed = False
-        try:
-            document = json.loads(file.read_bytes()) if file else {"form": FORM, "files": {}}
-            self._files: dict[str, list[Any]] = document["files"] if document["form"] == FORM else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            self._files = {}  # none yet, or torn: everything is read once more
+        self._files: dict[str, list[Any]] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or torn: everything is read once more
+            document: dict[str, Any] = json.loads(file.read_bytes()) if file else {"form": None}
+            if document["form"] == FORM:
+                self._files = document["files"]
 
     def value(self, path: Path, what: str, read: Callable[[Path], Any]) -> Any:
         """`read(path)`, or what it gave while the file was the same. `what` names the computation. Raises OSError."""

@@ -93,7 +93,12 @@ def _name_of(statement: ast.stmt) -> str:
 
 
 def sha256_of(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """sha256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while chunk := stream.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class Sources:
@@ -151,11 +156,6 @@ def source_digest(module: str) -> str:
     return Sources(Index()).digest(module)
 
 
-def preimage(module: str, env: Environment, params: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
-    """Everything that decides a stage's output. `inputs` are contract digests, or the sha256 of foreign files, by name."""
-    return {"source": source_digest(module), "environment": environment_part(env), "params": params, "inputs": inputs}
-
-
 @cache
 def module_file(module: str, root: Path = ROOT) -> Path | None:
     """The source file of a module under `root`, or None."""
@@ -163,13 +163,13 @@ def module_file(module: str, root: Path = ROOT) -> Path | None:
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 
-def environment_part(env: Environment) -> dict[str, str]:
-    """What of an environment decides a stage's output: the locked files, the interpreter that runs, the platform."""
+def environment_part(env: Environment, python: str | None) -> dict[str, str]:
+    """What of an environment decides a stage's output: the locked files, the interpreter that runs them, the platform."""
     return {
         "name": env.name,
         "requires_python": env.requires_python,
         "lock": env.lock_digest,
-        "python": env.python_version or "not made yet",
+        "python": python or "not made yet",
         "platform": platform_name(),
     }
 

@@ -10,8 +10,8 @@ import contextlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,10 +28,16 @@ C = TypeVar("C", bound=Contract)
 
 
 class Params(Frozen):
-    """What a person chose for a stage. `out` is the artifact directory; `toy` lifts the environment rule and marks the contract."""
+    """What a person chose for a stage. `out` is the artifact directory; `toy` lifts the environment rule and marks the contract; `rejected` is where
+    a candidate that its gate refuses is kept, `rejected/` beside the output by default."""
 
     out: Path
     toy: bool = False
+    rejected: Path | None = None
+
+    @property
+    def rejected_path(self) -> Path:
+        return self.rejected or self.out.parent / "rejected" / self.out.name
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Stage(Generic[P]):
     work: Callable[[P, fs.Workspace, Voice], Outcome]
     module: str
     """The module whose import closure is the stage's source."""
+    inputs: Mapping[str, Kind] = field(default_factory=dict)
+    """For a stage of another package: the parameters that get an artifact directory, and its kind."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,6 @@ class Report:
     contract: Contract
     wall_s: float
     peak_rss_bytes: int
-    reused: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -73,7 +80,6 @@ class Report:
             "out": str(self.out),
             "wall_s": round(self.wall_s, 3),
             "peak_rss_bytes": self.peak_rss_bytes,
-            "reused": self.reused,
             "contract": self.contract.model_dump(mode="json"),
         }
 

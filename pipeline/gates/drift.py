@@ -42,7 +42,7 @@ def judge_drift(
     round the same values at the same places. Raises GateFailed, and keeps both packages and the record under `rejected/` beside the output."""
     drift = measure_drift(packages, facts, student, prompt, FAITHFUL.psnr_db, task)
     if wrong := failures(drift.evidence, repeatable=True, thresholds=FAITHFUL):
-        kept = run.out.parent / "rejected" / run.out.name
+        kept = run.rejected
         document = {"findings": wrong, "command": run.command, "drift": drift.model_dump(mode="json")}
         with workspace(kept, run.work.fs) as rejected:
             for name, path in zip((PACKAGE, "other.mlpackage"), packages, strict=True):

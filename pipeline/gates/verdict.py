@@ -38,14 +38,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Run:
-    """A package that is judged: where it lies in the workspace, where it will be, and the command that makes it again.
+    """A package that is judged: where it lies in the workspace, where it is kept if it fails, the command that makes it again, what it must reach.
 
     mixed: for a package whose forms were too coarse, the frontier of finer ones, its chosen point within a mean KL; None where there are none.
     """
 
     work: Workspace
-    out: Path
+    rejected: Path
     command: str
+    thresholds: package.Thresholds
     mixed: Callable[[float], tuple[package.FrontierPoint, ...]] | None = None
 
 
@@ -79,11 +80,10 @@ def judge(
     run: Run, reference: Reference, facts: package.PackageFacts, compression: package.Compression, prompt: Sequence[int], voice: Voice
 ) -> package.Gate:
     """Run the package in the workspace and compare; nothing is published before this evidence is in. Raises GateFailed, and keeps package and
-    evidence under `rejected/` beside the output."""
+    evidence under `run.rejected`."""
     from pipeline.gates.package import failures, measure
-    from pipeline.gates.thresholds import THRESHOLDS
 
-    least = THRESHOLDS[compression.method]
+    least = run.thresholds
     with voice.task("run the package") as task:
         found = measure(run.work.path / package.PACKAGE, facts, reference.student, prompt, task, least)
     gate = package.Gate(
@@ -117,8 +117,8 @@ def _advice(points: Sequence[package.FrontierPoint], least: package.Thresholds) 
 def _keep_rejected(
     run: Run, gate: package.Gate, compression: package.Compression, wrong: list[str], instead: Sequence[package.FrontierPoint]
 ) -> Path:
-    """Package, evidence and the command that makes it again, under `rejected/` beside the output."""
-    kept = run.out.parent / "rejected" / run.out.name
+    """Package, evidence and the command that makes it again."""
+    kept = run.rejected
     why = Rejection(findings=tuple(wrong), command=run.command, gate=gate, compression=compression, mixed=tuple(instead))
     with workspace(kept, run.work.fs) as rejected:
         rejected.copy(run.work.path / package.PACKAGE, package.PACKAGE)

@@ -12,7 +12,12 @@ from interlock.environments import ROOT, Environment
 from interlock.errors import EnvironmentRefused
 
 
-def sync(env: Environment) -> None:
+def ready(env: Environment) -> bool:
+    """Whether it was made from the lock as it is now."""
+    return env.synced
+
+
+def prepare(env: Environment) -> None:
     """Make `envs/<name>/.venv` hold exactly the lock: milliseconds when it does. Raises EnvironmentRefused."""
     if subprocess.run([ROOT / "ci" / "sync", env.name], check=False).returncode:
         raise EnvironmentRefused(
@@ -21,6 +26,10 @@ def sync(env: Environment) -> None:
             running="see the lines above",
             remedy=f"mend what they name, then run `ci/sync {env.name}`",
         )
+
+
+def python_version(env: Environment) -> str | None:
+    return env.python_version
 
 
 def command(env: Environment, argv: Sequence[str]) -> list[str]:

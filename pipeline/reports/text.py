@@ -17,13 +17,25 @@ from pipeline.reports.terminal import box, cell, console, grid, mark, tables_of
 
 
 def show(reports: Iterable[Report]) -> None:
-    """What was made, by each stage; a summary of all where there are several."""
+    """What was made, each with its evidence."""
     out = console()
-    reports = list(reports)
     for report in reports:
         _one(out, report)
-    if len(reports) > 1:
-        out.print(_summary(reports))
+
+
+def show_steps(rows: Iterable[tuple[str, ...]]) -> None:
+    """A build's steps: name, state, time, peak memory, reason."""
+    out, table = console(), Table(box=box())
+    for name in ("step", "", "time", "peak memory", "why"):
+        table.add_column(name, justify="right" if name in ("time", "peak memory") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(value) for value in row))
+    out.print(table)
+
+
+def show_place(path: str, digest: str) -> None:
+    """Where an output lies."""
+    console().print(mark(True), Text(plain(f"{path}  {digest[:16]}"), style="bold"))
 
 
 def show_verified(directory: Path, contract: Contract) -> None:
@@ -38,9 +50,8 @@ def show_verified(directory: Path, contract: Contract) -> None:
 def _one(out: Console, report: Report) -> None:
     contract = report.contract
     size = sum(entry.bytes for entry in contract.files)
-    how = "up to date, made in" if report.reused else "made in"
     out.print()
-    title = f"{report.stage} → {report.out}  {human(size, 'B')}, {how} {report.wall_s:.1f} s, peak memory {human(report.peak_rss_bytes, 'B')}"
+    title = f"{report.stage} → {report.out}  {human(size, 'B')}, made in {report.wall_s:.1f} s, peak memory {human(report.peak_rss_bytes, 'B')}"
     out.print(mark(True), Text(plain(title), style="bold"))
     if contract.toy:
         out.print(Text("  toy: not for production; everything made from it is toy as well", style="yellow"))
@@ -51,14 +62,3 @@ def _one(out: Console, report: Report) -> None:
 
 def _facts(contract: Contract) -> Table:
     return grid([*facts_of(contract), ("digest", contract.digest[:16])])
-
-
-def _summary(reports: list[Report]) -> Table:
-    table = Table(box=box())
-    for name in ("stage", "", "time", "peak memory", "size", "output"):
-        table.add_column(name, justify="right" if name in ("time", "peak memory", "size") else "left")
-    for report in reports:
-        size = sum(entry.bytes for entry in report.contract.files)
-        state = "up to date" if report.reused else "made"
-        table.add_row(report.stage, state, f"{report.wall_s:.1f} s", human(report.peak_rss_bytes, "B"), human(size, "B"), cell(report.out))
-    return table

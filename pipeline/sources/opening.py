@@ -1,4 +1,4 @@
-"""From what a person writes (`package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, or a path) to a Foreign checkpoint.
+"""From what a person writes (`package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, `random:SEED`, or a path) to a Foreign checkpoint.
 
 Here: the schemes and how a bare path is recognised. Not here: any format (one module each).
 """
@@ -15,6 +15,7 @@ from pipeline.sources.foreign import Foreign
 from pipeline.sources.gguf import open_gguf
 from pipeline.sources.huggingface import open_huggingface
 from pipeline.sources.package import locate
+from pipeline.sources.random_student import open_random
 from pipeline.sources.torchfile import open_torch
 
 SCHEMES: dict[str, Callable[[str], Foreign]] = {
@@ -22,8 +23,9 @@ SCHEMES: dict[str, Callable[[str], Foreign]] = {
     "gguf": lambda name: open_gguf(_existing(name)),
     "hf": lambda name: open_huggingface(_existing(name)),
     "pt": lambda name: open_torch(_existing(name)),
+    "random": open_random,
 }
-FORMS = "write `package:NAME`, `gguf:FILE`, `hf:DIR` or `pt:FILE`"
+FORMS = "write `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE` or `random:SEED`"
 
 
 def open_source(spec: str) -> Foreign:

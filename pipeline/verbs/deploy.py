@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from interlock.command import Session
-from interlock.contracts import checkpoint, package
+from interlock.contracts import package
 from interlock.errors import UsageError
-from pipeline.driver import chain, stage
-from pipeline.driver.chain import Step, contract_digest
+from pipeline import recipe
+from pipeline.driver import session as sessions
+from pipeline.driver import stage
+from pipeline.driver.graph import Graph, build_graph
+from pipeline.driver.plan import Options
 from pipeline.reports.ending import finish
 from pipeline.stages import deploy
-from pipeline.verbs import convert, export, import_
+from pipeline.verbs import build
 from runtime.config import CawsTier
 
 
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         out=args.out_dir, toy=args.toy, export=args.export, package=args.package, latent_mode=args.latent_mode, halt_head=args.halt_head,
         caws_tier=CawsTier(args.caws_tier),
     )  # fmt: skip
-    return finish([stage.run(deploy.STAGE, params, session.voice, session.argv)], as_json=args.json)
+    return finish(stage.run(deploy.STAGE, params, session.voice, session.argv), as_json=args.json)
 
 
 def _chain(args: argparse.Namespace, session: Session) -> int:
@@ -62,46 +66,24 @@ def _chain(args: argparse.Namespace, session: Session) -> int:
         )
     if args.compress != "none" and not args.export_coreml:
         raise UsageError(f"--compress {args.compress} needs a package to compress", remedy="add --export-coreml")
-    reports = chain.run(plan(args), session.voice, force=args.force)
-    finish(reports, as_json=args.json)
+    code = build.run_graph(graph_of(args), sessions.Selection(force=args.force), Options(), session, as_json=args.json)
     session.voice.step(f'next: interlock infer {args.out_dir} --prompt "What is the capital of France?"')
-    return 0
+    return code
 
 
-def plan(args: argparse.Namespace) -> list[Step]:
-    """The stages that `--checkpoint` asks for, in order; pure but for looking at what kind of thing the checkpoint is."""
-    base = args.out_dir.parent
-    exported, packaged, compressed = base / "exported", base / "package", base / f"package-{args.compress}"
-    imported = Path(args.checkpoint)
-    steps = []
-    if not (imported / checkpoint.FILE).is_file():
-        imported = base / "checkpoint"
-        steps.append(import_.step(args.checkpoint, args.tokenizer, imported))
-    steps.append(export.step(imported, exported, toy=args.toy))
-    if args.export_coreml:
-        steps.append(convert.step("export", exported, imported, packaged, toy=args.toy))
-    if args.compress != "none":
-        steps.append(convert.step("package", packaged, imported, compressed, compress=args.compress, toy=args.toy))
-    shipped = None if not args.export_coreml else packaged if args.compress == "none" else compressed
-    return [*steps, _step(args, exported, shipped)]
-
-
-def _step(args: argparse.Namespace, exported: Path, packaged: Path | None) -> Step:
-    flags = {"--latent-mode": args.latent_mode, "--halt-head": args.halt_head, "--toy": args.toy}
-    part = ("--package", str(packaged)) if packaged else ()
-    argv = (
-        "--export",
-        str(exported),
-        *part,
-        "--out-dir",
-        str(args.out_dir),
-        "--caws-tier",
-        args.caws_tier,
-        *(flag for flag, given in flags.items() if given),
-    )
-
-    def inputs() -> dict[str, str]:
-        found = {"export": contract_digest(exported, "export")}
-        return found | ({"package": contract_digest(packaged, "package")} if packaged else {})
-
-    return Step("deploy", deploy.STAGE.module, "train", "deployment", argv, args.out_dir, inputs)
+def graph_of(args: argparse.Namespace) -> Graph:
+    """The build that the guide's flags ask for: a recipe in words of its own, with every part placed beside the deployed directory."""
+    document = {
+        "output": str(args.out_dir.parent),
+        "outputs": list(recipe.OUTPUTS),
+        "toy": args.toy,
+        "source": {"checkpoint": args.checkpoint, "tokenizer": str(args.tokenizer) if args.tokenizer else None},
+        "convert": {"enabled": args.export_coreml},
+        "compress": {"method": args.compress},
+        "deploy": {"tier": args.caws_tier, "latent_mode": args.latent_mode, "halt_head": args.halt_head},
+    }
+    graph = build_graph(recipe.expand(Path("deploy"), document))
+    target = graph.targets[0]
+    deployed = target.steps["deploy"]
+    placed = {(args.out_dir if node is deployed else out): node for out, node in target.placed.items()}
+    return replace(graph, targets=(replace(target, placed=placed),))

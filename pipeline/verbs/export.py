@@ -1,4 +1,4 @@
-"""Verb `export`: its options, and the stage as a step of a chain."""
+"""Verb `export`: its options."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ import argparse
 from pathlib import Path
 
 from interlock.command import Session
-from interlock.errors import UsageError
-from pipeline.driver import chain, stage
-from pipeline.driver.chain import Step, contract_digest
+from pipeline.driver import session as sessions
+from pipeline.driver import stage
+from pipeline.driver.graph import import_graph
 from pipeline.reports.ending import finish
 from pipeline.stages import export
-from pipeline.verbs import import_
-
-
-def step(source: Path, out: Path, *, toy: bool) -> Step:
-    """This stage in a chain."""
-    argv = ("--checkpoint", str(source), "--out", str(out), *(("--toy",) if toy else ()))
-    return Step("export", export.STAGE.module, "export", "export", argv, out, lambda: {"checkpoint": contract_digest(source, "checkpoint")})
+from pipeline.verbs import build
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +33,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def params_from(args: argparse.Namespace) -> export.Params:
     """Raises UsageError on lengths that make no sense together."""
-    default, usual = (export.TOY, export.TOY_PRIMARY) if args.toy else (export.PRODUCTION, export.PRODUCTION_PRIMARY)
-    lengths = tuple(sorted(set(args.lengths or default)))
-    if lengths[0] < 1:
-        raise UsageError(f"--enumerated-T {lengths[0]}: a length is at least 1 token", remedy="name positive lengths")
-    primary = args.primary or (usual if usual in lengths else lengths[0])
-    if primary not in lengths:
-        raise UsageError(f"--primary {primary} is not among the lengths {', '.join(map(str, lengths))}", remedy="add it to --enumerated-T")
-    return export.Params(out=args.out, toy=args.toy, checkpoint=args.checkpoint, mode=args.mode, lengths=lengths, primary=primary)
+    lengths = tuple(args.lengths) if args.lengths else None
+    params = export.Params(out=args.out, toy=args.toy, checkpoint=args.checkpoint, mode=args.mode, lengths=lengths, primary=args.primary)
+    params.chosen()
+    return params
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
@@ -54,6 +44,8 @@ def run(args: argparse.Namespace, session: Session) -> int:
     if params.checkpoint.is_file():
         # A `.pt` from elsewhere crosses the first boundary before torch sees it: the import stage reads it by its own rules.
         imported = params.out.parent / "checkpoint"
-        chain.run([import_.step(f"pt:{params.checkpoint}", args.tokenizer, imported)], session.voice)
+        brought = build.watched(sessions.Session(import_graph(f"pt:{params.checkpoint}", args.tokenizer, imported), sessions.Project()))
+        if brought.error is not None:
+            raise brought.error
         params = params.model_copy(update={"checkpoint": imported})
-    return finish([stage.run(export.STAGE, params, session.voice, session.argv)], as_json=args.json)
+    return finish(stage.run(export.STAGE, params, session.voice, session.argv), as_json=args.json)

@@ -1,0 +1,294 @@
+"""Make what a recipe names: only what must be made, each key once among all builders, every result in the store before anything rests on it.
+
+Here: deciding and running. Not here: keys and what is known (plan.py), a stage's process (children.py), the store, showing (reports/live.py).
+A step is made when nothing is known under its key, or when its artifact is needed and is gone or damaged. An artifact is needed when an output
+has to be placed or a step that runs takes it. Everything else is left where it is: a build without work reads no artifact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+from interlock import errors
+from interlock.errors import InterlockError
+from interlock.locks import Lock
+from interlock.logs import Log
+from pipeline.driver import children, why
+from pipeline.driver.graph import Given, Graph, Node, Target
+from pipeline.driver.outputs import Outputs
+from pipeline.driver.plan import Options, Planner, Result, Step, View, keep, known_rejection
+from pipeline.driver.request import Request
+from pipeline.driver.store import Lease, Store
+
+POLL_S = 0.05
+
+
+class _Skipped(Exception):
+    """A step that was not started because an earlier one failed."""
+
+
+class Interrupted(Exception):
+    """The user or the system asked the build to end; its children have."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number
+
+
+class Builder:
+    """One build of one graph. `before` gives the preimages that the last build of the same recipe recorded, by title of step and cell."""
+
+    def __init__(
+        self, planner: Planner, outputs: Outputs, view: View, options: Options, logs: Path, before: Callable[[Node], dict[str, Any] | None]
+    ) -> None:
+        self._planner, self._outputs, self._view, self._options = planner, outputs, view, options
+        self._store: Store = planner.store
+        self._logs, self._before = logs, before
+        self._lease = Lease(self._store)
+        self.results = {identity: Result(step.node) for identity, step in planner.steps.items()}
+        self._making: dict[str, asyncio.Task[None]] = {}
+        self._whole: set[str] = set()
+        self._signal: int | None = None
+        self._running: set[int] = set()
+
+    def run(self, graph: Graph) -> None:
+        """Build every target. Failures are in `results`; Interrupted when a signal came. Raises StageFailed for a store that cannot be used."""
+        self._store.prepare()
+        with self._lease:
+            asyncio.run(self._run(graph))
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+
+    async def _run(self, graph: Graph) -> None:
+        self._slots = asyncio.Semaphore(self._options.jobs)
+        self._locks = {identity: asyncio.Lock() for identity in self.results}
+        self._stopping = False
+        loop = asyncio.get_running_loop()
+        work = asyncio.gather(*(self._reach(target) for target in graph.targets), return_exceptions=True)
+
+        def stop(number: int) -> None:
+            if self._signal is not None:
+                for pid in self._running:
+                    children.kill_group(pid)  # asked a second time: at once
+            self._signal = self._signal or number
+            work.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):  # not in the main thread: a notebook's own handler stays
+                loop.add_signal_handler(number, stop, number)
+        try:
+            ended = await work
+        except asyncio.CancelledError:
+            for task in self._making.values():
+                task.cancel()
+            await asyncio.gather(*self._making.values(), return_exceptions=True)
+            if self._signal is None:
+                raise
+            return
+        for outcome in ended:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, InterlockError | _Skipped):
+                raise outcome
+
+    async def _reach(self, target: Target) -> None:
+        await asyncio.gather(
+            *(self._place(out, node) for out, node in target.placed.items()), *([] if target.placed else [self._digest(target.final)])
+        )
+        # What --force, --from or --only name is made even where no output needs it.
+        await asyncio.gather(*(self._digest(node) for node in target.steps.values() if self._planner.steps[node.identity].fresh))
+
+    async def _place(self, out: Path, node: Node) -> None:
+        digest = await self._digest(node)
+        if self._outputs.in_place(out, digest):
+            return
+        await self._bytes(node)
+        self._view.say(f"place {out}")
+        await asyncio.to_thread(self._outputs.place, out, digest, self._lease)
+
+    async def _digest(self, node: Node) -> str:
+        """The digest of what `node` makes; made first, where nothing is known."""
+        step = self._planner.steps[node.identity]
+        result = self.results[node.identity]
+        if step.digest is None or step.fresh:
+            if node.identity not in self._making:
+                self._making[node.identity] = asyncio.create_task(self._make(node))
+            await asyncio.shield(self._making[node.identity])
+        elif result.state == "waiting":
+            keep(result, step)
+            self._view.step(node, "kept")
+        assert step.digest is not None
+        return step.digest
+
+    async def _bytes(self, source: Node | Given) -> Path:
+        """The artifact directory of a step, whole, claimed for the length of this build; made again where it is gone or damaged."""
+        if isinstance(source, Given):
+            return source.path.absolute()
+        digest = await self._digest(source)
+        async with self._locks[source.identity]:
+            for _ in range(2):
+                path = self._lease.hold(digest)
+                if path is not None and (digest in self._whole or await asyncio.to_thread(self._store.sound, digest)):
+                    self._whole.add(digest)
+                    return path
+                if path is not None:
+                    kept = self._store.quarantine(path, "its bytes are not what its contract says")
+                    self._view.warn(f"the stored {source.stage.produces} {digest[:16]} is damaged; it is made again (the damaged one is in {kept})")
+                self._planner.steps[source.identity].fresh = True
+                self._making[source.identity] = asyncio.create_task(self._make(source, again=True))
+                await asyncio.shield(self._making[source.identity])
+                digest = self._planner.steps[source.identity].digest or digest
+        raise errors.StageFailed(
+            f"what `{source.title}` makes does not stay whole in the store", remedy="check the disk; `interlock fsck` reads all of it"
+        )
+
+    async def _make(self, node: Node, *, again: bool = False) -> None:
+        step, result = self._planner.steps[node.identity], self.results[node.identity]
+        try:
+            await self._made(node, step, result, again)
+        except InterlockError as error:
+            if result.error is None:
+                result.state, result.error = ("rejected" if isinstance(error, errors.GateFailed) else "failed"), error
+                self._view.step(node, result.state, error.problem)
+            if not self._options.keep_going:
+                self._stopping = True
+            raise _Skipped from error
+        except _Skipped:
+            if result.state == "waiting":
+                result.state = "skipped"
+                self._view.step(node, "skipped")
+            raise
+
+    async def _made(self, node: Node, step: Step, result: Result, again: bool) -> None:
+        nodes = [source for source in node.inputs.values() if isinstance(source, Node)]
+        await _all(self._digest(source) for source in nodes)
+        inputs = self._planner.input_digests(node)
+        assert inputs is not None
+        self._planner.settle(step, inputs)
+        if step.status == "rejected":
+            result.key = step.key
+            raise known_rejection(step)
+        if step.status == "known":
+            keep(result, step)
+            self._view.step(node, "kept")
+            return
+        paths = dict(zip(node.inputs, await _all(self._bytes(source) for source in node.inputs.values()), strict=True))
+        async with self._slots:
+            if self._stopping:
+                raise _Skipped
+            await self._once(node, step, result, paths, again)
+
+    async def _once(self, node: Node, step: Step, result: Result, paths: dict[str, Path], again: bool) -> None:
+        """Run the stage, unless another builder that held the key has just done it."""
+        assert step.key is not None and step.preimage is not None
+        result.key = step.key
+        lock = self._store.lock(step.key)
+        await self._acquire(node, lock)
+        try:
+            if await self._made_meanwhile(step, again):
+                keep(result, step)
+                if step.status == "rejected":
+                    raise known_rejection(step)
+                self._view.step(node, "kept", "made by another builder just now")
+                return
+            result.why = self._reasons(node, step, again)
+            self._view.step(node, "running", "; ".join(result.why[:2]))
+            self._planner.keep_details(step)
+            await self._process(node, step, result, paths)
+        finally:
+            lock.release()
+
+    async def _made_meanwhile(self, step: Step, again: bool) -> bool:
+        """Whether another builder has settled this key since it was looked at; `step` then says what it found."""
+        assert step.key is not None
+        action = self._store.action(step.key)
+        if action is None or (action == step.action and not again):
+            return False
+        if "rejected" in action:
+            step.action, step.status, step.fresh = action, "rejected", False
+            return not again
+        digest = action["output"]["digest"]
+        if self._lease.hold(digest) is None or (again and not await asyncio.to_thread(self._store.sound, digest)):
+            return False
+        step.action, step.status, step.digest, step.fresh = action, "known", digest, False
+        return True
+
+    async def _acquire(self, node: Node, lock: Lock) -> None:
+        started, tell_at = time.monotonic(), 2.0
+        while not lock.attempt():
+            if (passed := time.monotonic() - started) >= tell_at:
+                self._view.line(node, f"waiting for {lock.holder()}, which makes the same ({passed:.0f} s)")
+                tell_at = passed + 10.0
+            await asyncio.sleep(POLL_S)
+
+    async def _process(self, node: Node, step: Step, result: Result, paths: dict[str, Path]) -> None:
+        assert step.key is not None and step.preimage is not None
+        env = self._planner.environment(node)
+        log = Log(self._logs / f"{_file_name(node)}-{step.key[:8]}.log")
+        result.log = log.path
+        started = time.monotonic()
+        try:
+            with self._store.workplace(step.key) as folder:
+                request = Request(node.stage.name, node.stage.module, env.name, self._params(node, step, paths, folder), os.getpid())
+                watch = children.Watch(lambda text: self._view.line(node, text), lambda pid: self._started(node, pid))
+                report = await children.run(request, env, self._planner.launcher, folder, log, watch)
+                digest = report["contract"]["digest"]
+                self._store.insert(folder / "out", digest, self._lease)
+        except errors.GateFailed as error:
+            self._store.record(step.key, self._action(step, time.monotonic() - started, None) | {"rejected": error.as_dict()})
+            raise
+        finally:
+            log.close()
+        self._whole.add(digest)
+        peak = report["peak_rss_bytes"]
+        action = self._action(step, time.monotonic() - started, peak) | {"output": {"kind": node.stage.produces, "digest": digest}}
+        self._store.record(step.key, action)
+        step.action, step.digest, step.status, step.fresh = action, digest, "known", False
+        result.state, result.digest, result.wall_s, result.peak_rss_bytes = "made", digest, action["wall_s"], peak
+        self._view.step(node, "made")
+
+    def _started(self, node: Node, pid: int) -> None:
+        self._running.add(pid)
+        self._view.started(node, pid)
+
+    def _params(self, node: Node, step: Step, paths: dict[str, Path], folder: Path) -> dict[str, Any]:
+        assert step.key is not None
+        directories = {name: str(path) for name, path in paths.items()}
+        own = {"out": str(folder / "out"), "rejected": str(self._store.rejected_path(step.key)), "toy": node.toy}
+        return {**node.params, **directories, **own}
+
+    def _action(self, step: Step, wall_s: float, peak: int | None) -> dict[str, Any]:
+        made = {"stage": step.node.stage.name, "preimage": step.preimage, "wall_s": round(wall_s, 3), "made_unix_s": int(time.time())}
+        return made | {"peak_rss_bytes": peak, "launcher": self._options.launcher}
+
+    def _reasons(self, node: Node, step: Step, again: bool) -> list[str]:
+        assert step.preimage is not None
+        if again:
+            return ["its artifact is needed and is not in the store any more"]
+        if step.fresh:
+            return ["asked for on the command line"]
+        old = self._before(node)
+        if old is None:
+            return ["never made here before"]
+        new = self._planner.details(step)
+        return why.leaves(old, step.preimage, lambda digest: new.get(digest) or self._store.detail(digest)) or [
+            "what it had made is gone from the store"
+        ]
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Every result, or the first failure once all have ended: none is left running unseen."""
+    ended = await asyncio.gather(*works, return_exceptions=True)
+    failures = [outcome for outcome in ended if isinstance(outcome, BaseException)]
+    if failures:
+        raise next((f for f in failures if not isinstance(f, _Skipped)), failures[0])
+    return list(ended)
+
+
+def _file_name(node: Node) -> str:
+    return "".join(char if char.isalnum() or char in "-_" else "_" for char in node.title)

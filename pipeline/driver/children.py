@@ -1,0 +1,138 @@
+"""Stage processes: started in their environment, listened to, and never left behind.
+
+Here: one child from request to answer. Not here: when it is wanted (build.py), what it does (request.py).
+A child has a process group of its own, so that a key pressed at the terminal reaches the driver alone, which then ends the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interlock import errors, fs
+from interlock.environments import Environment
+from interlock.logs import Log
+from interlock.voice import plain
+from pipeline.driver.request import Request
+from pipeline.launchers import Launcher
+
+# What a child may see of the driver's environment: everything else would be an input that no key knows.
+PASSED = ("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "CI", "XDG_CACHE_HOME", "SSL_CERT_FILE",
+          "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "CC")  # fmt: skip
+PREFIXES = ("INTERLOCK_", "UV_")
+# How long a child may take to end by itself after it was asked to.
+GRACE_S = 10.0
+LINE_LIMIT = 1 << 20
+
+
+@dataclass
+class Watch:
+    """What a running child tells: each line it says, its process for measuring."""
+
+    line: Callable[[str], None]
+    started: Callable[[int], None]
+
+
+def surroundings() -> dict[str, str]:
+    """The environment variables that a stage's process gets."""
+    return {name: value for name, value in os.environ.items() if name in PASSED or name.startswith(PREFIXES)}
+
+
+async def run(request: Request, env: Environment, launcher: Launcher, folder: Path, log: Log, watch: Watch) -> dict[str, Any]:
+    """Run one stage to its end. Returns its report.
+
+    Raises the stage's own InterlockError; StageFailed where it was killed or crashed; asyncio.CancelledError after ending it when cancelled.
+    """
+    file = folder / "request.json"
+    with fs.named_failures(file):
+        fs.Fs().write(file, request.to_json())
+    started = time.monotonic()
+    command = launcher.command(env, ["stage", str(file), "--json"])
+    log.line(f"$ {' '.join(command)}")
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
+        env=surroundings(), limit=LINE_LIMIT,
+    )  # fmt: skip
+    watch.started(process.pid)
+    assert process.stdout and process.stderr
+    try:
+        said, last = await asyncio.gather(process.stdout.read(), _listen(process.stderr, log, watch))
+        await process.wait()
+    except asyncio.CancelledError:
+        await _end(process)
+        log.line("interrupted")
+        raise
+    finally:
+        kill_group(process.pid)  # what the child itself started and left
+    log.line(f"ended with {process.returncode} after {time.monotonic() - started:.1f} s")
+    return _report(request, process.returncode or 0, said, last, log)
+
+
+async def _listen(stream: asyncio.StreamReader, log: Log, watch: Watch) -> list[str]:
+    """Pass lines on as they come. Returns the last ones."""
+    last: list[str] = []
+    while True:
+        try:
+            data = await stream.readline()
+        except ValueError:  # longer than the limit: what has come of it is dropped
+            continue
+        if not data:
+            return last
+        text = plain(data.decode("utf-8", "replace").rstrip("\n"))
+        last = [*last[-19:], text]
+        log.line(text)
+        watch.line(text)
+
+
+def _report(request: Request, code: int, said: bytes, last: list[str], log: Log) -> dict[str, Any]:
+    try:
+        document = json.loads(said)
+    except ValueError:
+        document = None
+    if code == 0 and isinstance(document, dict) and "contract" in document:
+        return document
+    where = f"its log is `{log.path}`"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+        why = "if the system ran out of memory, close other programs or use fewer --jobs" if name == "SIGKILL" else "see its log"
+        raise errors.StageFailed(f"stage `{request.stage}` was killed by {name}", remedy=f"{why}; then run the same command again; {where}")
+    if isinstance(document, dict) and "error" in document:
+        raise errors.from_dict(document)
+    crash = last[-1] if last else "it said nothing"
+    raise errors.StageFailed(f"stage `{request.stage}` ended with code {code}: {crash[:300]}", remedy=f"this is a bug of the stage; {where}")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ask the group to end, then make it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        await asyncio.wait_for(asyncio.shield(process.wait()), GRACE_S)
+    except (asyncio.TimeoutError, asyncio.CancelledError):
+        kill_group(process.pid)
+        await process.wait()
+
+
+def kill_group(pid: int) -> None:
+    """End a stage's process and everything it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory in use by a process now; None where the system does not tell without help."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,227 @@
+"""What a build would do: every step's key, what is known about it, and what is still to be made.
+
+Here: looking, without changing anything but the table of file digests. Not here: doing it (build.py), comparing preimages (why.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from interlock import environments, errors
+from interlock.environments import Environment
+from interlock.errors import InterlockError, UsageError
+from pipeline.driver import keys, source_digest
+from pipeline.driver.graph import Given, Graph, Node
+from pipeline.driver.index import Index
+from pipeline.driver.outputs import Outputs
+from pipeline.driver.store import Store
+from pipeline.launchers import Launcher
+
+Status = Literal["known", "rejected", "blocked", "to run", "waits"]
+
+
+@dataclass
+class Step:
+    """What is known of one node: `digest` of what it makes, once that is known, and the `action` that says so. `rejected`: its gate refused it;
+    `blocked`: one before it was; `waits`: its key is not known before another has run."""
+
+    node: Node
+    status: Status = "waits"
+    key: str | None = None
+    preimage: dict[str, Any] | None = None
+    digest: str | None = None
+    action: dict[str, Any] | None = None
+    fresh: bool = False
+    """To be made again whatever is known: the user said so."""
+    why: list[str] = field(default_factory=list)
+
+
+class View(Protocol):
+    """Who is told what a build does."""
+
+    def step(self, node: Node, state: str, detail: str = "") -> None:
+        """`state` is one of waiting, running, kept, made, rejected, failed, skipped."""
+        ...
+
+    def line(self, node: Node, text: str) -> None: ...
+
+    def started(self, node: Node, pid: int) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build. `jobs` stages run at a time; with `keep_going` a failure stops only what rests on it."""
+
+    jobs: int = 1
+    keep_going: bool = False
+    launcher: str = "uv"
+
+
+@dataclass
+class Result:
+    """How one step ended. `error` where it did not."""
+
+    node: Node
+    state: str = "waiting"
+    digest: str | None = None
+    key: str | None = None
+    why: list[str] = field(default_factory=list)
+    wall_s: float | None = None
+    peak_rss_bytes: int | None = None
+    log: Path | None = None
+    error: InterlockError | None = None
+
+
+def keep(result: Result, step: Step) -> None:
+    """Take over what is known under the step's key."""
+    if step.action is None:
+        result.state = "skipped" if step.status == "blocked" else result.state
+        return
+    result.key, result.digest = step.key, step.digest
+    result.wall_s, result.peak_rss_bytes = step.action.get("wall_s"), step.action.get("peak_rss_bytes")
+    result.state = "rejected" if step.status == "rejected" else "kept"
+    if step.status == "rejected":
+        result.error = known_rejection(step)
+
+
+def known_rejection(step: Step) -> InterlockError:
+    """The error of a gate that refused the same candidate before."""
+    assert step.action is not None
+    error = errors.from_dict(step.action["rejected"])
+    error.remedy += "; nothing has changed since, so it was not run again (--force does)"
+    return error
+
+
+class Planner:
+    """Keys and what is known under them, for one graph."""
+
+    def __init__(self, graph: Graph, store: Store, index: Index, launcher: Launcher, fresh: Callable[[Node], bool]) -> None:
+        self.graph, self.store = graph, store
+        self.launcher = launcher
+        self._index = index
+        self._sources = keys.Sources(index)
+        self._environments = environments.environments()
+        self._parts: dict[str, dict[str, str]] = {}
+        self._foreign: dict[Any, dict[str, str]] = {}
+        self.steps = {node.identity: Step(node, fresh=fresh(node)) for node in graph.nodes}
+
+    def environment(self, node: Node) -> Environment:
+        return self._environments[node.stage.environment]
+
+    def look(self) -> None:
+        """Find out as much as can be known without running anything."""
+        for step in self.steps.values():
+            if (inputs := self.input_digests(step.node)) is not None:
+                self.settle(step, inputs)
+            elif any(self.steps[one.identity].status in ("rejected", "blocked") for one in step.node.inputs.values() if isinstance(one, Node)):
+                step.status = "blocked"
+
+    def untouched(self, graph: Graph, outputs: Outputs) -> list[Result] | None:
+        """Every step as it is known, where every wanted digest is known and every output lies in its place; else None."""
+        if any(step.fresh for step in self.steps.values()):
+            return None
+        for target in graph.targets:
+            settled = ("known",) if target.placed else ("known", "rejected", "blocked")
+            wanted = target.placed.values() if target.placed else [target.final]
+            if any(self.steps[node.identity].status not in settled for node in wanted):
+                return None
+            for out, node in target.placed.items():
+                digest = self.steps[node.identity].digest
+                if digest is None or not outputs.in_place(out, digest):
+                    return None
+        results = {identity: Result(step.node) for identity, step in self.steps.items()}
+        for identity, step in self.steps.items():
+            keep(results[identity], step)
+        return list(results.values())
+
+    def input_digests(self, node: Node) -> dict[str, str] | None:
+        """The digest of each input, or None as long as one is not known. Raises ContractError for a given directory that is none."""
+        found: dict[str, str] = {}
+        for name, source in node.inputs.items():
+            digest = self.given_digest(source) if isinstance(source, Given) else self.steps[source.identity].digest
+            if digest is None:
+                return None
+            found[name] = digest
+        return found
+
+    def given_digest(self, given: Given) -> str:
+        """The digest of an artifact directory that the user named."""
+        from interlock.contracts import io
+
+        file, model = io.KINDS[given.kind]
+        return str(self._index.value(given.path.absolute() / file, "contract", lambda path: io.read_contract(path, model).digest))
+
+    def settle(self, step: Step, inputs: dict[str, str]) -> None:
+        """Give `step` its key and what is known under it."""
+        step.preimage = self.preimage(step.node, inputs)
+        step.key = keys.key_of(step.preimage)
+        step.action = self.store.action(step.key)
+        if step.action is None or step.fresh:
+            step.status = "to run"
+        elif "rejected" in step.action:
+            step.status = "rejected"
+        else:
+            step.status, step.digest = "known", step.action["output"]["digest"]
+
+    def preimage(self, node: Node, inputs: dict[str, str]) -> dict[str, Any]:
+        """Everything that decides what the node makes."""
+        env = self.environment(node)
+        if env.name not in self._parts:
+            self._parts[env.name] = keys.environment_part(env, self.launcher.python_version(env))
+        foreign = self._foreign_digests(node)
+        return {
+            "stage": node.stage.name,
+            "source": self._sources.digest(node.stage.module),
+            "environment": self._parts[env.name],
+            "params": node.params,
+            "inputs": inputs | foreign,
+            "toy": node.toy,
+        }
+
+    def _foreign_digests(self, node: Node) -> dict[str, str]:
+        if node.foreign is None:
+            return {}
+        if node.foreign not in self._foreign:
+            spec, tokenizer = node.foreign
+            try:
+                self._foreign[node.foreign] = source_digest.of(spec, tokenizer, self._index)
+            except OSError as error:
+                raise UsageError(f"`{error.filename or spec}` cannot be read ({error.strerror})", remedy="name a source that is there") from None
+        return self._foreign[node.foreign]
+
+    def keep_details(self, step: Step) -> None:
+        """Store what the step's preimage names by digest only, so that it can be compared later."""
+        assert step.preimage is not None
+        self.store.keep_detail(step.preimage["source"], lambda: self._sources.closure(step.node.stage.module))
+        env = self.environment(step.node)
+        self.store.keep_detail(env.lock_digest, lambda: {"packages": env.pins()})
+
+    def details(self, step: Step) -> dict[str, dict[str, Any]]:
+        """The same, without storing it."""
+        assert step.preimage is not None
+        env = self.environment(step.node)
+        return {step.preimage["source"]: self._sources.closure(step.node.stage.module), env.lock_digest: {"packages": env.pins()}}
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """What the last build of a recipe left written about its steps; empty where there was none."""
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) and isinstance(document.get("steps"), dict) else {}
+
+
+def state_file(folder: Path, name: str, outputs: list[str]) -> Path:
+    """Where that is kept: one file per recipe and place."""
+    place = hashlib.sha256("\n".join(sorted(outputs)).encode()).hexdigest()[:8]
+    return folder / "builds" / f"{name}-{place}.json"

@@ -1,0 +1,44 @@
+"""What a source spec stands for, as digests for the import stage's key, without opening the model.
+
+Here: hashing what a spec names. Not here: reading it (pipeline/sources).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pipeline.driver import keys
+from pipeline.driver.index import Index
+
+
+def of(spec: str, tokenizer: Path | None, index: Index) -> dict[str, str]:
+    """Digests by name. A registry package is pinned by hash in the environment's lock, which is in every key: its name says all, as a seed does.
+
+    Raises OSError.
+    """
+    scheme, _, rest = spec.partition(":")
+    if scheme in ("package", "random"):
+        return {"source": spec} | _digests("tokenizer", tokenizer, index)
+    path = Path(rest if scheme in ("gguf", "hf", "pt") else spec)
+    return _digests("source", path, index) | _digests("tokenizer", tokenizer, index)
+
+
+def _digests(name: str, path: Path | None, index: Index) -> dict[str, str]:
+    if path is None or not path.exists():
+        return {}
+    if not path.is_dir():
+        return {f"{name}/{path.name}": _digest(path, index)}
+    found = {}
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for file in sorted(files):
+            child = Path(folder) / file
+            if stat.S_ISREG(child.lstat().st_mode):
+                found[f"{name}/{child.relative_to(path).as_posix()}"] = _digest(child, index)
+    return found
+
+
+def _digest(path: Path, index: Index) -> str:
+    return str(index.value(path.absolute(), "sha256", keys.sha256_of))

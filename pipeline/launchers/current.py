@@ -1,0 +1,30 @@
+"""Launcher `current`: the running interpreter, in a process of its own.
+
+Here: naming it. Not here: whether it may do the work: the stage admits it or not.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+
+from interlock.environments import Environment
+
+
+def ready(env: Environment) -> bool:
+    """It runs already."""
+    return True
+
+
+def prepare(env: Environment) -> None:
+    """Nothing to do."""
+
+
+def python_version(env: Environment) -> str | None:
+    return platform.python_version()
+
+
+def command(env: Environment, argv: Sequence[str]) -> list[str]:
+    """Isolated from PYTHONPATH, user site and the current folder (`-I`)."""
+    return [sys.executable, "-I", "-m", "pipeline.here", *argv]

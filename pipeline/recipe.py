@@ -1,0 +1,275 @@
+"""Recipes: a TOML file that names a build, read strictly, with values set from outside and a matrix expanded.
+
+Here: the fields, where recipes are found, `--set`, `[matrix]`. Not here: the stages that a recipe asks for (driver/graph.py), running them.
+A recipe is data: it names no command and no code beyond the names of stages.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from interlock.canonical import canonical_json
+from interlock.environments import read_toml
+from interlock.errors import ContractError, UsageError, Violation
+
+FOLDER = Path(__file__).parent / "recipes"
+MAX_BYTES = 256 << 10
+MAX_CELLS = 10_000
+
+OUTPUTS = ("checkpoint", "exported", "package", "compressed", "deployed")
+Output = Literal["checkpoint", "exported", "package", "compressed", "deployed"]
+Method = Literal["none", "source", "int8", "int4", "palette4", "palette6", "palette8"]
+Length = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Source(_Table):
+    """Where the student comes from: `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, `random:SEED`, a path, or a checkpoint directory."""
+
+    checkpoint: Annotated[str, Field(min_length=1, max_length=4096)]
+    tokenizer: str | None = None
+
+
+class Export(_Table):
+    """Prefill lengths to prove, and the one that must pass; null is the stage's own choice."""
+
+    lengths: Annotated[list[Length], Field(min_length=1, max_length=64)] | None = None
+    primary: Length | None = None
+
+
+class Convert(_Table):
+    """How the exported files become a package. `enabled` false leaves the package out."""
+
+    enabled: bool = True
+    layout: Literal["multifunction", "single"] = "multifunction"
+    lane: Literal["trace", "export", "both"] = "trace"
+    cache_length: Annotated[int, Field(ge=32, le=1 << 20)] | None = None
+
+
+class Compress(_Table):
+    """How the shipped package stores its weights. `target_bytes` and `target_kl` (mean, nats) search a mixture of forms."""
+
+    method: Method = "none"
+    group: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
+    target_bytes: Annotated[int, Field(ge=1)] | None = None
+    target_kl: Annotated[float, Field(gt=0)] | None = None
+
+
+class Gates(_Table):
+    """Stricter bounds than the standard ones, for every package of the build; null keeps the standard."""
+
+    psnr_db: Annotated[float, Field(ge=0, le=400)] | None = None
+    kl_mean: Annotated[float, Field(ge=0)] | None = None
+    kl_max: Annotated[float, Field(ge=0)] | None = None
+
+
+class Deploy(_Table):
+    """The deployed directory: tier, and claims that the artifacts must bear out."""
+
+    tier: Literal["tier_1", "tier_2", "tier_3"] = "tier_2"
+    latent_mode: bool = False
+    halt_head: bool = False
+
+
+class ThirdParty(_Table):
+    """A stage of an installed package: its parameters, and for each of its inputs the name of the step that it comes from."""
+
+    stage: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] | None = None
+    inputs: dict[str, str] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recipe(_Table):
+    """One build. `outputs` are the parts that are placed under `output`; everything else stays in the store."""
+
+    description: str = ""
+    output: Annotated[str, Field(min_length=1, max_length=4096)]
+    outputs: Annotated[list[str], Field(min_length=1)] = Field(default_factory=lambda: ["deployed"])
+    toy: bool = False
+    source: Source | None = None
+    export: Export = Field(default_factory=Export)
+    convert: Convert = Field(default_factory=Convert)
+    compress: Compress = Field(default_factory=Compress)
+    gates: Gates = Field(default_factory=Gates)
+    deploy: Deploy = Field(default_factory=Deploy)
+    stages: list[ThirdParty] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Recipe:
+        if self.source is None and not self.stages:
+            raise ValueError("a recipe needs a [source] or [[stages]]")
+        if self.compress.method != "none" and not self.convert.enabled:
+            raise ValueError(f"compress.method `{self.compress.method}` needs a package: convert.enabled is false")
+        named = [*OUTPUTS, *(step.name or step.stage for step in self.stages)]
+        if unknown := [name for name in self.outputs if name not in named]:
+            raise ValueError(f"outputs names `{unknown[0]}`, which is none of {', '.join(named)}")
+        if self.compress.target_bytes is not None and self.compress.target_kl is not None:
+            raise ValueError("compress.target_bytes and compress.target_kl are two targets: give one")
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One build of a recipe: its name from the matrix values (empty without a matrix), those values, and the recipe with them set."""
+
+    name: str
+    values: dict[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe as read: `name` of its file, the values common to all cells, the cells. `has_matrix` even where it has one cell."""
+
+    name: str
+    file: Path
+    common: Recipe
+    cells: tuple[Cell, ...]
+    has_matrix: bool
+
+
+def find(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with interlock. Raises UsageError."""
+    path = Path(name)
+    if path.suffix == ".toml" or "/" in name:
+        if path.is_file():
+            return path
+        raise UsageError(f"there is no recipe `{name}`", remedy="name a .toml file, or see `interlock recipes`")
+    file = FOLDER / f"{name}.toml"
+    if re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) and file.is_file():
+        return file
+    from difflib import get_close_matches
+
+    known = shipped()
+    near = get_close_matches(name, known, 1)
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    raise UsageError(
+        f"there is no recipe `{name}`{hint}", remedy=f"there are {', '.join(known)}; a file of your own is named by its path (NAME.toml)"
+    )
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that come with interlock."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load(name: str, sets: Sequence[str] = ()) -> Loaded:
+    """A recipe with `--set` values and its matrix expanded. Raises UsageError and ContractError."""
+    file = find(name)
+    if file.stat().st_size > MAX_BYTES:
+        raise _bad(file, [("", f"at most {MAX_BYTES} bytes", f"{file.stat().st_size}")])
+    try:
+        document = read_toml(file)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise _bad(file, [("", "a TOML file in UTF-8", str(error) or "nesting without end")]) from None
+    return expand(file, document, sets)
+
+
+def expand(file: Path, document: dict[str, Any], sets: Sequence[str] = ()) -> Loaded:
+    """`document` with `sets` applied, one cell per combination of its `[matrix]`. Raises UsageError and ContractError."""
+    for assignment in sets:
+        key, value = _assignment(assignment)
+        _put(document, key, value)
+    matrix, excluded = _matrix(file, document.pop("matrix", {}))
+    names = list(matrix)
+    combinations = [dict(zip(names, values, strict=True)) for values in itertools.product(*matrix.values())]
+    chosen = [values for values in combinations if not any(all(values.get(k) == v for k, v in rule.items()) for rule in excluded)]
+    if not chosen:
+        raise _bad(file, [("/matrix/exclude", "rules that leave at least one cell", "none left")])
+    common = _validated(file, document) if matrix == {} else None
+    cells = tuple(Cell(_cell_name(values), values, common or _validated(file, _with(document, values))) for values in chosen)
+    return Loaded(file.stem, file, common or cells[0].recipe, cells, bool(matrix))
+
+
+def _matrix(file: Path, table: Any) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+    if not isinstance(table, dict):
+        raise _bad(file, [("/matrix", "a table of lists", repr(table)[:80])])
+    excluded = table.pop("exclude", [])
+    if not isinstance(excluded, list) or not all(isinstance(rule, dict) and rule and set(rule) <= set(table) for rule in excluded):
+        raise _bad(file, [("/matrix/exclude", f"tables with keys of {', '.join(table) or 'the matrix'}", repr(excluded)[:80])])
+    cells = 1
+    for key, values in table.items():
+        if not isinstance(values, list) or not values:
+            raise _bad(file, [(f"/matrix/{key}", 'a list of values, under a quoted name ("compress.method")', repr(values)[:80])])
+        if len({canonical_json(value) for value in values}) != len(values):
+            raise _bad(file, [(f"/matrix/{key}", "values that differ", repr(values)[:80])])
+        cells *= len(values)
+    if cells > MAX_CELLS:
+        raise _bad(file, [("/matrix", f"at most {MAX_CELLS} cells", str(cells))])
+    return table, excluded
+
+
+def _cell_name(values: dict[str, Any]) -> str:
+    """`method=int8,primary=128`: short, and a plain file name."""
+    text = ",".join(f"{key.rpartition('.')[2]}={'-'.join(map(str, value)) if isinstance(value, list) else value}" for key, value in values.items())
+    return re.sub(r"[^A-Za-z0-9_.+=,-]", "_", text)[:120]
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """`compress.method=int8`: the value is TOML where it is valid as such, else a text."""
+    key, mark, value = text.partition("=")
+    if not mark or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_-]+)*", key):
+        raise UsageError(
+            f"--set `{text}` is no assignment", remedy='give KEY=VALUE, as in --set compress.method=int8 or --set "export.lengths=[64, 128]"'
+        )
+    from interlock.environments import parse_toml
+
+    try:
+        return key, parse_toml(f"value = {value}")["value"]
+    except ValueError:
+        return key, value
+
+
+def _put(document: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        inner = document.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set `{key}`: `{table}` is no table", remedy="see the recipe's fields in docs/recipes.md")
+        document = inner
+    document[last] = value
+
+
+def _with(document: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    made = {key: dict(value) if isinstance(value, dict) else value for key, value in document.items()}
+    for key, value in values.items():
+        _put(made, key, value)
+    return made
+
+
+def _validated(file: Path, document: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise _bad(file, [_place(item) for item in error.errors()]) from None
+
+
+def _place(item: Any) -> tuple[str, str, str]:
+    where = "/" + "/".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _fields(item["loc"][:-1])
+        return where, f"one of {', '.join(known)}" if known else "no such field", f"`{item['loc'][-1]}`"
+    return where if item["loc"] else "", item["msg"].removeprefix("Value error, "), "this" if not item["loc"] else repr(item.get("input"))[:80]
+
+
+def _fields(location: Iterable[Any]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return [*getattr(model, "model_fields", {}), *(["matrix"] if model is Recipe else [])]
+
+
+def _bad(file: Path, places: list[tuple[str, str, str]]) -> ContractError:
+    return ContractError(*(Violation(str(file), *place) for place in places), remedy="correct the recipe; its fields are in docs/recipes.md")
