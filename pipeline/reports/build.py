@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from interlock.contracts import io
 from interlock.voice import human, plain
-from pipeline.driver import stage
 from pipeline.driver.graph import Node
 from pipeline.driver.plan import Result
 from pipeline.driver.session import Report
 from pipeline.driver.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.driver import stage
 
 
 def show(report: Report, store: Store, name: Callable[[Node], str]) -> None:
@@ -22,7 +24,7 @@ def show(report: Report, store: Store, name: Callable[[Node], str]) -> None:
     if not report.worked:
         # The common case, and the one that must be quick: no table is needed to say that nothing was to be done.
         for out, digest in report.placed.items():
-            sys.stdout.write(plain(f"up to date: {out}  {digest[:16]}\n").replace("\\n", "\n"))
+            sys.stdout.write(plain(f"up to date: {out}  {digest[:16]}") + "\n")
         return
     from pipeline.reports import text
 
@@ -34,6 +36,9 @@ def show(report: Report, store: Store, name: Callable[[Node], str]) -> None:
 
 
 def _artifact(result: Result, store: Store) -> stage.Report:
+    from interlock.contracts import io
+    from pipeline.driver import stage
+
     assert result.digest is not None
     directory = store.object_path(result.digest)
     kind = result.node.stage.produces

@@ -1,0 +1,111 @@
+"""A lineage and a report on stdout: rich on a terminal, the same in plain characters elsewhere.
+
+Here: order and layout. Not here: what is said (document.py, ancestry.py), the tables of a contract (terminal.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from interlock.voice import human, plain
+from pipeline.reports.ancestry import candidate_lines, lines, tree_of
+from pipeline.reports.compression import frontier_table
+from pipeline.reports.document import Artifact, Candidate, Document, Package
+from pipeline.reports.drift import drift_table
+from pipeline.reports.gate import evidence_table
+from pipeline.reports.shapes import shapes_table
+from pipeline.reports.terminal import box, cell, console, grid, mark
+
+# Files of an artifact that are shown by name; the rest are counted.
+LARGEST = 8
+
+
+def show_lineage(artifacts: Sequence[Artifact], rejected: Sequence[Candidate]) -> None:
+    out = console()
+    _tree(out, artifacts)
+    _candidates(out, rejected)
+
+
+def show_report(document: Document) -> None:
+    """Verdict first, then where it comes from, then figures."""
+    out, root = console(), document.root
+    state = {"verified": "verified", "toy": "verified, toy", "broken": "NOT what its contract says"}[document.verdict.state]
+    out.print(mark(document.verdict.state != "broken"), Text(plain(f"{root.kind} {document.directory}: {state}"), style="bold"))
+    verdict = document.verdict
+    _points(out, "wrong", [f"{item.file} {item.where}: expected {item.expected}, found {item.found}" for item in verdict.wrong], "red")
+    _points(out, "proven now", verdict.proven, "green")
+    _points(out, "recorded by the build", verdict.recorded, "green")
+    _points(out, "not checked", verdict.not_checked, "yellow")
+    out.print(grid([(fact.name, fact.value) for fact in root.facts]))
+    out.print()
+    _tree(out, document.artifacts)
+    for shapes in document.shapes:
+        out.print(shapes_table(shapes.validation, box()))
+    for package in document.packages:
+        _package(out, package)
+    out.print(_sizes(document.artifacts))
+    out.print(_runs(document) if document.runs else Text("times and memory: the build left no record here"))
+    _candidates(out, document.rejected)
+
+
+def _points(out: Console, title: str, points: Iterable[str], style: str) -> None:
+    for index, point in enumerate(points):
+        out.print(Text.assemble((f"  {title if not index else '':<22}", style), plain(point)), soft_wrap=True)
+
+
+def _tree(out: Console, artifacts: Sequence[Artifact]) -> None:
+    for guides, name, value in lines(tree_of(artifacts), ascii_only=not sys.stdout.isatty()):
+        headed = not name.endswith(" ") and name in {artifact.kind for artifact in artifacts}
+        out.print(Text.assemble((guides, "dim"), (name, "bold cyan" if headed else "dim"), " ", value), soft_wrap=True)
+
+
+def _candidates(out: Console, rejected: Sequence[Candidate]) -> None:
+    for candidate in rejected:
+        rows = candidate_lines(candidate)
+        out.print(mark(False), Text.assemble(("rejected ", "bold red"), plain(rows[0][1])), soft_wrap=True)
+        for name, value in rows[1:]:
+            out.print(Text.assemble((f"    {name:<9}", "dim"), plain(value)), soft_wrap=True)
+
+
+def _package(out: Console, package: Package) -> None:
+    out.print(evidence_table(package.gate, box()))
+    if package.drift:
+        out.print(drift_table(package.drift, box()))
+    if package.compression.frontier:
+        out.print(frontier_table(package.compression, box()))
+    if package.messages:
+        table = Table(box=box(), title="converter messages", title_justify="left")
+        for name in ("times", "message", "harmless because"):
+            table.add_column(name, justify="right" if name == "times" else "left", overflow="fold")
+        for message in package.messages:
+            table.add_row(str(message.count), cell(message.text), cell(message.harmless or "not known"))
+        out.print(table)
+
+
+def _sizes(artifacts: Sequence[Artifact]) -> Table:
+    table = Table(box=box(), title="sizes", title_justify="left")
+    for name in ("artifact", "file", "size"):
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    for artifact in artifacts:
+        if artifact.files:
+            table.add_row(f"{artifact.kind} {artifact.digest[:12]}", f"{len(artifact.files)} files", human(artifact.bytes, "B"), style="bold")
+            largest = sorted(artifact.files, key=lambda entry: (-entry.bytes, entry.path))
+            for entry in largest[:LARGEST]:
+                table.add_row("", cell(entry.path), human(entry.bytes, "B"))
+            if rest := largest[LARGEST:]:
+                table.add_row("", f"{len(rest)} smaller files", human(sum(entry.bytes for entry in rest), "B"))
+    return table
+
+
+def _runs(document: Document) -> Table:
+    table = Table(box=box(), title="times and memory", title_justify="left")
+    for name in ("stage", "artifact", "time", "peak memory"):
+        table.add_column(name, justify="right" if name in ("time", "peak memory") else "left")
+    for run in document.runs:
+        table.add_row(cell(run.stage), run.digest[:12], f"{run.wall_s:.1f} s", human(run.peak_rss_bytes, "B"))
+    return table
