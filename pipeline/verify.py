@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlock.contracts import checkpoint, deployment, export, io
+from interlock.contracts import checkpoint, deployment, export, io, strict
 from interlock.contracts.base import Contract
 from interlock.errors import ContractError, Violation
 from interlock.voice import Voice
@@ -52,7 +52,7 @@ def _signatures(directory: Path, contract: export.ExportContract) -> list[Violat
     wrong = []
     for artifact, signature in contract.signatures.items():
         file = directory / export.signature_file(artifact)
-        beside = io.validate(export.Signature, io.parse_json(file.read_bytes(), str(file), remedy=REMEDY), str(file), remedy=REMEDY)
+        beside = strict.validate(export.Signature, strict.parse_json(file.read_bytes(), str(file), remedy=REMEDY), str(file), remedy=REMEDY)
         if beside != signature:
             wrong.append(Violation(str(file), "", f"the signature in {export.FILE}", "another one"))
     return wrong

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from interlock.contracts.io import parse_json, validate
+from interlock.contracts.strict import parse_json, validate
 from interlock.errors import UsageError
 
 

@@ -1,8 +1,6 @@
-"""Contracts on disk: strict reading, digests of files, verification of a whole directory.
+"""Contracts on disk: reading by the rules of their version, digests of files, proof of a whole directory.
 
-Here: the way from bytes to a validated record, or to every violation. Not here: what the fields mean (one module per kind), publishing (fs.py).
-Reading is strict where the standard parser is not: duplicate keys, NaN, integers beyond 2^53, deep nesting, a byte-order mark and trailing
-data are refused.
+Here: contract files and the files they describe. Not here: JSON (strict.py), what the fields mean (one module per kind), publishing (fs.py).
 """
 
 from __future__ import annotations
@@ -15,15 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from interlock.contracts import checkpoint, dataset, deployment, evaluation, export, package
 from interlock.contracts.base import Contract, FileEntry, Kind, digest_of, seal_of
+from interlock.contracts.strict import MAX_BYTES, parse_json, shown, validated
 from interlock.errors import ContractError, Violation, refuse
-
-MAX_BYTES = 16 << 20
-MAX_DEPTH = 64
-MAX_INTEGER = 1 << 53  # beyond it, JSON numbers lose digits in other readers (RFC 8259 section 6)
 
 KINDS: dict[str, tuple[str, type[Contract]]] = {
     "deployment": (deployment.FILE, deployment.DeploymentContract),
@@ -44,105 +39,18 @@ MADE_BY: dict[str, str] = {
     "evaluation": "interlock eval",
 }
 
+# The command that makes the second kind from a directory of the first.
+STEPS = {
+    ("checkpoint", "export"): "interlock export --checkpoint {} --out OUT",
+    ("checkpoint", "deployment"): "interlock deploy --checkpoint {} --export-pytorch --export-coreml --out-dir OUT",
+    ("export", "package"): "interlock convert --in {} --out OUT",
+    ("export", "deployment"): "interlock deploy --export {} --out-dir OUT",
+    ("package", "deployment"): "interlock deploy --export EXPORT --package {} --out-dir OUT",
+}
+_STAGES = ("dataset", "checkpoint", "export", "package", "deployment", "evaluation")
+
 C = TypeVar("C", bound=Contract)
-M = TypeVar("M", bound=BaseModel)
 Progress = Callable[[int], None]
-
-
-class _Bad(ValueError):
-    pass
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in seen:
-            raise _Bad(f"the key {json.dumps(key[:80])} twice in one object")
-        seen[key] = value
-    return seen
-
-
-def _integer(text: str) -> int:
-    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
-        raise _Bad(f"an integer beyond 2^53: {text[:40]}")
-    return int(text)
-
-
-def _constant(text: str) -> Any:
-    raise _Bad(f"the number {text}")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise _Bad(f"a number out of range: {text[:40]}")
-    return value
-
-
-def _depth(text: str) -> int:
-    """Deepest nesting of brackets outside strings: checked before the parser, whose recursion is not bounded by the input's size."""
-    depth = deepest = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            escaped, in_string = (False, True) if escaped else (char == "\\", char != '"')
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "]}":
-            depth -= 1
-    return deepest
-
-
-def parse_json(data: bytes, name: str, *, limit: int = MAX_BYTES, remedy: str) -> dict[str, Any]:
-    """A JSON object from untrusted bytes. Raises ContractError naming `name`, what was expected and what was found."""
-
-    def bad(found: str) -> ContractError:
-        return refuse(name, "", expected="one strict JSON object", found=found, remedy=remedy)
-
-    if len(data) > limit:
-        raise bad(f"{len(data)} bytes, more than {limit}")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise bad(f"bytes that are not UTF-8 at offset {error.start}") from None
-    if text.startswith("\ufeff"):
-        raise bad("a byte-order mark")
-    if _depth(text) > MAX_DEPTH:
-        raise bad(f"nesting deeper than {MAX_DEPTH}")
-    try:
-        document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer, parse_float=_float)
-    except _Bad as error:
-        raise bad(str(error)) from None
-    except ValueError as error:
-        raise bad(f"text that is not JSON ({error})") from None
-    if not isinstance(document, dict):
-        raise bad(f"a JSON {type(document).__name__}")
-    return document
-
-
-def validate(model: type[M], document: dict[str, Any], name: str, *, remedy: str) -> M:
-    """`document` as `model`. Raises ContractError with every violation at once, each at its JSON path."""
-    valid, wrong = _validated(model, document, name)
-    if valid is None:
-        raise ContractError(*wrong, remedy=remedy)
-    return valid
-
-
-def _validated(model: type[M], document: dict[str, Any], name: str) -> tuple[M | None, list[Violation]]:
-    try:
-        # JSON has no tuples: JSON mode accepts lists for them, and nothing else that Python mode would coerce.
-        return model.model_validate_json(json.dumps(document)), []
-    except ValidationError as error:
-        found = [(item["loc"], item["msg"], _shown(item.get("input"))) for item in error.errors()]
-        return None, [Violation(name, "/" + "/".join(str(part) for part in place), said, shown) for place, said, shown in found]
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=str)
-    return f"`{text if len(text) <= 80 else text[:77] + '...'}`"
 
 
 def contract_path(directory: Path, kind: str) -> Path:
@@ -173,32 +81,41 @@ def read_contract(path: Path, model: type[C]) -> C:
 
     Raises ContractError.
     """
-    wanted = model.model_fields["kind"].default
+    wanted: Kind = model.model_fields["kind"].default
     remedy = f"make it again: {MADE_BY[wanted]}"
     if not path.is_file():
         here = kind_of(path.parent) if path.parent.is_dir() else None
         found = f"a directory of kind `{here}`" if here else ("no such file" if path.parent.is_dir() else f"no directory `{path.parent}`")
-        raise refuse(path, "", expected=f"the contract of kind `{wanted}`", found=found, remedy=f"name a directory made by {MADE_BY[wanted]}")
+        raise refuse(path, "", expected=f"the contract of kind `{wanted}`", found=found, remedy=_way_to(wanted, here, path.parent))
     document = parse_json(_read_small(path), str(path), remedy=remedy)
     kind, version = document.get("kind"), document.get("schema_version")
     if kind != wanted:
-        raise refuse(path, "/kind", expected=f"`{wanted}`", found=_shown(kind), remedy=f"name a directory made by {MADE_BY[wanted]}")
+        raise refuse(path, "/kind", expected=f"`{wanted}`", found=shown(kind), remedy=_way_to(wanted, kind, path.parent))
     if type(version) is not int or not 1 <= version <= VERSION:
         newer = type(version) is int and version > VERSION
         what = "a newer interlock wrote it: upgrade this one, or make the artifact again" if newer else remedy
-        raise refuse(path, "/schema_version", expected=f"1 to {VERSION}", found=_shown(version), remedy=what)
-    contract, wrong = _validated(model, document, str(path))
+        raise refuse(path, "/schema_version", expected=f"1 to {VERSION}", found=shown(version), remedy=what)
+    contract, wrong = validated(model, document, str(path))
     wrong = [*_false_digests(document, path), *wrong]
     if wrong or contract is None:
         raise ContractError(*wrong, remedy=f"the contract was edited or damaged: {remedy}")
     return contract
 
 
+def _way_to(wanted: Kind, here: object, directory: Path) -> str:
+    """What to do with a directory of kind `here` where one of kind `wanted` is needed."""
+    if command := STEPS.get((str(here), wanted)):
+        return f"make the {wanted} of it: {command.format(directory)}"
+    if here in KINDS and _STAGES.index(wanted) < _STAGES.index(str(here)):
+        return f"name the {wanted} that it was made from: interlock lineage {directory}"
+    return f"name a directory made by {MADE_BY[wanted]}"
+
+
 def _false_digests(document: dict[str, Any], path: Path) -> list[Violation]:
     """Which of `digest` and `seal` do not follow from the fields; version 1 has no seal."""
     true = {"digest": digest_of(document)} | ({"seal": seal_of(document)} if document["schema_version"] > 1 else {})
     return [
-        Violation(str(path), f"/{field}", f"{value} (computed from the fields)", _shown(document.get(field)))
+        Violation(str(path), f"/{field}", f"{value} (computed from the fields)", shown(document.get(field)))
         for field, value in true.items()
         if document.get(field) != value
     ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlock.contracts import io
+from interlock.contracts import io, strict
 from interlock.contracts.base import Frozen
 from interlock.contracts.package import Compression, FrontierPoint, Gate
 from interlock.errors import ContractError
@@ -52,7 +52,7 @@ def _read(file: Path) -> Rejected:
     remedy = "make the candidate again, or remove its folder"
     try:
         with io.open_regular(file) as stream:
-            document = io.parse_json(stream.read(io.MAX_BYTES + 1), str(file), remedy=remedy)
-        return Rejected(file.parent, io.validate(Rejection, document, str(file), remedy=remedy))
+            document = strict.parse_json(stream.read(strict.MAX_BYTES + 1), str(file), remedy=remedy)
+        return Rejected(file.parent, strict.validate(Rejection, document, str(file), remedy=remedy))
     except ContractError as error:
         return Rejected(file.parent, None, error.problem)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from interlock.contracts.checkpoint import Arch, ModelArch, RopeScaling, Source
-from interlock.contracts.io import open_regular, parse_json, sha256_file
+from interlock.contracts.io import open_regular, sha256_file
+from interlock.contracts.strict import parse_json
 from interlock.errors import refuse
 from pipeline.sources.foreign import Foreign, TokenizerFiles
 from pipeline.sources.proofs import REMEDY, build_arch, check_shapes, proven, shown

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlock.contracts.io import parse_json
+from interlock.contracts.strict import parse_json
 from interlock.errors import ContractError, refuse
 from pipeline.sources.proofs import REMEDY, map_file, shown
 
@@ -55,7 +55,7 @@ def check_header(path: Path) -> Mapping[str, TensorEntry]:
     # Each object costs 60 times its two bytes: the parser must not build millions of them.
     if raw.count(b"{") + raw.count(b"[") > 3 * MAX_TENSORS + 2:
         raise _bad(path, "header", f"at most {MAX_TENSORS} tensors", "more brackets than they need")
-    document = parse_json(raw, f"{path} (header)", limit=MAX_HEADER, remedy=REMEDY)
+    document = parse_json(raw, f"{path} (header)", limit=MAX_HEADER, values=10 * MAX_TENSORS, remedy=REMEDY)
     _check_metadata(path, document.pop("__metadata__", {}))
     if len(document) > MAX_TENSORS:
         raise _bad(path, "header", f"at most {MAX_TENSORS} tensors", f"{len(document)}")

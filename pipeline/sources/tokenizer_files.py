@@ -73,7 +73,8 @@ def _side(path: Path) -> Object:
 
 
 def _object(refuser: Refuser, data: bytes) -> Object:
-    """Strict JSON of foreign bytes. Not interlock.contracts.io.parse_json: published files hold integers beyond 2^53, which a contract never does."""
+    """Strict JSON of foreign bytes. Not interlock.contracts.strict.parse_json: published files hold
+    integers beyond 2^53, which a contract never does."""
 
     def pairs(items: list[tuple[str, Any]]) -> Object:
         made = dict(items)

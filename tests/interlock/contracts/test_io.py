@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlock.canonical import canonical_json
-from interlock.contracts import checkpoint, export, io
+from interlock.contracts import checkpoint, export, io, strict
 from interlock.contracts.base import CreatedBy, EnvironmentRecord, check_relative_path, seal_of
 from interlock.errors import ContractError
 
@@ -82,7 +82,7 @@ def test_one_flipped_bit_anywhere_is_refused_by_name(tmp_path: Path, position: f
 )  # fmt: skip
 def test_json_that_the_standard_parser_lets_through_is_refused(text: bytes) -> None:
     with pytest.raises(ContractError) as refused:
-        io.parse_json(text, "file.json", remedy="make it again")
+        strict.parse_json(text, "file.json", remedy="make it again")
     assert refused.value.violations[0].file == "file.json"
 
 
@@ -90,13 +90,13 @@ def test_json_that_the_standard_parser_lets_through_is_refused(text: bytes) -> N
 @given(st.binary(max_size=200))
 def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
     with contextlib.suppress(ContractError):
-        assert isinstance(io.parse_json(data, "file.json", remedy="make it again"), dict)
+        assert isinstance(strict.parse_json(data, "file.json", remedy="make it again"), dict)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(TEXT, st.recursive(st.integers(-(2**53), 2**53) | TEXT | st.booleans() | st.none(), st.lists, max_leaves=8)))
 def test_ordinary_documents_survive_strict_reading(document: dict[str, object]) -> None:
-    assert io.parse_json(json.dumps(document, ensure_ascii=False).encode(), "x", remedy="") == document
+    assert strict.parse_json(json.dumps(document, ensure_ascii=False).encode(), "x", remedy="") == document
 
 
 def edited(tmp_path: Path, **changes: object) -> Path:
