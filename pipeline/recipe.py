@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import msgspec
+from msgspec import Meta
 
 from interlock.canonical import canonical_json
 from interlock.environments import read_toml
@@ -26,54 +27,52 @@ MAX_CELLS = 10_000
 OUTPUTS = ("checkpoint", "exported", "package", "compressed", "deployed")
 Output = Literal["checkpoint", "exported", "package", "compressed", "deployed"]
 Method = Literal["none", "source", "int8", "int4", "palette4", "palette6", "palette8"]
-Length = Annotated[int, Field(ge=1, le=1 << 20)]
+Length = Annotated[int, Meta(ge=1, le=1 << 20)]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+Bound = Annotated[float, Meta(ge=0, le=1e6)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Source(_Table):
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the student comes from: `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, `random:SEED`, a path, or a checkpoint directory."""
 
-    checkpoint: Annotated[str, Field(min_length=1, max_length=4096)]
+    checkpoint: Annotated[str, Meta(min_length=1, max_length=4096)]
     tokenizer: str | None = None
 
 
-class Export(_Table):
+class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Prefill lengths to prove, and the one that must pass; null is the stage's own choice."""
 
-    lengths: Annotated[list[Length], Field(min_length=1, max_length=64)] | None = None
+    lengths: Annotated[list[Length], Meta(min_length=1, max_length=64)] | None = None
     primary: Length | None = None
 
 
-class Convert(_Table):
+class Convert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the exported files become a package. `enabled` false leaves the package out."""
 
     enabled: bool = True
     layout: Literal["multifunction", "single"] = "multifunction"
     lane: Literal["trace", "export", "both"] = "trace"
-    cache_length: Annotated[int, Field(ge=32, le=1 << 20)] | None = None
+    cache_length: Annotated[int, Meta(ge=32, le=1 << 20)] | None = None
 
 
-class Compress(_Table):
+class Compress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the shipped package stores its weights. `target_bytes` and `target_kl` (mean, nats) search a mixture of forms."""
 
     method: Method = "none"
-    group: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
-    target_bytes: Annotated[int, Field(ge=1)] | None = None
-    target_kl: Annotated[float, Field(gt=0)] | None = None
+    group: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+    target_bytes: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
+    target_kl: Annotated[float, Meta(gt=0, le=1e6)] | None = None
 
 
-class Gates(_Table):
+class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Stricter bounds than the standard ones, for every package of the build; null keeps the standard."""
 
-    psnr_db: Annotated[float, Field(ge=0, le=400)] | None = None
-    kl_mean: Annotated[float, Field(ge=0)] | None = None
-    kl_max: Annotated[float, Field(ge=0)] | None = None
+    psnr_db: Bound | None = None
+    kl_mean: Bound | None = None
+    kl_max: Bound | None = None
 
 
-class Deploy(_Table):
+class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The deployed directory: tier, and claims that the artifacts must bear out."""
 
     tier: Literal["tier_1", "tier_2", "tier_3"] = "tier_2"
@@ -81,32 +80,31 @@ class Deploy(_Table):
     halt_head: bool = False
 
 
-class ThirdParty(_Table):
+class ThirdParty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A stage of an installed package: its parameters, and for each of its inputs the name of the step that it comes from."""
 
-    stage: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] | None = None
-    inputs: dict[str, str] = Field(default_factory=dict)
-    params: dict[str, Any] = Field(default_factory=dict)
+    stage: Name
+    name: Name | None = None
+    inputs: dict[str, str] = {}
+    params: dict[str, Any] = {}
 
 
-class Recipe(_Table):
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One build. `outputs` are the parts that are placed under `output`; everything else stays in the store."""
 
     description: str = ""
-    output: Annotated[str, Field(min_length=1, max_length=4096)]
-    outputs: Annotated[list[str], Field(min_length=1)] = Field(default_factory=lambda: ["deployed"])
+    output: Annotated[str, Meta(min_length=1, max_length=4096)]
+    outputs: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["deployed"])
     toy: bool = False
     source: Source | None = None
-    export: Export = Field(default_factory=Export)
-    convert: Convert = Field(default_factory=Convert)
-    compress: Compress = Field(default_factory=Compress)
-    gates: Gates = Field(default_factory=Gates)
-    deploy: Deploy = Field(default_factory=Deploy)
-    stages: list[ThirdParty] = Field(default_factory=list)
+    export: Export = msgspec.field(default_factory=Export)
+    convert: Convert = msgspec.field(default_factory=Convert)
+    compress: Compress = msgspec.field(default_factory=Compress)
+    gates: Gates = msgspec.field(default_factory=Gates)
+    deploy: Deploy = msgspec.field(default_factory=Deploy)
+    stages: list[ThirdParty] = []
 
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Recipe:
+    def __post_init__(self) -> None:
         if self.source is None and not self.stages:
             raise ValueError("a recipe needs a [source] or [[stages]]")
         if self.compress.method != "none" and not self.convert.enabled:
@@ -116,7 +114,11 @@ class Recipe(_Table):
             raise ValueError(f"outputs names `{unknown[0]}`, which is none of {', '.join(named)}")
         if self.compress.target_bytes is not None and self.compress.target_kl is not None:
             raise ValueError("compress.target_bytes and compress.target_kl are two targets: give one")
-        return self
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class Loaded:
     common: Recipe
     cells: tuple[Cell, ...]
     has_matrix: bool
+    sets: tuple[str, ...] = ()
 
 
 def find(name: str) -> Path:
@@ -189,7 +192,7 @@ def expand(file: Path, document: dict[str, Any], sets: Sequence[str] = ()) -> Lo
         raise _bad(file, [("/matrix/exclude", "rules that leave at least one cell", "none left")])
     common = _validated(file, document) if matrix == {} else None
     cells = tuple(Cell(_cell_name(values), values, common or _validated(file, _with(document, values))) for values in chosen)
-    return Loaded(file.stem, file, common or cells[0].recipe, cells, bool(matrix))
+    return Loaded(file.stem, file, common or cells[0].recipe, cells, bool(matrix), tuple(sets))
 
 
 def _matrix(file: Path, table: Any) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
@@ -250,25 +253,50 @@ def _with(document: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 def _validated(file: Path, document: dict[str, Any]) -> Recipe:
     try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        raise _bad(file, [_place(item) for item in error.errors()]) from None
+        return msgspec.convert(document, Recipe, strict=True)
+    except msgspec.ValidationError as error:
+        raise _bad(file, [_place(str(error), document)]) from None
 
 
-def _place(item: Any) -> tuple[str, str, str]:
-    where = "/" + "/".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _fields(item["loc"][:-1])
-        return where, f"one of {', '.join(known)}" if known else "no such field", f"`{item['loc'][-1]}`"
-    return where if item["loc"] else "", item["msg"].removeprefix("Value error, "), "this" if not item["loc"] else repr(item.get("input"))[:80]
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
-def _fields(location: Iterable[Any]) -> list[str]:
-    model: Any = Recipe
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    return [*getattr(model, "model_fields", {}), *(["matrix"] if model is Recipe else [])]
+def _place(message: str, document: dict[str, Any]) -> tuple[str, str, str]:
+    """Where, expected, found, from msgspec's message: `… - at `$.export.primary``."""
+    told, _, path = message.partition(" - at `$")
+    where = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`")).replace(".", "/")
+    if unknown := _UNKNOWN.fullmatch(told):
+        from difflib import get_close_matches
+
+        known = _fields(where)
+        near = get_close_matches(unknown[1], known, 1)
+        return where, f"one of {', '.join(known)}", f"`{unknown[1]}`" + (f"; did you mean `{near[0]}`?" if near else "")
+    if not where:
+        return where, "a recipe that makes sense", told
+    if told.startswith("Invalid enum value"):
+        told = f"one of {', '.join(_choices(where))}"
+    return where, told.removeprefix("Expected ").partition(", got ")[0], _found(document, where)
+
+
+def _found(document: Any, where: str) -> str:
+    """The value at a place, short."""
+    for part in where.strip("/").split("/"):
+        if isinstance(document, list):
+            document = document[int(part)] if part.isdigit() else None
+        else:
+            document = document.get(part) if isinstance(document, dict) else None
+    return repr(document)[:80]
+
+
+def _choices(where: str) -> list[str]:
+    table, _, field = where.rpartition("/")
+    hint = get_type_hints(TABLES.get(table, ThirdParty)).get(field)
+    return [str(choice) for choice in get_args(hint)]
+
+
+def _fields(where: str) -> list[str]:
+    model = TABLES.get(where, ThirdParty)
+    return [*model.__struct_fields__, *(["matrix"] if model is Recipe else [])]
 
 
 def _bad(file: Path, places: list[tuple[str, str, str]]) -> ContractError:

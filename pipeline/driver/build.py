@@ -22,6 +22,7 @@ from interlock.locks import Lock
 from interlock.logs import Log
 from pipeline.driver import children, why
 from pipeline.driver.graph import Given, Graph, Node, Target
+from pipeline.driver.matrix import figures
 from pipeline.driver.outputs import Outputs
 from pipeline.driver.plan import Options, Planner, Result, Step, View, keep, known_rejection
 from pipeline.driver.request import Request
@@ -70,6 +71,7 @@ class Builder:
         self._slots = asyncio.Semaphore(self._options.jobs)
         self._locks = {identity: asyncio.Lock() for identity in self.results}
         self._stopping = False
+        self._matrix = graph.is_matrix
         loop = asyncio.get_running_loop()
         work = asyncio.gather(*(self._reach(target) for target in graph.targets), return_exceptions=True)
 
@@ -155,7 +157,8 @@ class Builder:
             if result.error is None:
                 result.state, result.error = ("rejected" if isinstance(error, errors.GateFailed) else "failed"), error
                 self._view.step(node, result.state, error.problem)
-            if not self._options.keep_going:
+            # In a matrix a refused candidate is a finding about its cell, not an accident.
+            if not (self._options.keep_going or (self._matrix and result.state == "rejected")):
                 self._stopping = True
             raise _Skipped from error
         except _Skipped:
@@ -246,7 +249,9 @@ class Builder:
             log.close()
         self._whole.add(digest)
         peak = report["peak_rss_bytes"]
-        action = self._action(step, time.monotonic() - started, peak) | {"output": {"kind": node.stage.produces, "digest": digest}}
+        action = self._action(step, time.monotonic() - started, peak) | {
+            "output": {"kind": node.stage.produces, "digest": digest, "bytes": _size(report["contract"]), "figures": figures(report["contract"])}
+        }
         self._store.record(step.key, action)
         step.action, step.digest, step.status, step.fresh = action, digest, "known", False
         result.state, result.digest, result.wall_s, result.peak_rss_bytes = "made", digest, action["wall_s"], peak
@@ -288,6 +293,10 @@ async def _all(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
     if failures:
         raise next((f for f in failures if not isinstance(f, _Skipped)), failures[0])
     return list(ended)
+
+
+def _size(contract: dict[str, Any]) -> int:
+    return sum(entry["bytes"] for entry in contract["files"])
 
 
 def _file_name(node: Node) -> str:

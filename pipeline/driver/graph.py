@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from interlock.canonical import canonical_json
 from interlock.errors import UsageError
 from pipeline.driver import registry
@@ -57,21 +59,29 @@ class Target:
     placed: dict[Path, Node]
     final: Node
 
+    @property
+    def compared(self) -> Node:
+        """The step whose artifact is compared in a matrix: the package that is shipped, else the last one."""
+        return self.steps.get("compress") or self.steps.get("convert") or self.final
+
 
 @dataclass(frozen=True)
 class Graph:
-    """`nodes` in an order in which every input stands before what takes it; `title` says which step of which cells each is."""
+    """`nodes` in an order in which every input stands before what takes it. `file` and `sets` are the recipe's, for who asks about the build later."""
 
     name: str
     nodes: tuple[Node, ...]
     targets: tuple[Target, ...]
+    is_matrix: bool = False
+    file: str = ""
+    sets: tuple[str, ...] = ()
 
 
 def build_graph(loaded: Loaded) -> Graph:
     """The graph of a recipe's cells. Raises UsageError for steps that do not fit together."""
     known: dict[str, Node] = {}
     targets = [_target(loaded, cell.name, cell.values, cell.recipe, known) for cell in loaded.cells]
-    return Graph(loaded.name, tuple(known.values()), tuple(targets))
+    return Graph(loaded.name, tuple(known.values()), tuple(targets), loaded.has_matrix, str(loaded.file), loaded.sets)
 
 
 def _target(loaded: Loaded, cell: str, values: dict[str, Any], recipe: Recipe, known: dict[str, Node]) -> Target:
@@ -111,13 +121,13 @@ def _own_steps(recipe: Recipe) -> Iterator[Node]:
     export = Node("export", registry.find("export"), _given(asked), {"checkpoint": checkpoint}, toy=toy)
     yield export
     package: Node | None = None
-    gates = _given(recipe.gates.model_dump())
+    gates = _given(msgspec.structs.asdict(recipe.gates))
     if recipe.convert.enabled:
         convert = {"layout": recipe.convert.layout, "lane": recipe.convert.lane, "cache_length": recipe.convert.cache_length, "gates": gates or None}
         package = Node("convert", registry.find("convert"), _given(convert), {"source": export, "checkpoint": checkpoint}, toy=toy)
         yield package
         if recipe.compress.method != "none":
-            compress = recipe.compress.model_dump()
+            compress = msgspec.structs.asdict(recipe.compress)
             wanted = {"compress": compress.pop("method"), "layout": recipe.convert.layout, "gates": gates or None} | compress
             package = Node("compress", registry.find("compress"), _given(wanted), {"source": package, "checkpoint": checkpoint}, toy=toy)
             yield package

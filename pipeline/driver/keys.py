@@ -17,6 +17,7 @@ from typing import Any
 
 from interlock.canonical import canonical_json
 from interlock.environments import ROOT, Environment, platform_name
+from interlock.errors import StageFailed
 from pipeline.driver.index import Index
 
 PACKAGES = ("interlock", "pipeline", "runtime", "eval")
@@ -66,8 +67,9 @@ def describe_module(file: Path) -> dict[str, Any]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")  # relative ones are resolved by who knows the module's name
+            imports += [base, *(f"{base}{'.' if node.module else ''}{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _NAME.match(node.value):
             names.add(node.value)
     definitions: dict[str, list[ast.stmt]] = {}
@@ -121,8 +123,16 @@ class Sources:
     def _module(self, name: str) -> dict[str, Any] | None:
         if name not in self._modules:
             file = self.file_of(name)
-            self._modules[name] = None if file is None else self._index.value(file, "module", describe_module) | {"file": file}
+            self._modules[name] = None if file is None else self._described(file)
         return self._modules[name]
+
+    def _described(self, file: Path) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._index.value(file, "module", describe_module) | {"file": file}
+        except (SyntaxError, ValueError) as error:  # ValueError: a NUL byte, or bytes that are not of the declared encoding
+            line = getattr(error, "lineno", None)
+            raise StageFailed(f"`{file}`{f' line {line}' if line else ''} is no Python: {error}", remedy="correct it, then run this again") from None
+        return found
 
     def closure(self, module: str) -> dict[str, Any]:
         """Digest of each module that `module` imports, directly or through others, anywhere in its code, by module name; itself, parent packages
@@ -137,7 +147,7 @@ class Sources:
                 found[name] = described["parts"] | {"": described["digest"]}
                 for data in described["data"]:
                     found |= self._data(described["file"].parent / data, f"{name.rpartition('.')[0].replace('.', '/')}/{data}")
-                waiting += [name.rpartition(".")[0], *described["imports"]]
+                waiting += [name.rpartition(".")[0], *(_absolute(module, name, described["file"]) for module in described["imports"])]
             self._closures[module] = dict(sorted(found.items()))
         return self._closures[module]
 
@@ -149,6 +159,16 @@ class Sources:
     def digest(self, module: str) -> str:
         """One digest over the import closure."""
         return hashlib.sha256(canonical_json(self.closure(module))).hexdigest()
+
+
+def _absolute(module: str, importer: str, file: Path) -> str:
+    """The full name of what `importer` imports; empty for a relative import beyond its top."""
+    level = len(module) - len(module.lstrip("."))
+    if not level:
+        return module
+    package = importer.split(".") if file.name == "__init__.py" else importer.split(".")[:-1]
+    kept = package[: len(package) - level + 1]
+    return ".".join([*kept, module[level:]] if module[level:] else kept) if level <= len(package) else ""
 
 
 def source_digest(module: str) -> str:

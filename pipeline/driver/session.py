@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interlock import fs
-from interlock.errors import InterlockError, StageFailed, UsageError
+from interlock.errors import GateFailed, InterlockError, StageFailed, UsageError
 from pipeline.driver.graph import Graph, Node
 from pipeline.driver.index import Index
+from pipeline.driver.matrix import Row
 from pipeline.driver.outputs import Outputs
 from pipeline.driver.plan import Options, Planner, Result, View, read_state, state_file
 from pipeline.driver.store import Store, project_folder
@@ -44,6 +46,11 @@ class Report:
     @property
     def error(self) -> InterlockError | None:
         return next((result.error for result in self.results if result.error is not None), None)
+
+    @property
+    def hard_error(self) -> InterlockError | None:
+        """The first failure that is not a gate's."""
+        return next((result.error for result in self.results if result.error is not None and not isinstance(result.error, GateFailed)), None)
 
     @property
     def exit_code(self) -> int:
@@ -145,6 +152,27 @@ class Session:
         placed = {out: digest for out, digest in self._wanted() if self.project.outputs.record(out).get("digest") == digest}
         return Report(self.graph.name, list(builder.results.values()), placed, time.monotonic() - started, worked=True, interrupted=interrupted)
 
+    def missing_outputs(self) -> list[Path]:
+        """Outputs that do not lie in their place, or whose content is not known yet."""
+        steps, outputs = self.planner.steps, self.project.outputs
+        placed = [(out, steps[node.identity].digest) for target in self.graph.targets for out, node in target.placed.items()]
+        return [out for out, digest in placed if digest is None or not outputs.in_place(out, digest)]
+
+    def rows(self, report: Report) -> list[Row]:
+        """The cells of a matrix with their figures, after a build."""
+        results = {result.node.identity: result for result in report.results}
+        rows = []
+        for target in self.graph.targets:
+            step = self.planner.steps[target.compared.identity]
+            mine = [results[node.identity] for node in target.steps.values()]
+            told = {
+                state: next((result.error.problem if result.error else state for result in mine if result.state == state), None)
+                for state in ("rejected", "failed")
+            }
+            known = (step.action or {}).get("output", {}).get("figures", {})
+            rows.append(Row(target.cell, target.values, known, told["rejected"], told["failed"], self.planner.steps[target.final.identity].digest))
+        return rows
+
     def _wanted(self) -> list[tuple[Path, str]]:
         steps = self.planner.steps
         found = [(out, steps[node.identity].digest) for target in self.graph.targets for out, node in target.placed.items()]
@@ -161,7 +189,13 @@ class Session:
             known["key"] = result.key or steps.get(label, {}).get("key")
             known["error"] = result.error.as_dict() if result.error else None
             steps[label] = known
-        document = {"recipe": self.graph.name, "ended_unix_s": int(time.time()), "steps": steps}
+        document = {
+            "recipe": self.graph.name,
+            "file": self.graph.file,
+            "sets": list(self.graph.sets),
+            "ended_unix_s": int(time.time()),
+            "steps": steps,
+        }
         document["outputs"] = [str(out) for target in self.graph.targets for out in target.placed]
         try:
             fs.save_file(self.state_file, json.dumps(document, indent=1).encode())
@@ -169,11 +203,20 @@ class Session:
             return
 
 
+def last_build(project: Project) -> dict[str, Any]:
+    """What the last build of this project recorded; empty where there was none."""
+    found = [read_state(file) for file in (project.folder / "builds").glob("*.json")]
+    return max(filter(None, found), key=lambda document: document.get("ended_unix_s", 0), default={})
+
+
 def _labels(graph: Graph) -> dict[str, str]:
+    """Each step's title; in a matrix with its first cell, unless all cells share it."""
     labels: dict[str, str] = {}
+    uses = Counter(node.identity for target in graph.targets for node in target.steps.values())
     for target in graph.targets:
         for title, node in target.steps.items():
-            labels.setdefault(node.identity, f"{title}@{target.cell}" if target.cell else title)
+            shared = uses[node.identity] == len(graph.targets)
+            labels.setdefault(node.identity, title if shared else f"{title}@{target.cell}")
     return labels
 
 
@@ -208,4 +251,4 @@ def _only(graph: Graph, title: str) -> Graph:
         for target in graph.targets
         if title in target.steps
     )
-    return Graph(graph.name, graph.nodes, targets)
+    return replace(graph, targets=targets)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +14,7 @@ from interlock.errors import UsageError
 from pipeline.driver import stage
 from pipeline.reports.ending import finish
 from pipeline.stages import convert
+from pipeline.verbs.quantities import size
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", type=int, metavar="N",
                         help="elements of a row that share a scale, or rows that share a palette; 0: all (default: int8 64, "
                         "int4 32, palette4 16, larger palettes all)")  # fmt: skip
-    parser.add_argument("--target-size", dest="target_bytes", type=_size, metavar="SIZE",
+    parser.add_argument("--target-size", dest="target_bytes", type=size, metavar="SIZE",
                         help="mix with 8 and 16 bits: the most faithful weights that fit into SIZE (`120MB`, or bytes)")  # fmt: skip
     parser.add_argument("--target-kl", type=_positive, metavar="NATS", help="mix with 8 and 16 bits: the smallest weights of at most this mean KL")
     parser.add_argument("--gate", dest="gates", type=_gate, action="append", metavar="NAME=VALUE",
@@ -70,14 +70,6 @@ def params_from(args: argparse.Namespace) -> convert.Params:
         compress=args.compress, group=args.group, target_bytes=args.target_bytes, target_kl=args.target_kl,
         gates=dict(args.gates) if args.gates else None,
     )  # fmt: skip
-
-
-def _size(text: str) -> int:
-    """`120MB`, `1.5 GB`, or bytes; units are powers of a thousand, as reports print them."""
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([kMG]?B)?", text.strip())
-    if not found or (size := int(float(found[1]) * {None: 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[found[2]])) < 1:
-        raise argparse.ArgumentTypeError(f"`{text}` is no size: give bytes, or a number and kB, MB or GB")
-    return size
 
 
 def _gate(text: str) -> tuple[str, float]:

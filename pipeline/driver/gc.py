@@ -1,0 +1,179 @@
+"""Cleaning: what nobody needs leaves the store; what a living builder, an output or its history names stays.
+
+Here: what is a root, what goes, in which order. Not here: checking what stays (fsck.py).
+Roots: the objects that outputs lie for and can be rolled back to, everything these were made from as far as it is there, and what living builders
+hold. Beside the roots everything stays that is younger than the age given, and the youngest up to the size given.
+Nothing is taken from a builder: claims are read while the store's gate is closed to new ones, and an object leaves by one rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interlock import fs
+from interlock.calls import claimed
+from interlock.errors import ContractError
+from interlock.locks import Lock
+from pipeline.driver.outputs import Outputs
+from pipeline.driver.store import Store, age_s, leased
+
+# An object that has just come may not be in any output yet: its builder's lease protects it, this protects what a killed builder left for its rerun.
+GRACE_S = 3600.0
+TEMPORARY_S = 60.0
+# Objects taken in one closing of the gate: builders wait for no longer than that takes.
+BATCH = 16
+
+
+@dataclass
+class Taken:
+    """What was, or in a dry run would be, removed; sizes in bytes. `kept` objects remain, `kept_bytes` of them."""
+
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    leftovers: int = 0
+    locks: int = 0
+    kept: int = 0
+    kept_bytes: int = 0
+
+    @property
+    def freed_bytes(self) -> int:
+        return sum(entry["bytes"] for entry in (*self.objects, *self.rejected))
+
+
+def collect(store: Store, outputs: Outputs, *, keep_s: float = GRACE_S, max_bytes: int | None = None, dry_run: bool = False) -> Taken:
+    """Remove what no root reaches and what is older than `keep_s`, and of younger ones the oldest beyond `max_bytes`. Raises StageFailed.
+
+    Actions stay: they are small, and a key whose object is gone is known without making it again.
+    """
+    if not store.root.is_dir():
+        return Taken()
+    with Lock(store.root / "locks" / "collector").held():
+        return _collected(store, outputs, keep_s, max_bytes, dry_run)
+
+
+def _collected(store: Store, outputs: Outputs, keep_s: float, max_bytes: int | None, dry_run: bool) -> Taken:
+    taken = Taken()
+    found = [(path, age_s(path), _size(path)) for path in _objects(store)]
+    roots = _reach(store, outputs.digests())
+    total = sum(size for _, _, size in found)
+    candidates: list[tuple[Path, int]] = []
+    for path, age, size in sorted(found, key=lambda one: -one[1]):
+        over = max_bytes is not None and total > max_bytes
+        if path.name not in roots and (age > keep_s or over):
+            candidates.append((path, size))
+            total -= size
+    removed = _take_objects(store, outputs, candidates, dry_run)
+    taken.objects = [{"digest": path.name, "bytes": size} for path, size in candidates if path.name in removed]
+    taken.kept, taken.kept_bytes = len(found) - len(taken.objects), sum(s for _, _, s in found) - sum(entry["bytes"] for entry in taken.objects)
+    _take_rejected(store, keep_s, dry_run, taken)
+    _take_leftovers(store, dry_run, taken)
+    return taken
+
+
+def _objects(store: Store) -> Iterator[Path]:
+    for path in sorted((store.root / "objects").glob("??/*")):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir() and fs.PARTIAL not in path.name:
+                yield path
+
+
+def _reach(store: Store, digests: Iterable[str]) -> set[str]:
+    """`digests` and everything that their contracts name as inputs, as far as the store has them."""
+    from interlock.contracts import io
+
+    found: set[str] = set()
+    waiting = list(digests)
+    while waiting:
+        digest = waiting.pop()
+        path = store.find(digest)
+        if digest in found or path is None:
+            continue
+        found.add(digest)
+        kind = io.kind_of(path)
+        with contextlib.suppress(ContractError):
+            if kind is not None:
+                waiting += [ref.digest for ref in io.read_contract(io.contract_path(path, kind), io.KINDS[kind][1]).inputs]
+    return found
+
+
+def _take_objects(store: Store, outputs: Outputs, candidates: list[tuple[Path, int]], dry_run: bool) -> set[str]:
+    removed: set[str] = set()
+    for start in range(0, len(candidates), BATCH):
+        batch = [path for path, _ in candidates[start : start + BATCH]]
+        with store.gate(shared=False).held():
+            held = leased(store) | outputs.digests()
+            free = [path for path in batch if path.name not in held]
+            moved = [] if dry_run else [_aside(store, path) for path in free]
+        for path in filter(None, moved):
+            fs.remove_tree(store.files, path)
+        removed |= {path.name for path in free}
+    return removed
+
+
+def _aside(store: Store, path: Path) -> Path | None:
+    """Take an object away by one rename; what is killed between this and its removal is removed by the next run."""
+    target = store.root / "work" / f"{path.name}{fs.PARTIAL}gone-{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        store.files.rename(path, target)
+        return target
+    return None
+
+
+def _take_rejected(store: Store, keep_s: float, dry_run: bool, taken: Taken) -> None:
+    for path in sorted((store.root / "rejected").glob("*")):
+        if path.is_dir() and age_s(path) > keep_s:
+            taken.rejected.append({"key": path.name, "bytes": _size(path)})
+            if not dry_run:
+                fs.remove_tree(store.files, path)
+
+
+def _take_leftovers(store: Store, dry_run: bool, taken: Taken) -> None:
+    """Folders of killed builders (their kernel lock is free), and lock files that nobody holds."""
+    for path in leftovers(store):
+        with claimed(path) as free:
+            if free:
+                taken.leftovers += 1
+                if not dry_run:
+                    fs.remove_tree(store.files, path)
+    for path in temporaries(store):
+        taken.leftovers += 1
+        if not dry_run:
+            with contextlib.suppress(FileNotFoundError):
+                store.files.unlink(path)
+    for path in sorted((store.root / "locks").glob("*")):
+        lock = Lock(path)
+        if path.name not in ("gc", "collector") and not dry_run and lock.attempt():
+            with contextlib.suppress(FileNotFoundError):
+                store.files.unlink(path)
+            lock.release()
+            taken.locks += 1
+
+
+def leftovers(store: Store) -> list[Path]:
+    """Folders in which a stage works, or worked when it was killed."""
+    return sorted(path for path in (store.root / "work").glob(f"*{fs.PARTIAL}*") if path.is_dir())
+
+
+def temporaries(store: Store) -> list[Path]:
+    """Files that were being written when their writer was killed: a living one needs milliseconds."""
+    found = [path for pattern in (f"*/*{fs.PARTIAL}*", f"*/*/*{fs.PARTIAL}*") for path in sorted(store.root.glob(pattern))]
+    return [path for path in found if path.is_file() and age_s(path) > TEMPORARY_S]
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(folder) / name).lstat().st_size
+    return total
+
+
+def stored_bytes(store: Store) -> int:
+    """What the objects take on disk, by the sum of their files' sizes."""
+    return sum(_size(path) for path in _objects(store))
