@@ -46,7 +46,7 @@ def check(store: Store, *, repair: bool = False, progress: Callable[[int], None]
         found.append(Finding(_name(store, path), "left by a killed builder", "removed", repair))
         if repair:
             with contextlib.suppress(FileNotFoundError):
-                fs.remove_tree(store.files, path) if path.is_dir() else store.files.unlink(path)
+                fs.remove_tree(store.fs, path) if path.is_dir() else store.fs.unlink(path)
     return found
 
 

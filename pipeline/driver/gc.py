@@ -110,7 +110,7 @@ def _take_objects(store: Store, outputs: Outputs, candidates: list[tuple[Path, i
             free = [path for path in batch if path.name not in held]
             moved = [] if dry_run else [_aside(store, path) for path in free]
         for path in filter(None, moved):
-            fs.remove_tree(store.files, path)
+            fs.remove_tree(store.fs, path)
         removed |= {path.name for path in free}
     return removed
 
@@ -119,7 +119,7 @@ def _aside(store: Store, path: Path) -> Path | None:
     """Take an object away by one rename; what is killed between this and its removal is removed by the next run."""
     target = store.root / "work" / f"{path.name}{fs.PARTIAL}gone-{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
-        store.files.rename(path, target)
+        store.fs.rename(path, target)
         return target
     return None
 
@@ -129,7 +129,7 @@ def _take_rejected(store: Store, keep_s: float, dry_run: bool, taken: Taken) -> 
         if path.is_dir() and age_s(path) > keep_s:
             taken.rejected.append({"key": path.name, "bytes": _size(path)})
             if not dry_run:
-                fs.remove_tree(store.files, path)
+                fs.remove_tree(store.fs, path)
 
 
 def _take_leftovers(store: Store, dry_run: bool, taken: Taken) -> None:
@@ -139,17 +139,17 @@ def _take_leftovers(store: Store, dry_run: bool, taken: Taken) -> None:
             if free:
                 taken.leftovers += 1
                 if not dry_run:
-                    fs.remove_tree(store.files, path)
+                    fs.remove_tree(store.fs, path)
     for path in temporaries(store):
         taken.leftovers += 1
         if not dry_run:
             with contextlib.suppress(FileNotFoundError):
-                store.files.unlink(path)
+                store.fs.unlink(path)
     for path in sorted((store.root / "locks").glob("*")):
         lock = Lock(path)
         if path.name not in ("gc", "collector") and not dry_run and lock.attempt():
             with contextlib.suppress(FileNotFoundError):
-                store.files.unlink(path)
+                store.fs.unlink(path)
             lock.release()
             taken.locks += 1
 

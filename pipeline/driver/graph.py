@@ -67,7 +67,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Graph:
-    """`nodes` in an order in which every input stands before what takes it. `file` and `sets` are the recipe's, for who asks about the build later."""
+    """`nodes` in an order in which every input stands before what takes it. `file` and `sets` are the recipe's, for whoever asks later."""
 
     name: str
     nodes: tuple[Node, ...]

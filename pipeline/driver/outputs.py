@@ -78,7 +78,7 @@ class Outputs:
         before = self.record(out)
         fs.check_replaceable(out, lambda path: is_ours(path, kind))
         fs.require_space(out, sum(path.stat().st_size for path in source.rglob("*")) + (1 << 20))
-        with fs.workspace(out, self.store.files) as work:
+        with fs.workspace(out, self.store.fs) as work:
             for child in sorted(source.iterdir()):
                 work.copy(child, child.name)
             if not _is(work.path, digest):

@@ -194,9 +194,9 @@ class Session:
             "file": self.graph.file,
             "sets": list(self.graph.sets),
             "ended_unix_s": int(time.time()),
+            "outputs": [str(out) for target in self.graph.targets for out in target.placed],
             "steps": steps,
         }
-        document["outputs"] = [str(out) for target in self.graph.targets for out in target.placed]
         try:
             fs.save_file(self.state_file, json.dumps(document, indent=1).encode())
         except StageFailed:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock import fs
+from interlock.calls import Fs
 from interlock.errors import ContractError, StageFailed
 from interlock.locks import Lock
 
@@ -44,7 +45,7 @@ class Store:
     """A store in `root`. Reading verbs make nothing: a store that is not there is empty."""
 
     root: Path
-    files: fs.Fs = field(default_factory=fs.Fs)
+    fs: Fs = field(default_factory=Fs)
 
     @staticmethod
     def here() -> Store:
@@ -98,12 +99,12 @@ class Store:
         """Make the folders. Raises StageFailed, also for a store of another form."""
         with fs.named_failures(self.root):
             for part in PARTS:
-                fs.make_parents(self.files, self.root / part)
+                fs.make_parents(self.fs, self.root / part)
             form = self.root / "form"
             try:
                 found = form.read_text(encoding="ascii").strip()
             except FileNotFoundError:
-                fs.save_file(form, f"{FORM}\n".encode(), self.files)
+                fs.save_file(form, f"{FORM}\n".encode(), self.fs)
                 return
         if found != FORM:
             raise StageFailed(
@@ -114,11 +115,11 @@ class Store:
     def keep_detail(self, digest: str, make: Callable[[], dict[str, Any]]) -> None:
         path = self.root / "details" / f"{digest}.json"
         if not path.exists():
-            fs.save_file(path, json.dumps(make(), separators=(",", ":"), sort_keys=True).encode(), self.files)
+            fs.save_file(path, json.dumps(make(), separators=(",", ":"), sort_keys=True).encode(), self.fs)
 
     def record(self, key: str, document: dict[str, Any]) -> None:
         """Say what `key` made. Written last, after the object is there."""
-        fs.save_file(self.action_path(key), json.dumps({"key": key, **document}, indent=1, sort_keys=True).encode(), self.files)
+        fs.save_file(self.action_path(key), json.dumps({"key": key, **document}, indent=1, sort_keys=True).encode(), self.fs)
 
     def insert(self, made: Path, digest: str, lease: Lease) -> Path:
         """Move a published artifact directory into the store under its digest. What stands there already stays, if it is sound."""
@@ -127,17 +128,17 @@ class Store:
             lease.hold(digest)
             if target.exists() and not self.sound(digest):
                 self.quarantine(target, "found damaged when the same artifact was made again")
-            fs.make_parents(self.files, target.parent)
+            fs.make_parents(self.fs, target.parent)
             for path in sorted(made.rglob("*")):
                 if path.is_file():
-                    self.files.chmod(path, 0o444)  # an object is edited by nobody; copies of it get their own mode
+                    self.fs.chmod(path, 0o444)  # an object is edited by nobody; copies of it get their own mode
             try:
-                self.files.rename(made, target)
+                self.fs.rename(made, target)
             except OSError:
                 if not target.is_dir():
                     raise
-                fs.remove_tree(self.files, made)  # another builder was first
-            self.files.fsync(target.parent)
+                fs.remove_tree(self.fs, made)  # another builder was first
+            self.fs.fsync(target.parent)
         return target
 
     def sound(self, digest: str) -> bool:
@@ -155,11 +156,11 @@ class Store:
         """Move something damaged aside, with the reason beside it. Returns where it is now."""
         target = self.root / "quarantine" / f"{path.name}-{secrets.token_hex(4)}"
         with fs.named_failures(target):
-            fs.make_parents(self.files, target.parent)
+            fs.make_parents(self.fs, target.parent)
             with contextlib.suppress(FileNotFoundError):  # another builder saw it too
-                self.files.rename(path, target)
+                self.fs.rename(path, target)
         document = {"was": path.relative_to(self.root).as_posix(), "reason": reason}
-        fs.save_file(target.with_name(f"{target.name}.json"), json.dumps(document, indent=1).encode(), self.files)
+        fs.save_file(target.with_name(f"{target.name}.json"), json.dumps(document, indent=1).encode(), self.fs)
         return target
 
     def lock(self, key: str) -> Lock:
@@ -173,7 +174,7 @@ class Store:
     @contextlib.contextmanager
     def workplace(self, key: str) -> Iterator[Path]:
         """A folder for one run of a stage, on the store's file system; removed afterwards. Those of dead builders are removed first."""
-        with fs.workspace(self.root / "work" / key, self.files) as work:
+        with fs.workspace(self.root / "work" / key, self.fs) as work:
             yield work.path
 
 
@@ -193,7 +194,7 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         for file in (self._file, self._alive.path):
             with contextlib.suppress(FileNotFoundError):
-                self._store.files.unlink(file)
+                self._store.fs.unlink(file)
         self._alive.release()
 
     def hold(self, digest: str) -> Path | None:
@@ -201,7 +202,7 @@ class Lease:
         if digest not in self._digests:
             with self._store.gate(shared=True).held():
                 self._digests.add(digest)
-                fs.save_file(self._file, "\n".join(sorted(self._digests)).encode(), self._store.files)
+                fs.save_file(self._file, "\n".join(sorted(self._digests)).encode(), self._store.fs)
         return self._store.find(digest)
 
 
@@ -214,7 +215,7 @@ def leased(store: Store) -> set[str]:
         if lock.attempt():
             for file in (names, alive):
                 with contextlib.suppress(FileNotFoundError):
-                    store.files.unlink(file)
+                    store.fs.unlink(file)
             lock.release()
             continue
         with contextlib.suppress(FileNotFoundError):

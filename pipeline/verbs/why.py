@@ -12,14 +12,14 @@ from pipeline.driver import session as sessions
 from pipeline.driver.forecast import explain, forecast
 from pipeline.driver.graph import build_graph
 from pipeline.driver.plan import Options
-from pipeline.verbs import build
+from pipeline.launchers import LAUNCHERS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("step", help="a step of the recipe, as `interlock plan` lists them")
     parser.add_argument("--recipe", help="the recipe (default: the one that was built last here)")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="as given to `interlock build`")
-    parser.add_argument("--launcher", choices=[*build.LAUNCHERS], default="uv", help="as given to `interlock build` (default %(default)s)")
+    parser.add_argument("--launcher", choices=[*LAUNCHERS], default="uv", help="as given to `interlock build` (default %(default)s)")
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
@@ -44,9 +44,8 @@ def run(args: argparse.Namespace, session: Session) -> int:
             print(plain(f"{answer['step']}: in the last build {answer['last']['told']}"))
             for reason in answer["last"]["why"]:
                 print(plain(f"  {reason}"))
-        now = {"kept": "it would be kept", "run": "it would run", "waits": "it would be looked at again"}.get(
-            answer["now"]["state"], answer["now"]["state"]
-        )
+        state = answer["now"]["state"]
+        now = {"kept": "it would be kept", "run": "it would run", "waits": "it would be looked at again"}.get(state, f"it is {state}")
         print(plain(f"{answer['step']}: now {now}"))
         for reason in answer["now"]["why"]:
             print(plain(f"  {reason}"))
