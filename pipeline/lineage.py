@@ -102,12 +102,7 @@ def resolve(directory: Path) -> Path:
 
 
 def _own(directory: Path) -> Ancestor:
-    kind = io.kind_of(directory) if directory.is_dir() else None
-    if kind is None:
-        expected = "an artifact directory (with one of " + ", ".join(f"`{file}`" for file, _ in io.KINDS.values()) + ")"
-        found = "none of them" if directory.is_dir() else "no such directory"
-        raise refuse(directory, "", expected=expected, found=found, remedy="name a directory that a stage made")
-    contract = _read(directory, kind)
+    contract = io.read_any(directory)
     return Ancestor(contract.kind, contract.digest, "here", directory, contract)
 
 
@@ -184,5 +179,5 @@ def _ordered(artifacts: dict[str, Ancestor], root: Ancestor) -> dict[str, Ancest
 
 
 def _concerns(item: Rejected, artifacts: dict[str, Ancestor]) -> bool:
-    """A candidate was compared with an artifact of this lineage; one whose evidence cannot be read may have been."""
-    return item.rejection is None or item.rejection.gate.reference_digest in artifacts
+    """A candidate was made from an artifact of this lineage or compared with one; of one whose evidence cannot be read nobody knows."""
+    return item.rejection is None or not item.rejection.concerns.isdisjoint(artifacts)

@@ -82,6 +82,29 @@ class CreatedBy(Frozen):
     environment: EnvironmentRecord
 
 
+class Finding(Frozen):
+    """One thing that a gate looked at, in a sentence. `value` and `threshold` are its numbers, null where it has none."""
+
+    text: Annotated[str, Field(min_length=1, max_length=500)]
+    passed: bool
+    value: float | None = None
+    threshold: float | None = None
+
+
+class GatePassed(Frozen):
+    """A gate of another package that was asked before publication: its name, the distribution that offers it, what it found."""
+
+    gate: str
+    distribution: str
+    findings: Annotated[tuple[Finding, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _did_pass(self) -> GatePassed:
+        if not all(finding.passed for finding in self.findings):
+            raise ValueError("what a gate refuses is not published")
+        return self
+
+
 class Contract(Frozen):
     """The common header. `digest` says what the artifact is, `seal` that the document is whole: no time, host or duration is in either.
 
@@ -94,6 +117,7 @@ class Contract(Frozen):
     inputs: tuple[InputRef, ...]
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
     toy: bool = False
+    gates_passed: tuple[GatePassed, ...] = ()
     digest: Sha256 = UNSEALED
     seal: Sha256 = UNSEALED
 
@@ -101,6 +125,8 @@ class Contract(Frozen):
     def _header_is_whole(self) -> Contract:
         if self.schema_version == 1 and "seal" in self.model_fields_set:
             raise ValueError("version 1 has no seal")
+        if self.schema_version == 1 and self.gates_passed:
+            raise ValueError("version 1 has no gates of other packages")
         paths = [entry.path for entry in self.files]
         if len(set(paths)) < len(paths):
             raise ValueError(f"files lists {next(path for path in paths if paths.count(path) > 1)} twice")
@@ -111,6 +137,8 @@ class Contract(Frozen):
         document: dict[str, Any] = serialize(self)
         if self.schema_version == 1:
             del document["seal"]
+        if not self.gates_passed:  # most builds name none: their contracts are the same with and without this field
+            document.pop("gates_passed", None)
         return document
 
     def sealed(self) -> Contract:

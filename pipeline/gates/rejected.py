@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from interlock.contracts import io, strict
-from interlock.contracts.base import Frozen
+from interlock.contracts.base import Finding, Frozen, Kind, Sha256
 from interlock.contracts.package import Compression, FrontierPoint, Gate
 from interlock.errors import ContractError
 
@@ -20,14 +22,26 @@ MAX_CANDIDATES = 256
 
 
 class Rejection(Frozen):
-    """Why a package was not published. findings: one line for each value outside its threshold; command: what makes the candidate again; mixed: the
-    frontier of finer forms that was offered instead, empty where none was searched."""
+    """Why an artifact was not published. findings: one line for each value outside its threshold; command: what makes the candidate again.
+
+    Of a package that does not compute what it must: gate is the evidence, compression how its weights were stored, mixed the frontier of finer forms
+    that was offered instead, empty where none was searched. Of an artifact that gates of other packages refused: asked is what each of them found,
+    made_from the digests of its inputs.
+    """
 
     findings: tuple[str, ...]
     command: str
-    gate: Gate
-    compression: Compression
-    mixed: tuple[FrontierPoint, ...]
+    kind: Kind = "package"
+    gate: Gate | None = None
+    compression: Compression | None = None
+    mixed: tuple[FrontierPoint, ...] = ()
+    made_from: tuple[Sha256, ...] = ()
+    asked: dict[str, tuple[Finding, ...]] = Field(default_factory=dict)
+
+    @property
+    def concerns(self) -> set[str]:
+        """Digests of the artifacts that the candidate was made from or compared with."""
+        return {*self.made_from, *([self.gate.reference_digest] if self.gate else [])}
 
 
 @dataclass(frozen=True)

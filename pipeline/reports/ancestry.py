@@ -99,11 +99,11 @@ def candidate_lines(candidate: Candidate) -> list[tuple[str, str]]:
     """A refused candidate: its folder, then why."""
     if candidate.rejection is None:
         return [("rejected", f"{candidate.path}"), ("problem", f"its evidence cannot be read: {candidate.problem}")]
-    findings = candidate.rejection.findings
+    findings, compression = candidate.rejection.findings, candidate.rejection.compression
     more = [("", f"and {len(findings) - 3} more findings")] if len(findings) > 3 else []
     return [
         ("rejected", f"{candidate.path}"),
-        ("method", candidate.rejection.compression.method),
+        *([("method", compression.method)] if compression else [("kind", candidate.rejection.kind)]),
         *(("finding", finding) for finding in findings[:3]),
         *more,
         ("again", candidate.rejection.command),
@@ -122,8 +122,8 @@ def mermaid(artifacts: Sequence[Artifact], rejected: Sequence[Candidate]) -> str
     text += [f"  {names[ref.digest]} --> {names[artifact.digest]}" for artifact in artifacts for ref in artifact.inputs]
     for index, candidate in enumerate(rejected):
         text.append(f'  r{index}["rejected<br/>{_quoted(candidate.path.rsplit("/", 1)[-1])}"]:::rejected')
-        if candidate.rejection and candidate.rejection.gate.reference_digest in names:
-            text.append(f"  {names[candidate.rejection.gate.reference_digest]} -.-> r{index}")
+        concerns = candidate.rejection.concerns if candidate.rejection else set()
+        text += [f"  {name} -.-> r{index}" for digest, name in names.items() if digest in concerns]
     text.append("  classDef rejected stroke-dasharray: 4 3")
     return "\n".join(text) + "\n"
 
