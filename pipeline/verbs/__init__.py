@@ -43,6 +43,8 @@ VERBS = (
          'interlock infer models/student/deployed --prompt "What is the capital of France?"'),
     Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says and its artifacts bear out",
          "interlock verify models/student/deployed"),
+    Verb("diff", "pipeline.verbs.diff", None, "two artifacts side by side: fields, files, graphs, weights, gates; same, numerically same, or differs",
+         "interlock diff models/student/package models/student/package-source"),
     Verb("lineage", "pipeline.verbs.lineage", None, "where a directory comes from: every artifact back to the source's sha256, refused candidates too",
          "interlock lineage models/student/deployed"),
     Verb("report", "pipeline.verbs.report", None, "what a directory is, what is proven of it and what is not: terminal, one page, or JSON",

@@ -1,6 +1,6 @@
 """Opening an exported TorchScript file.
 
-Here: one function. Not here: writing such files (pipeline/export/torchscript.py), running them token by token (torchscript.py).
+Here: the two ways to open one. Not here: writing such files (pipeline/export/torchscript.py), running them token by token (torchscript.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,14 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     A TorchScript file is a program. The caller has already compared its sha256 with a contract that it trusts: this function does not.
     Raises ContractError if the file is not a TorchScript archive.
     """
+    module = stored_torchscript(path)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.float()
+    return module
+
+
+def stored_torchscript(path: Path) -> torch.jit.ScriptModule:
+    """The same with parameters as stored: to look at, half as large in memory. The same conditions and errors hold."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
         try:
@@ -28,6 +36,5 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
             remedy = "write the file again: interlock export --checkpoint <directory> --out <directory>"
             raise refuse(path, "", expected="a TorchScript archive", found=first_line, remedy=remedy) from problem
     for parameter in module.parameters():
-        parameter.data = parameter.data.float()
         parameter.requires_grad_(False)
     return module.eval()

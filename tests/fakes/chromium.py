@@ -23,8 +23,9 @@ from typing import Any
 from interlock.environments import ROOT
 
 QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--disable-extensions", "--disable-default-apps", "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-default-apps", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--force-color-profile=srgb",
 )  # fmt: skip
 WAIT_S = 60.0
 
@@ -133,19 +134,10 @@ def browser() -> Iterator[Page]:
     ours_in, theirs_out = os.pipe()
     profile = tempfile.mkdtemp(prefix="chromium-")
     # The protocol wants descriptors 3 and 4 by number: a shell puts them there.
-    command = [
-        "/bin/sh",
-        "-c",
-        f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}',
-        "sh",
-        chromium(),
-        *QUIET,
-        "--remote-debugging-pipe",
-        f"--user-data-dir={profile}",
-    ]
-    process = subprocess.Popen(
-        command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    wired = ["/bin/sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh"]
+    command = [*wired, chromium(), *QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    null = subprocess.DEVNULL
+    process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdin=null, stdout=null, stderr=null)
     os.close(theirs_in)
     os.close(theirs_out)
     try:
