@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,30 @@ from interlock.fs import Fs
 MUTATING = ("mkdir", "write", "copy", "call", "symlink", "chmod", "fsync", "rename", "exchange", "unlink", "rmdir")
 
 
-class _Watching(Fs):
-    """Calls `before(name, args)` ahead of every mutating call."""
+class Watching(Fs):
+    """Calls `before(name, args)` ahead of every mutating call, and `after(name, args)` when it has succeeded."""
 
     def before(self, name: str, args: tuple[Any, ...]) -> None:
-        raise NotImplementedError
+        pass
+
+    def after(self, name: str, args: tuple[Any, ...]) -> None:
+        pass
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
         if name not in MUTATING:
             return found
-        return _announced(name, found, super().__getattribute__("before"))
+
+        def announced(*args: Any) -> Any:
+            self.before(name, args)
+            result = found(*args)
+            self.after(name, args)
+            return result
+
+        return announced
 
 
-def _announced(name: str, call: Callable[..., Any], before: Callable[[str, tuple[Any, ...]], None]) -> Callable[..., Any]:
-    def announced(*args: Any) -> Any:
-        before(name, args)
-        return call(*args)
-
-    return announced
-
-
-class RecordingFs(_Watching):
+class RecordingFs(Watching):
     """Remembers every mutating call and its first path."""
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class RecordingFs(_Watching):
         self.calls.append((name, next(arg for arg in args if isinstance(arg, Path))))
 
 
-class KillingFs(_Watching):
+class KillingFs(Watching):
     """Kills its own process, as a power cut or the out-of-memory killer does, before the n-th mutating call."""
 
     def __init__(self, n: int) -> None:
@@ -57,7 +58,7 @@ class KillingFs(_Watching):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class FailingFs(_Watching):
+class FailingFs(Watching):
     """Fails the n-th mutating call with an errno, once."""
 
     def __init__(self, n: int, code: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,11 @@ def score(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
         request.node.user_properties.append(("score", (kind, good, total)))
 
     return add
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory where the machine has one: thousands of small trees that are made and removed should wear out no disk."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as folder:
+        yield Path(folder)
