@@ -72,6 +72,7 @@ def details(artifact: Artifact) -> list[tuple[str, str]]:
         ]
     if artifact.gate:
         rows.append(("gate", gate_text(artifact.gate)))
+    rows += [("asked", f"gate {passed.gate} of {passed.distribution}, {len(passed.findings)} findings") for passed in artifact.gates_passed]
     return rows
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from interlock.contracts.base import Contract, EnvironmentRecord, FileEntry, Frozen, InputRef
+from interlock.contracts.base import Contract, EnvironmentRecord, FileEntry, Frozen, GatePassed, InputRef
 from interlock.contracts.checkpoint import CheckpointContract, Source
 from interlock.contracts.deployment import DeploymentContract
 from interlock.contracts.export import ExportContract, ShapeValidation
@@ -59,6 +59,7 @@ class Artifact(Frozen):
     inputs: tuple[InputRef, ...] = ()
     facts: tuple[Fact, ...] = ()
     gate: GateResult | None = None
+    gates_passed: tuple[GatePassed, ...] = ()
     source: Source | None = None
 
 
@@ -181,6 +182,7 @@ def _artifact(ancestor: Ancestor, lineage: Lineage) -> Artifact:
             "inputs": contract.inputs,
             "facts": tuple(Fact(name=name, value=value) for name, value in facts_of(contract)),
             "gate": gate_result(contract),
+            "gates_passed": contract.gates_passed,
         }
     )
 
