@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -119,7 +121,7 @@ class Page:
         elif event == "Log.entryAdded":
             self.seen.complaints.append(params["entry"]["text"])
         elif event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
-            self.seen.complaints.append(json.dumps(params)[:400])
+            self.seen.complaints.append(json.dumps(params))
         elif event == "Page.javascriptDialogOpening":
             self.seen.dialogs.append(params["message"])
             self._number += 1
@@ -133,21 +135,31 @@ def browser() -> Iterator[Page]:
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     profile = tempfile.mkdtemp(prefix="chromium-")
-    # The protocol wants descriptors 3 and 4 by number: a shell puts them there.
-    wired = ["/bin/sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh"]
-    command = [*wired, chromium(), *QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-    null = subprocess.DEVNULL
-    process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdin=null, stdout=null, stderr=null)
-    os.close(theirs_in)
-    os.close(theirs_out)
+    command = [chromium(), *QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    # The protocol wants descriptors 3 and 4 by number; above 9 neither of ours is in the way.
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in (theirs_in, theirs_out)]
+    actions = [
+        *((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)),
+        (os.POSIX_SPAWN_DUP2, high[0], 3),
+        (os.POSIX_SPAWN_DUP2, high[1], 4),
+    ]
+    process = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+    for descriptor in (theirs_in, theirs_out, *high):
+        os.close(descriptor)
     try:
         yield Page(ours_out, ours_in)
     finally:
-        os.close(ours_out)
+        os.close(ours_out)  # the browser ends with its pipe
         os.close(ours_in)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _ended(process)
         shutil.rmtree(profile, ignore_errors=True)
+
+
+def _ended(process: int) -> None:
+    deadline = time.monotonic() + 10
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return
+        time.sleep(0.02)
