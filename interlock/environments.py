@@ -109,6 +109,15 @@ class Environment:
         return found
 
 
+    def locked(self) -> dict[str, str]:
+        """Every version that the lock names for each package, for any interpreter and platform."""
+        found: dict[str, set[str]] = {}
+        for line in self.lock_file.read_text(encoding="utf-8").splitlines():
+            if match := _PIN.match(line):
+                found.setdefault(match[1].lower(), set()).add(match[2])
+        return {name: " or ".join(sorted(versions)) for name, versions in sorted(found.items())}
+
+
 def environments(root: Path = ROOT) -> dict[str, Environment]:
     """Every environment that the project defines. Raises StageFailed where the project's folder is incomplete."""
     found = {path.parent.name: Environment(path.parent.name, path.parent) for path in sorted((root / "envs").glob("*/pyproject.toml"))}

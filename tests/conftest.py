@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if elsewhere:
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Builds of the tests keep their records and their store in a folder of this run, not in the project's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTERLOCK_HOME", str(tmp_path_factory.mktemp("home") / ".interlock"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,9 +17,11 @@ from interlock import environments, errors
 from interlock.environments import Environment
 from interlock.errors import InterlockError, UsageError
 from pipeline.driver import keys, source_digest
+from pipeline.driver.extensions import AskedGate
 from pipeline.driver.graph import Given, Graph, Node
 from pipeline.driver.index import Index
 from pipeline.driver.outputs import Outputs
+from pipeline.driver.registry import Offer
 from pipeline.driver.store import Store
 from pipeline.launchers import Launcher
 
@@ -108,7 +111,7 @@ class Planner:
         self.graph, self.store = graph, store
         self.launcher = launcher
         self._index = index
-        self._sources = keys.Sources(index)
+        self._sources: dict[tuple[tuple[str, Path], ...], keys.Sources] = {}
         self._environments = environments.environments()
         self._parts: dict[str, dict[str, str]] = {}
         self._foreign: dict[Any, dict[str, str]] = {}
@@ -131,7 +134,7 @@ class Planner:
             return None
         for target in graph.targets:
             settled = ("known",) if target.placed else ("known", "rejected", "blocked")
-            wanted = target.placed.values() if target.placed else [target.final]
+            wanted = target.placed.values() if target.placed else [target.final, *target.last]
             if any(self.steps[node.identity].status not in settled for node in wanted):
                 return None
             for out, node in target.placed.items():
@@ -178,18 +181,40 @@ class Planner:
         if env.name not in self._parts:
             self._parts[env.name] = keys.environment_part(env, self.launcher.python_version(env))
         foreign = self._foreign_digests(node)
-        return {
+        preimage = {
             "stage": node.stage.name,
-            "source": self._sources.digest(node.stage.module),
+            "source": self.sources(node.stage.offer).digest(node.stage.module),
             "environment": self._parts[env.name],
             "params": node.params,
             "inputs": inputs | foreign,
             "toy": node.toy,
         }
+        if node.stage.offer.distribution:
+            preimage |= {"object": f"{node.stage.module}:{node.stage.attribute}", "packages": node.stage.offer.packages}
+        if node.gates:
+            preimage["gates"] = [self._gate(gate) for gate in node.gates]
+        return preimage
+
+    def _gate(self, gate: AskedGate) -> dict[str, Any]:
+        entry = gate.entry
+        return {
+            "gate": entry.name,
+            "object": f"{entry.module}:{entry.attribute}",
+            "source": self.sources(entry.offer).digest(entry.module),
+            "params": gate.params,
+            "packages": entry.offer.packages,
+        }
+
+    def sources(self, offer: Offer) -> keys.Sources:
+        """The table of source that counts for what `offer` brings: interlock's own, and the offering package's."""
+        roots = tuple(sorted(offer.roots.items()))
+        if roots not in self._sources:
+            self._sources[roots] = keys.Sources(self._index, offer.roots)
+        return self._sources[roots]
 
     def _foreign_digests(self, node: Node) -> dict[str, str]:
         if node.foreign is None:
-            return {}
+            return self._read_digests(node)
         if node.foreign not in self._foreign:
             spec, tokenizer = node.foreign
             try:
@@ -198,18 +223,40 @@ class Planner:
                 raise UsageError(f"`{error.filename or spec}` cannot be read ({error.strerror})", remedy="name a source that is there") from None
         return self._foreign[node.foreign]
 
+    def _read_digests(self, node: Node) -> dict[str, str]:
+        """Digests of the files that parameters of another package's stage name."""
+        found: dict[str, str] = {}
+        for name in node.stage.reads:
+            if (value := node.params.get(name)) is None:
+                continue
+            if not Path(value).exists():
+                problem = f"step `{node.title}`: there is no `{value}` to read (parameter `{name}`)"
+                raise UsageError(problem, remedy="name a file or folder that is there")
+            try:
+                found |= source_digest.digests(name, Path(value), self._index)
+            except OSError as error:
+                raise UsageError(f"`{error.filename or value}` cannot be read ({error.strerror})", remedy="name a file that can be read") from None
+        return found
+
     def keep_details(self, step: Step) -> None:
         """Store what the step's preimage names by digest only, so that it can be compared later."""
-        assert step.preimage is not None
-        self.store.keep_detail(step.preimage["source"], lambda: self._sources.closure(step.node.stage.module))
-        env = self.environment(step.node)
-        self.store.keep_detail(env.lock_digest, lambda: {"packages": env.pins()})
+        for digest, make in self._details(step).items():
+            self.store.keep_detail(digest, make)
 
     def details(self, step: Step) -> dict[str, dict[str, Any]]:
         """The same, without storing it."""
+        return {digest: make() for digest, make in self._details(step).items()}
+
+    def _details(self, step: Step) -> dict[str, Callable[[], dict[str, Any]]]:
         assert step.preimage is not None
-        env = self.environment(step.node)
-        return {step.preimage["source"]: self._sources.closure(step.node.stage.module), env.lock_digest: {"packages": env.pins()}}
+        node, env = step.node, self.environment(step.node)
+        made: dict[str, Callable[[], dict[str, Any]]] = {
+            step.preimage["source"]: lambda: self.sources(node.stage.offer).closure(node.stage.module),
+            env.lock_digest: lambda: {"packages": env.pins()},
+        }
+        for gate, said in zip(node.gates, step.preimage.get("gates", ()), strict=True):
+            made[said["source"]] = partial(self.sources(gate.entry.offer).closure, gate.entry.module)
+        return made
 
 
 def read_state(file: Path) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_a_second_run_reuses_everything(toy: Path) -> None:
     before = (toy / "deployed" / "deployment_manifest.json").stat().st_mtime_ns
     said = deploy(toy)
     assert said.code == 0, said.err
-    assert all(stage["reused"] for stage in json.loads(said.out)["stages"])
+    assert [step["state"] for step in json.loads(said.out)["steps"]] == ["kept"] * 4
     assert (toy / "deployed" / "deployment_manifest.json").stat().st_mtime_ns == before
 
 
