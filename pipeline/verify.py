@@ -1,85 +1,128 @@
-"""Prove that a directory is what its contract says, and that derived fields follow from the artifacts.
+"""Prove a directory and everything that it was made from, as far as it can be found.
 
-Here: everything that can be proven without running a model. Not here: numeric gates (they run before publication).
+Here: which contracts are reached and that their files are those they list. Not here: what follows from the contents (pipeline/contents.py), numeric
+gates (they run before publication), how it is shown (pipeline/reports).
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from interlock.contracts import checkpoint, deployment, export, io, strict
-from interlock.contracts.base import Contract
+from interlock.contracts import io, strict
+from interlock.contracts.base import Contract, InputRef
 from interlock.errors import ContractError, Violation
 from interlock.voice import Voice
+from pipeline.contents import REMEDY, content_violations, inheritance_violations
 from pipeline.driver.stage import digesting
 
-REMEDY = "the directory is not what was published: make it again (`make deploy-full`), or restore the file named"
+Place = Literal["here", "part", "store"]
+# A chain of stages is shorter; what is deeper was made to exhaust us.
+MAX_REACHED = 1024
 
 
-def verify(directory: Path, voice: Voice) -> Contract:
-    """The contract of `directory`, proven. Raises ContractError with every violation found."""
-    contract = io.read_any(directory)
-    with digesting(directory, voice) as progress:
-        wrong = io.file_violations(directory, contract, progress)
-    if not wrong:  # contents are only read once their digests are known
-        wrong = _content(directory, contract)
-    if wrong:
-        raise ContractError(*wrong, remedy=REMEDY)
-    return contract
+@dataclass(frozen=True)
+class Reached:
+    """One contract that was proven with its files. A `part` is the contract of what a deployment was made of; its files are the deployment's."""
+
+    contract: Contract
+    place: Place
+    directory: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": self.contract.kind, "digest": self.contract.digest, "place": self.place, "directory": str(self.directory)}
 
 
-def _content(directory: Path, contract: Contract) -> list[Violation]:
-    if isinstance(contract, checkpoint.CheckpointContract):
-        return _checkpoint(directory, contract)
-    if isinstance(contract, export.ExportContract):
-        return _signatures(directory, contract)
-    if isinstance(contract, deployment.DeploymentContract):
-        return _deployment(directory, contract)
-    return []
+@dataclass(frozen=True)
+class Verified:
+    """What was proven: the directory's own contract first. `missing` are inputs that nobody could show: only their digests are known, as
+    always of a foreign source."""
+
+    reached: tuple[Reached, ...]
+    missing: tuple[InputRef, ...]
+
+    @property
+    def contract(self) -> Contract:
+        return self.reached[0].contract
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "contract": json.loads(io.pretty(self.contract)),
+            "reached": [one.as_dict() for one in self.reached],
+            "not_reached": [ref.model_dump(mode="json") for ref in self.missing],
+        }
 
 
-def _checkpoint(directory: Path, contract: checkpoint.CheckpointContract) -> list[Violation]:
-    from pipeline.sources.safetensors import check_header
+def verify(directory: Path, voice: Voice, find: Callable[[str], Path | None] = lambda digest: None) -> Verified:
+    """Prove `directory` and, through `inputs`, what `find` shows of its ancestors by their digests.
 
-    file = directory / checkpoint.WEIGHTS
-    wanted = contract.arch.weight_shapes(contract.model_arch)
-    found = {name: tuple(entry.shape) for name, entry in check_header(file).items()}
-    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    return [Violation(str(file), name, f"shape {wanted.get(name)}", f"shape {found.get(name)}") for name in names]
-
-
-def _signatures(directory: Path, contract: export.ExportContract) -> list[Violation]:
-    wrong = []
-    for artifact, signature in contract.signatures.items():
-        file = directory / export.signature_file(artifact)
-        beside = strict.validate(export.Signature, strict.parse_json(file.read_bytes(), str(file), remedy=REMEDY), str(file), remedy=REMEDY)
-        if beside != signature:
-            wrong.append(Violation(str(file), "", f"the signature in {export.FILE}", "another one"))
-    return wrong
+    No file is hashed twice, whatever names it has. Raises ContractError with every violation found.
+    """
+    proof = _Proof(voice, find)
+    proof.add(directory, io.read_any(directory), "here")
+    if proof.wrong:
+        raise ContractError(*proof.wrong, remedy=REMEDY)
+    return Verified(tuple(proof.reached.values()), tuple(proof.missing.values()))
 
 
-def _deployment(directory: Path, manifest: deployment.DeploymentContract) -> list[Violation]:
-    from pipeline.stages.deploy import derive, read_parts
-    from runtime.config import RuntimeConfig
+class _Proof:
+    """The walk from an artifact to its ancestors, each once, and what was found wrong."""
 
-    exported, packaged = read_parts(directory, manifest)
-    listed = {entry.path: entry for entry in manifest.files}
-    wrong = []
-    for part in filter(None, (exported, packaged)):
-        file = io.KINDS[part.kind][0]
-        differing = [entry for entry in part.files if listed.get(entry.path) != entry]
-        wrong += [Violation(str(directory / entry.path), "", f"sha256 {entry.sha256} ({file})", "another in the manifest") for entry in differing]
-    expected = derive(exported, packaged)
-    for field, value in expected.items():
-        told = getattr(manifest, field)
-        if told != value:
-            wrong.append(Violation(str(directory / deployment.FILE), f"/{field}", f"{value} (derived from the artifacts)", str(told)))
-    wrong += _signatures(directory, exported)
-    config = RuntimeConfig.from_file(directory / deployment.RUNTIME_CONFIG)
-    if config.halt_head_enabled and not manifest.capabilities.halt_head:
-        wrong.append(Violation(str(directory / deployment.RUNTIME_CONFIG), "/halt_head_enabled", "false: the artifacts have no halt head", "true"))
-    if config.latent_mode_enabled and not manifest.capabilities.latent_reasoning:
-        wrong.append(
-            Violation(str(directory / deployment.RUNTIME_CONFIG), "/latent_mode_enabled", "false: no latent reasoning in the artifacts", "true")
-        )
-    return wrong
+    def __init__(self, voice: Voice, find: Callable[[str], Path | None]) -> None:
+        self.reached: dict[str, Reached] = {}
+        self.missing: dict[str, InputRef] = {}
+        self.wrong: list[Violation] = []
+        self._voice, self._find = voice, find
+        self._hashed: dict[tuple[int, int], str] = {}
+
+    def add(self, directory: Path, contract: Contract, place: Place) -> None:
+        """Prove one directory, then follow its inputs."""
+        self.reached[contract.digest] = Reached(contract, place, directory)
+        with digesting(directory, self._voice) as progress:
+            wrong = io.file_violations(directory, contract, progress, self._hashed)
+        parts: dict[str, Contract] = {}
+        if not wrong:  # contents are only read once their digests are known
+            parts = io.read_parts(directory, contract)
+            wrong = content_violations(directory, contract, parts)
+        for name in (io.KINDS[contract.kind][0], *parts):
+            wrong += _layout(directory / name)
+        self.wrong += wrong
+        for part in parts.values():
+            self.reached.setdefault(part.digest, Reached(part, "part", directory))
+        for child in (contract, *parts.values()):
+            self._follow(directory / io.KINDS[child.kind][0], child)
+
+    def _follow(self, file: Path, child: Contract) -> None:
+        for ref in child.inputs:
+            if ref.kind != "source" and ref.digest not in self.reached and len(self.reached) < MAX_REACHED:
+                self._reach(ref)
+            if parent := self.reached.get(ref.digest):
+                self.wrong += inheritance_violations(file, child, parent.contract)
+            else:
+                self.missing.setdefault(ref.digest, ref)
+
+    def _reach(self, ref: InputRef) -> None:
+        directory = self._find(ref.digest)
+        if directory is None:
+            return
+        try:
+            contract = io.read_any(directory)
+        except ContractError as error:
+            self.wrong += error.violations
+            return
+        if (contract.kind, contract.digest) != (ref.kind, ref.digest):
+            file = str(io.contract_path(directory, contract.kind))
+            self.wrong.append(Violation(file, "/digest", f"the {ref.kind} {ref.digest}", f"the {contract.kind} {contract.digest}"))
+            return
+        self.add(directory, contract, "store")
+
+
+def _layout(file: Path) -> list[Violation]:
+    """A contract as no stage wrote it: the same values in other bytes. Reading allows that; a proof of every byte does not."""
+    data = file.read_bytes()
+    document = strict.parse_json(data, str(file), remedy=REMEDY)
+    same = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode() == data
+    return [] if same else [Violation(str(file), "", "the bytes that a stage writes", "others that mean the same")]

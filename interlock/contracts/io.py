@@ -90,7 +90,8 @@ def read_contract(path: Path, model: type[C]) -> C:
     document = parse_json(_read_small(path), str(path), remedy=remedy)
     kind, version = document.get("kind"), document.get("schema_version")
     if kind != wanted:
-        raise refuse(path, "/kind", expected=f"`{wanted}`", found=shown(kind), remedy=_way_to(wanted, kind, path.parent))
+        remedy = _way_to(wanted, kind if isinstance(kind, str) else None, path.parent)
+        raise refuse(path, "/kind", expected=f"`{wanted}`", found=shown(kind), remedy=remedy)
     if type(version) is not int or not 1 <= version <= VERSION:
         newer = type(version) is int and version > VERSION
         what = "a newer interlock wrote it: upgrade this one, or make the artifact again" if newer else remedy
@@ -102,11 +103,11 @@ def read_contract(path: Path, model: type[C]) -> C:
     return contract
 
 
-def _way_to(wanted: Kind, here: object, directory: Path) -> str:
+def _way_to(wanted: Kind, here: str | None, directory: Path) -> str:
     """What to do with a directory of kind `here` where one of kind `wanted` is needed."""
-    if command := STEPS.get((str(here), wanted)):
+    if command := STEPS.get((here or "", wanted)):
         return f"make the {wanted} of it: {command.format(directory)}"
-    if here in KINDS and _STAGES.index(wanted) < _STAGES.index(str(here)):
+    if here in KINDS and _STAGES.index(wanted) < _STAGES.index(here):
         return f"name the {wanted} that it was made from: interlock lineage {directory}"
     return f"name a directory made by {MADE_BY[wanted]}"
 
@@ -186,8 +187,14 @@ def names(contract: Contract) -> set[str]:
     return {entry.path for entry in contract.files} | set(contract.parts()) | {KINDS[contract.kind][0]}
 
 
-def file_violations(directory: Path, contract: Contract, progress: Progress | None = None) -> list[Violation]:
-    """How `directory` differs from what `contract` says it holds: changed, missing, extra. Empty when it is exactly that."""
+def file_violations(
+    directory: Path, contract: Contract, progress: Progress | None = None, hashed: dict[tuple[int, int], str] | None = None
+) -> list[Violation]:
+    """How `directory` differs from what `contract` says it holds: changed, missing, extra. Empty when it is exactly that.
+
+    `hashed` keeps digests by device and inode, for whoever proves several directories that may share files.
+    """
+    known = {} if hashed is None else hashed
     listed = {entry.path: entry for entry in contract.files}
     present = set(walk(directory))
     found = [
@@ -202,11 +209,15 @@ def file_violations(directory: Path, contract: Contract, progress: Progress | No
         if path.is_symlink() or not path.is_file():
             found.append(Violation(str(path), "", "a regular file", "a link, pipe or device"))
             continue
-        size = path.stat().st_size
-        if size != entry.bytes:
-            found.append(Violation(str(path), "", f"{entry.bytes} bytes", f"{size} bytes"))
-        elif (actual := sha256_file(path, progress)) != entry.sha256:
-            found.append(Violation(str(path), "", f"sha256 {entry.sha256}", f"sha256 {actual}"))
+        status = path.stat()
+        if status.st_size != entry.bytes:
+            found.append(Violation(str(path), "", f"{entry.bytes} bytes", f"{status.st_size} bytes"))
+            continue
+        identity = status.st_dev, status.st_ino
+        if identity not in known:
+            known[identity] = sha256_file(path, progress)
+        if known[identity] != entry.sha256:
+            found.append(Violation(str(path), "", f"sha256 {entry.sha256}", f"sha256 {known[identity]}"))
     try:
         read_parts(directory, contract)
     except ContractError as error:

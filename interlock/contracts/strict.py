@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from interlock.errors import ContractError, Violation, refuse
 
 MAX_BYTES = 4 << 20
-MAX_VALUES = 50_000  # the package contract of a model with 211 weights has 3,000
+MAX_VALUES = 20_000  # the package contract of a model with 211 weights has 3,000
 MAX_DEPTH = 64
 MAX_DIGITS = 400  # a double has at most 17 that count, and 324 zeros before them
 MAX_SHOWN = 100  # violations of one document: what is wrong a thousand times is wrong in one way
@@ -53,7 +53,9 @@ def parse_json(data: bytes, name: str, *, limit: int = MAX_BYTES, values: int = 
     if text.startswith("\ufeff"):
         raise bad("a byte-order mark")
     # Before the parser builds anything: its recursion and its memory are not bounded by the size of the text.
-    if text.count('"') > 4 * values or (brackets := _brackets(text, values)) is None:
+    if text.count('"') + text.count("\\") > 4 * values:
+        raise bad(f"more than {4 * values} quotes and backslashes")
+    if (brackets := _brackets(text, values)) is None:
         raise bad(f"more than {values} values")
     if _depth(brackets) > MAX_DEPTH:
         raise bad(f"nesting deeper than {MAX_DEPTH}")

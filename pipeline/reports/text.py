@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +13,7 @@ from interlock.voice import human, plain
 from pipeline.driver.stage import Report
 from pipeline.reports.facts import facts_of
 from pipeline.reports.terminal import box, cell, console, grid, mark, tables_of
+from pipeline.verify import Verified
 
 
 def show(reports: Iterable[Report]) -> None:
@@ -58,13 +58,18 @@ def show_place(path: str, digest: str) -> None:
     console().print(mark(True), Text(plain(f"{path}  {digest[:16]}"), style="bold"))
 
 
-def show_verified(directory: Path, contract: Contract) -> None:
-    """The outcome of `verify`."""
+def show_verified(proven: Verified) -> None:
+    """The outcome of `verify`: the artifact, what it was made from and was proven too, and what nobody could show."""
     out = console()
-    size = sum(entry.bytes for entry in contract.files)
-    line = f"{contract.kind} {directory}: {len(contract.files)} files, {human(size, 'B')}, digest {contract.digest[:16]}"
-    out.print(mark(True), Text(plain(f"verified {line}")))
-    out.print(_facts(contract))
+    for one in proven.reached:
+        contract = one.contract
+        size = sum(entry.bytes for entry in contract.files)
+        line = f"verified {contract.kind} {one.directory}: {len(contract.files)} files, {human(size, 'B')}, digest {contract.digest[:16]}"
+        out.print(mark(True), Text(plain(line)))
+    for ref in proven.missing:
+        why = "a foreign file, known by its digest alone" if ref.kind == "source" else "neither in the directory nor in the store"
+        out.print(Text(plain(f"not reached: {ref.kind} {ref.digest[:16]}, {why}"), style="dim" if ref.kind == "source" else "yellow"))
+    out.print(_facts(proven.contract))
 
 
 def _one(out: Console, report: Report) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from interlock.contracts import deployment, export, io, package
+from interlock.contracts import deployment, export, package
 from interlock.contracts.base import Contract, InputRef
 from interlock.errors import ContractError, Violation
 from interlock.fs import Workspace, require_space
@@ -22,7 +22,7 @@ class Params(stage.Params):
     """`export` and `package` are artifact directories. `latent_mode` and `halt_head` are claims: the artifacts must bear them out."""
 
     export: Path
-    package: Path | None
+    package: Path | None = None
     latent_mode: bool
     halt_head: bool
     caws_tier: CawsTier
@@ -97,11 +97,3 @@ def _check(params: Params, exported: export.ExportContract, packaged: package.Pa
         wrong.append(Violation(here, "/toy", "false, or an explicit --toy", "true: a toy artifact"))
     if wrong:
         raise ContractError(*wrong, remedy="leave out the flag, or make the part that is missing; capabilities are what the artifacts have")
-
-
-def read_parts(directory: Path, manifest: deployment.DeploymentContract) -> tuple[export.ExportContract, package.PackageContract | None]:
-    """The contracts of what a deployed directory was made of, those that `manifest` names. Raises ContractError."""
-    parts = io.read_parts(directory, manifest)
-    exported, packaged = parts[export.FILE], parts.get(package.FILE)
-    assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract | None)
-    return exported, packaged

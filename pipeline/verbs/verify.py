@@ -1,26 +1,25 @@
-"""Verb `verify`: prove a directory and say what it is."""
+"""Verb `verify`: prove a directory and what it was made from, and say what was reached."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from interlock.command import Session, emit
-from interlock.contracts import io
+from pipeline.driver.store import Store
 from pipeline.verify import verify
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", type=Path, help="a checkpoint, export, package or deployed directory")
+    parser.add_argument("directory", type=Path, help="an artifact directory of any kind")
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
-    contract = verify(args.directory, session.voice)
+    proven = verify(args.directory, session.voice, Store.here().find)
     if args.json:
-        emit({"verified": True, "directory": str(args.directory), "contract": json.loads(io.pretty(contract))})
+        emit({"verified": True, "directory": str(args.directory), **proven.as_dict()})
         return 0
     from pipeline.reports import text
 
-    text.show_verified(args.directory, contract)
+    text.show_verified(proven)
     return 0

@@ -46,7 +46,7 @@ def describe(directory: Path) -> checkpoint.CheckpointContract:
         arch=ARCH,
         model_arch=checkpoint.ModelArch(),
         dtype="float32",
-        parameters=72,
+        parameters=120,
         tokenizer=checkpoint.TokenizerInfo(sha256=hashlib.sha256(b"{}").hexdigest(), vocab_size=3),
         source=checkpoint.Source(form="random", name="test", sha256="2" * 64),
     ).sealed()

@@ -14,7 +14,7 @@ from interlock.contracts import deployment, export, io, package
 from interlock.contracts.base import Contract
 from interlock.errors import ContractError
 from interlock.voice import SilentVoice
-from pipeline.stages.deploy import derive, read_parts
+from pipeline.stages.deploy import derive
 from pipeline.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -63,14 +63,18 @@ def test_digests_follow_the_rules_of_their_version(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", [folder for folder in sorted(GOLDEN.glob("*/*")) if folder.name != "toy"], ids=ids)
 def test_a_golden_directory_verifies(folder: Path) -> None:
-    assert verify(folder, SilentVoice()).kind == folder.name
+    assert verify(folder, SilentVoice()).contract.kind == folder.name
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_golden_manifest_follows_from_its_parts(version: str) -> None:
     folder = GOLDEN / version / "toy"
     manifest = io.read_contract(folder / deployment.FILE, deployment.DeploymentContract)
-    assert {field: getattr(manifest, field) for field in derive(*read_parts(folder, manifest))} == derive(*read_parts(folder, manifest))
+    parts = io.read_parts(folder, manifest)
+    exported, packaged = parts[export.FILE], parts[package.FILE]
+    assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract)
+    derived = derive(exported, packaged)
+    assert {field: getattr(manifest, field) for field in derived} == derived
     listed = {entry.path for entry in manifest.files}
     assert (export.FILE in listed) == (package.FILE in listed) == (manifest.schema_version == 1)
 
