@@ -6,11 +6,12 @@ Here: the shell around a verb. Not here: the table of verbs (pipeline/verbs.py),
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -90,6 +91,20 @@ def emit(document: dict[str, Any]) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def foreign_words_to_stderr() -> Iterator[None]:
+    """While code of other packages runs, whatever it or its libraries print goes to stderr: stdout is one document of ours."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(ours, 1)
+        os.close(ours)
 
 
 def words(argv: Sequence[str] | None) -> list[str]:

@@ -64,12 +64,21 @@ class Compress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     target_kl: Annotated[float, Meta(gt=0, le=1e6)] | None = None
 
 
+class ExtraGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A gate of an installed package, asked before an artifact of its kind is published; by `steps` alone, where that is given."""
+
+    gate: Name
+    steps: Annotated[list[str], Meta(min_length=1)] | None = None
+    params: dict[str, Any] = {}
+
+
 class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Stricter bounds than the standard ones, for every package of the build; null keeps the standard."""
+    """Stricter bounds than the standard ones, for every package of the build; null keeps the standard. `extra` are gates of installed packages."""
 
     psnr_db: Bound | None = None
     kl_mean: Bound | None = None
     kl_max: Bound | None = None
+    extra: list[ExtraGate] = []
 
 
 class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -109,7 +118,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("a recipe needs a [source] or [[stages]]")
         if self.compress.method != "none" and not self.convert.enabled:
             raise ValueError(f"compress.method `{self.compress.method}` needs a package: convert.enabled is false")
-        named = [*OUTPUTS, *(step.name or step.stage for step in self.stages)]
+        titles = [step.name or step.stage for step in self.stages]
+        if taken := [title for title in titles if title in OUTPUTS]:
+            raise ValueError(f"a step cannot be called `{taken[0]}`: an output is")
+        named = [*OUTPUTS, *titles]
         if unknown := [name for name in self.outputs if name not in named]:
             raise ValueError(f"outputs names `{unknown[0]}`, which is none of {', '.join(named)}")
         if self.compress.target_bytes is not None and self.compress.target_kl is not None:

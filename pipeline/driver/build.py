@@ -100,7 +100,8 @@ class Builder:
 
     async def _reach(self, target: Target) -> None:
         await asyncio.gather(
-            *(self._place(out, node) for out, node in target.placed.items()), *([] if target.placed else [self._digest(target.final)])
+            *(self._place(out, node) for out, node in target.placed.items()),
+            *(self._digest(node) for node in (target.final, *target.last) if not target.placed),
         )
         # What --force, --from or --only name is made even where no output needs it.
         await asyncio.gather(*(self._digest(node) for node in target.steps.values() if self._planner.steps[node.identity].fresh))
@@ -237,7 +238,7 @@ class Builder:
         started = time.monotonic()
         try:
             with self._store.workplace(step.key) as folder:
-                request = Request(node.stage.name, node.stage.module, env.name, self._params(node, step, paths, folder), os.getpid())
+                request = self._request(node, step, self._params(node, step, paths, folder))
                 watch = children.Watch(lambda text: self._view.line(node, text), lambda pid: self._started(node, pid))
                 report = await children.run(request, env, self._planner.launcher, folder, log, watch)
                 digest = report["contract"]["digest"]
@@ -261,11 +262,23 @@ class Builder:
         self._running.add(pid)
         self._view.started(node, pid)
 
+    def _request(self, node: Node, step: Step, params: dict[str, Any]) -> Request:
+        assert step.preimage is not None
+        stage = node.stage
+        gates = [
+            {"module": one.entry.module, "attribute": one.entry.attribute, "distribution": one.entry.offer.distribution, "params": one.params}
+            for one in node.gates
+        ]
+        source = step.preimage["source"]
+        return Request(stage.name, stage.module, stage.environment, params, os.getpid(), stage.attribute, source, stage.offer.distribution, gates)
+
     def _params(self, node: Node, step: Step, paths: dict[str, Path], folder: Path) -> dict[str, Any]:
         assert step.key is not None
         directories = {name: str(path) for name, path in paths.items()}
         own = {"out": str(folder / "out"), "rejected": str(self._store.rejected_path(step.key)), "toy": node.toy}
-        return {**node.params, **directories, **own}
+        # Another package's stage runs in a folder of its own: what it reads from outside is named in full.
+        reads = {name: str(Path(node.params[name]).absolute()) for name in node.stage.reads if node.params.get(name) is not None}
+        return {**node.params, **reads, **directories, **own}
 
     def _action(self, step: Step, wall_s: float, peak: int | None) -> dict[str, Any]:
         made = {"stage": step.node.stage.name, "preimage": step.preimage, "wall_s": round(wall_s, 3), "made_unix_s": int(time.time())}

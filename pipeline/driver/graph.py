@@ -6,7 +6,7 @@ Here: nodes and what they take from each other. Not here: keys, running (build.p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import msgspec
 from interlock.canonical import canonical_json
 from interlock.errors import UsageError
 from pipeline.driver import registry
-from pipeline.recipe import Loaded, Recipe
+from pipeline.driver.extensions import AskedGate, Extensions
+from pipeline.recipe import Cell, Loaded, Recipe, ThirdParty
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class Node:
     inputs: dict[str, Node | Given]
     foreign: tuple[str, Path | None] | None = None
     toy: bool = False
+    gates: tuple[AskedGate, ...] = ()
     identity: str = field(init=False)
 
     def __post_init__(self) -> None:
-        what = [self.stage.name, self.params, {name: one.identity for name, one in self.inputs.items()}, self.toy]
+        gates = [[gate.entry.name, gate.params] for gate in self.gates]
+        what = [self.stage.name, self.params, {name: one.identity for name, one in self.inputs.items()}, self.toy, gates]
         object.__setattr__(self, "identity", hashlib.sha256(canonical_json(what)).hexdigest())
 
 
@@ -58,6 +61,8 @@ class Target:
     steps: dict[str, Node]
     placed: dict[Path, Node]
     final: Node
+    last: tuple[Node, ...] = ()
+    """Steps of other packages that no other step takes: they are made even where nothing is placed."""
 
     @property
     def compared(self) -> Node:
@@ -77,74 +82,97 @@ class Graph:
     sets: tuple[str, ...] = ()
 
 
-def build_graph(loaded: Loaded) -> Graph:
-    """The graph of a recipe's cells. Raises UsageError for steps that do not fit together."""
+def build_graph(loaded: Loaded, launcher: str = "uv") -> Graph:
+    """The graph of a recipe's cells; `launcher` says where stages of other packages are looked for.
+
+    Raises UsageError for steps that do not fit together, EnvironmentRefused for packages that are not where they must be.
+    """
     known: dict[str, Node] = {}
-    targets = [_target(loaded, cell.name, cell.values, cell.recipe, known) for cell in loaded.cells]
+    extensions = Extensions(loaded, launcher)
+    targets = [_target(loaded, cell, extensions, known) for cell in loaded.cells]
     return Graph(loaded.name, tuple(known.values()), tuple(targets), loaded.has_matrix, str(loaded.file), loaded.sets)
 
 
-def _target(loaded: Loaded, cell: str, values: dict[str, Any], recipe: Recipe, known: dict[str, Node]) -> Target:
+def _target(loaded: Loaded, cell: Cell, extensions: Extensions, known: dict[str, Node]) -> Target:
+    recipe = cell.recipe
     steps: dict[str, Node] = {}
-    for node in _own_steps(recipe):
+    for node in _steps(recipe, extensions, steps):
         steps[node.title] = known.setdefault(node.identity, node)
-    for party in recipe.stages:
-        node = _third_party(party, steps, recipe.toy)
-        if node.title in steps:
-            raise UsageError(f"two steps are called `{node.title}`", remedy="give one another `name` in its [[stages]] table")
-        steps[node.title] = known.setdefault(node.identity, node)
+    extensions.check(recipe, {title: node.stage for title, node in steps.items()})
+    taken = {source.identity for node in steps.values() for source in node.inputs.values()}
+    last = [node for node in steps.values() if node.stage.offer.distribution and node.identity not in taken]
     base = Path(recipe.output)
     folders = {"checkpoint": "import", "exported": "export", "package": "convert", "compressed": "compress", "deployed": "deploy"}
     placed = {}
     if not loaded.has_matrix:
-        for name in recipe.outputs:
+        for name in dict.fromkeys([*recipe.outputs, *(node.title for node in last)]):
             title = folders.get(name, name)
             if title in steps:
                 folder = f"package-{recipe.compress.method}" if name == "compressed" else name
                 placed[base / folder] = steps[title]
-    return Target(cell, values, steps, placed, steps.get("deploy") or list(steps.values())[-1])
+    return Target(cell.name, cell.values, steps, placed, steps.get("deploy") or list(steps.values())[-1], tuple(last))
 
 
-def _own_steps(recipe: Recipe) -> Iterator[Node]:
+def _steps(recipe: Recipe, extensions: Extensions, before: dict[str, Node]) -> Iterator[Node]:
+    """The steps of one cell, each with the gates that it has to pass."""
+
+    def step(
+        title: str,
+        entry: registry.Entry,
+        params: dict[str, Any],
+        inputs: dict[str, Node | Given],
+        foreign: tuple[str, Path | None] | None = None,
+    ) -> Node:
+        return Node(title, entry, params, inputs, foreign, recipe.toy, extensions.gates(recipe, title, entry))
+
+    yield from _own_steps(recipe, step)
+    for number, party in enumerate(recipe.stages):
+        entry = extensions.stage(number, party)
+        title = party.name or party.stage
+        if title in before or title in registry.OURS:
+            raise UsageError(f"two steps are called `{title}`", remedy="give one another `name` in its [[stages]] table")
+        yield step(title, entry, dict(party.params), _taken(title, party, entry, before))
+
+
+def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
     if recipe.source is None:
         return
     checkpoint: Node | Given
-    spec, toy = recipe.source.checkpoint, recipe.toy
+    spec = recipe.source.checkpoint
     tokenizer = Path(recipe.source.tokenizer) if recipe.source.tokenizer else None
     if (Path(spec) / "checkpoint_contract.json").is_file():
         checkpoint = Given(Path(spec), "checkpoint")
     else:
         named = {"tokenizer": str(tokenizer)} if tokenizer else {}
-        checkpoint = Node("import", registry.find("import"), {"source": spec, **named}, {}, (spec, tokenizer), toy)
+        checkpoint = step("import", registry.find("import"), {"source": spec, **named}, {}, (spec, tokenizer))
         yield checkpoint
     asked = {"lengths": recipe.export.lengths, "primary": recipe.export.primary}
-    export = Node("export", registry.find("export"), _given(asked), {"checkpoint": checkpoint}, toy=toy)
+    export = step("export", registry.find("export"), _given(asked), {"checkpoint": checkpoint})
     yield export
     package: Node | None = None
-    gates = _given(msgspec.structs.asdict(recipe.gates))
+    gates = _given({name: value for name, value in msgspec.structs.asdict(recipe.gates).items() if name != "extra"})
     if recipe.convert.enabled:
         convert = {"layout": recipe.convert.layout, "lane": recipe.convert.lane, "cache_length": recipe.convert.cache_length, "gates": gates or None}
-        package = Node("convert", registry.find("convert"), _given(convert), {"source": export, "checkpoint": checkpoint}, toy=toy)
+        package = step("convert", registry.find("convert"), _given(convert), {"source": export, "checkpoint": checkpoint})
         yield package
         if recipe.compress.method != "none":
             compress = msgspec.structs.asdict(recipe.compress)
             wanted = {"compress": compress.pop("method"), "layout": recipe.convert.layout, "gates": gates or None} | compress
-            package = Node("compress", registry.find("compress"), _given(wanted), {"source": package, "checkpoint": checkpoint}, toy=toy)
+            package = step("compress", registry.find("compress"), _given(wanted), {"source": package, "checkpoint": checkpoint})
             yield package
     claims = {"caws_tier": recipe.deploy.tier, "latent_mode": recipe.deploy.latent_mode, "halt_head": recipe.deploy.halt_head}
     parts: dict[str, Node | Given] = {"export": export}
     if package is not None:
         parts["package"] = package
-    yield Node("deploy", registry.find("deploy"), claims, parts, toy=toy)
+    yield step("deploy", registry.find("deploy"), claims, parts)
 
 
 def _given(params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _third_party(party: Any, steps: dict[str, Node], toy: bool) -> Node:
-    entry = registry.find(party.stage)
-    title = party.name or party.stage
+def _taken(title: str, party: ThirdParty, entry: registry.Entry, steps: dict[str, Node]) -> dict[str, Node | Given]:
+    """The inputs of a step of another package, from the steps before it."""
     if set(party.inputs) != set(entry.inputs):
         wanted = ", ".join(f"{name} ({kind})" for name, kind in entry.inputs.items()) or "none"
         raise UsageError(f"step `{title}` takes other inputs than given: it takes {wanted}", remedy='write `inputs = {name = "step"}` in its table')
@@ -158,7 +186,7 @@ def _third_party(party: Any, steps: dict[str, Node], toy: bool) -> Node:
             found = steps[source].stage.produces
             raise UsageError(f"step `{title}` takes a {entry.inputs[name]} as `{name}`; `{source}` makes a {found}", remedy="name another step")
         inputs[name] = steps[source]
-    return Node(title, entry, dict(party.params), inputs, toy=toy)
+    return inputs
 
 
 def import_graph(spec: str, tokenizer: Path | None, out: Path) -> Graph:

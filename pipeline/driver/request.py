@@ -5,6 +5,7 @@ Here: reading the request, ending with the driver, the answer. Not here: writing
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -13,24 +14,34 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interlock import environments
-from interlock.errors import EnvironmentRefused, StageFailed
+from interlock import environments, fs
+from interlock.errors import EnvironmentRefused, InterlockError, StageFailed, UsageError
 from interlock.voice import Voice
 
 
 @dataclass(frozen=True)
 class Request:
-    """`params` are the stage's parameters in JSON, directories included; `driver` is the process that waits for the answer."""
+    """`params` are the stage's parameters in JSON, directories included; `driver` is the process that waits for the answer.
+
+    source: the digest of the stage's source in its key; distribution: the package that offers the stage, empty for interlock's own; gates: module,
+    attribute, distribution and params of each gate of another package that is asked before publication.
+    """
 
     stage: str
     module: str
     environment: str
     params: dict[str, Any]
     driver: int
+    attribute: str = "STAGE"
+    source: str | None = None
+    distribution: str = ""
+    gates: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> bytes:
         return json.dumps(self.__dict__, indent=1).encode()
@@ -43,19 +54,76 @@ def answer(file: Path, voice: Voice) -> dict[str, Any]:
     if not request.params.get("toy"):
         # Before the stage's module: a foreign interpreter may not even import it.
         environments.admit(environments.environment(request.environment), request.stage)
-    from pipeline.driver import stage
+    if request.distribution:
+        with _guests(request, file.parent.absolute()):
+            return _run(request, voice)
+    return _run(request, voice)
 
+
+def _run(request: Request, voice: Voice) -> dict[str, Any]:
+    from pipeline.driver import gate, stage
+
+    found: stage.Stage[Any] = _load(request, request.module, request.attribute)
+    params = _parsed(found.params, request.params, f"stage `{request.stage}`")
+    asked = []
+    for one in request.gates:
+        guard: gate.Gate[Any] = _load(request, one["module"], one["attribute"])
+        asked.append(gate.Asked(guard, _parsed(guard.params, one["params"], f"gate `{guard.name}`"), one["distribution"]))
+    return stage.run(found, params, voice, gates=asked, source=request.source).as_dict()
+
+
+def _load(request: Request, module: str, attribute: str) -> Any:
     try:
-        found: stage.Stage[Any] = importlib.import_module(request.module).STAGE
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
     except ModuleNotFoundError as error:
         raise EnvironmentRefused(
             f"stage `{request.stage}` cannot be imported: there is no module `{error.name}`",
-            required=f"{request.module} and what it imports",
+            required=f"{module} and what it imports",
             running=sys.executable,
             remedy=f"install the package that offers it into environment `{request.environment}`",
         ) from None
-    params = found.params.model_validate_json(json.dumps(request.params))
-    return stage.run(found, params, voice).as_dict()
+    return found
+
+
+def _parsed(model: Any, params: dict[str, Any], whose: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate_json(json.dumps(params))
+    except ValidationError as error:
+        places = [f"{'/'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise UsageError(f"{whose} does not take these parameters: {'; '.join(places)}", remedy="correct them in the recipe") from None
+
+
+@contextlib.contextmanager
+def _guests(request: Request, folder: Path) -> Iterator[None]:
+    """Code of another package works in an empty folder of its own, and whatever it raises is told in one sentence; its traceback is in the log.
+
+    What it leaves outside its workspace is refused: nobody would know of it, and the next run would not make it.
+    """
+    here = folder / "here"
+    fs.make_parents(fs.Fs(), here)
+    os.chdir(here)
+    try:
+        yield
+    except (InterlockError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit too
+        from pipeline.driver.offers import told
+
+        traceback.print_exc()
+        raise StageFailed(
+            f"stage `{request.stage}` of {request.distribution} failed: {told(error, request.module)}",
+            remedy=f"this is a bug of {request.distribution}, or of what it was given; the traceback is in the step's log",
+        ) from error
+    left = [path.name for path in here.iterdir()] + [path.name for path in folder.iterdir() if path.name not in ("here", "request.json", "out")]
+    if left:
+        raise StageFailed(
+            f"stage `{request.stage}` of {request.distribution} left `{left[0]}` outside its workspace",
+            remedy="nothing was published; a stage writes with the workspace that its work gets",
+        )
 
 
 def _read(file: Path) -> Request:

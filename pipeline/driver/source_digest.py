@@ -20,12 +20,13 @@ def of(spec: str, tokenizer: Path | None, index: Index) -> dict[str, str]:
     """
     scheme, _, rest = spec.partition(":")
     if scheme in ("package", "random"):
-        return {"source": spec} | _digests("tokenizer", tokenizer, index)
+        return {"source": spec} | digests("tokenizer", tokenizer, index)
     path = Path(rest if scheme in ("gguf", "hf", "pt") else spec)
-    return _digests("source", path, index) | _digests("tokenizer", tokenizer, index)
+    return digests("source", path, index) | digests("tokenizer", tokenizer, index)
 
 
-def _digests(name: str, path: Path | None, index: Index) -> dict[str, str]:
+def digests(name: str, path: Path | None, index: Index) -> dict[str, str]:
+    """The digest of a file, or of every file below a folder; none where there is nothing. Raises OSError."""
     if path is None or not path.exists():
         return {}
     if not path.is_dir():

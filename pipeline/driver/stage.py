@@ -24,7 +24,8 @@ from interlock.contracts import io
 from interlock.contracts.base import Contract, CreatedBy, Frozen, GatePassed, InputRef, Kind
 from interlock.errors import ContractError, StageFailed
 from interlock.voice import Voice
-from pipeline.driver import gate, index, keys
+from pipeline.driver import index, keys
+from pipeline.driver.gate import Asked, Candidate, ask
 
 P = TypeVar("P", bound="Params")
 C = TypeVar("C", bound=Contract)
@@ -96,7 +97,7 @@ def run(
     voice: Voice,
     argv: tuple[str, ...] = (),
     *,
-    gates: Sequence[gate.Asked] = (),
+    gates: Sequence[Asked] = (),
     source: str | None = None,
     files: fs.Fs | None = None,
 ) -> Report:
@@ -125,7 +126,7 @@ def run(
         )
         contract = _describe(stage, outcome, maker, work, voice)
         if gates:
-            passed = gate.ask(gates, gate.Candidate(stage.name, work, contract, params.rejected_path), voice)
+            passed = ask(gates, Candidate(stage.name, work, contract, params.rejected_path), voice)
             contract = _describe(stage, outcome, maker, work, voice, passed)
         with voice.task(f"publish {params.out.name}"):
             fs.publish(work, params.out)

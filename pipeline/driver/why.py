@@ -20,6 +20,8 @@ def leaves(old: dict[str, Any], new: dict[str, Any], details: Details) -> list[s
     if old["source"] != new["source"]:
         found += _sources(details(old["source"]), details(new["source"]))
     found += _environment(old["environment"], new["environment"], details)
+    found += _values("package", old.get("packages", {}), new.get("packages", {}))
+    found += _gates(old.get("gates", []), new.get("gates", []), details)
     found += _values("parameter", old["params"], new["params"])
     found += _inputs(old["inputs"], new["inputs"])
     found += _values("", {"toy": old["toy"]}, {"toy": new["toy"]})
@@ -46,6 +48,20 @@ def _sources(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             found.append(f"source {name}: other bytes")
     # A file that a change brought in or left out is told by that change.
     return sorted(found, key=lambda line: line.endswith(("new", "no longer imported")))
+
+
+def _gates(old: list[dict[str, Any]], new: list[dict[str, Any]], details: Details) -> Iterator[str]:
+    """What changed of the gates of other packages that a step has to pass."""
+    before, after = ({f"gate {gate['gate']}": gate for gate in gates} for gates in (old, new))
+    for name in sorted(before.keys() | after.keys()):
+        if name not in before or name not in after:
+            yield f"{name}: {_how(before.get(name), after.get(name))}"
+            continue
+        was, now = before[name], after[name]
+        if was["source"] != now["source"]:
+            yield from (f"{name}, {leaf}" for leaf in _sources(details(was["source"]), details(now["source"])))
+        yield from _values(f"{name}, package", was["packages"], now["packages"])
+        yield from _values(f"{name}, parameter", was["params"], now["params"])
 
 
 def _how(before: object, after: object) -> str:

@@ -55,6 +55,8 @@ VERBS = (
          "interlock gc --keep 7d --max-size 20GB --dry-run"),
     Verb("fsck", "pipeline.verbs.fsck", None, "read every byte of the store, and move what is damaged aside",
          "interlock fsck --repair"),
+    Verb("stages", "pipeline.verbs.stages", None, "stages and gates that recipes can use, those of installed packages among them",
+         "interlock stages"),
     Verb("stage", "pipeline.verbs.stage", None, "run one stage from its request file: what `build` starts in each environment",
          "interlock stage request.json"),
     Verb("mil", "pipeline.verbs.mil", None, "look into any saved Core ML package: run it here, find where it first differs, lint it",

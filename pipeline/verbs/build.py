@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         raise UsageError(f"--best chooses among the cells of a [matrix], and `{args.recipe}` has none", remedy="leave it out")
     if loaded.has_matrix:
         return _matrix(loaded, rule, selection(args), options, session, as_json=args.json)
-    return run_graph(build_graph(loaded), selection(args), options, session, as_json=args.json)
+    return run_graph(build_graph(loaded, args.launcher), selection(args), options, session, as_json=args.json)
 
 
 def run_graph(graph: Graph, chosen: sessions.Selection, options: Options, session: Session, *, as_json: bool) -> int:
@@ -82,14 +82,14 @@ def run_graph(graph: Graph, chosen: sessions.Selection, options: Options, sessio
 
 def _matrix(loaded: recipe.Loaded, rule: matrix.Rule | None, chosen: sessions.Selection, options: Options, session: Session, *, as_json: bool) -> int:
     """Build every cell, compare them, and place the winner where a rule names one."""
-    made = sessions.Session(build_graph(loaded), sessions.Project(), chosen, options)
+    made = sessions.Session(build_graph(loaded, options.launcher), sessions.Project(), chosen, options)
     report = watched(made)
     rows = made.rows(report)
     best = rule.choose(rows) if rule else None
     placed = None
     if best is not None:
         alone = recipe.Loaded(loaded.name, loaded.file, loaded.common, tuple(cell for cell in loaded.cells if cell.name == best.cell), False)
-        placed = watched(sessions.Session(build_graph(alone), made.project, None, options))
+        placed = watched(sessions.Session(build_graph(alone, options.launcher), made.project, None, options))
     from pipeline.reports import build as shown
 
     if as_json:

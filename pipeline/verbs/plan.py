@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
-    graph = build_graph(recipe.load(args.recipe, args.sets))
+    graph = build_graph(recipe.load(args.recipe, args.sets), args.launcher)
     looked = sessions.Session(graph, sessions.Project(), build.selection(args), Options(launcher=args.launcher))
     looked.look()
     found = forecast(looked)

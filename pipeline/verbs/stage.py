@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from interlock.command import Session, emit
+from interlock.command import Session, emit, foreign_words_to_stderr
 from interlock.errors import InterlockError
 from pipeline.driver import request
 
@@ -16,8 +16,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, session: Session) -> int:
     try:
-        emit(request.answer(args.request, session.voice))
+        with foreign_words_to_stderr():
+            report = request.answer(args.request, session.voice)
     except InterlockError as error:
         emit(error.as_dict())  # the driver tells it, once
         return error.exit_code
+    emit(report)
     return 0

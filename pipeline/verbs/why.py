@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
     if not name:
         raise UsageError("nothing was built here yet", remedy="name the recipe with --recipe, or build one")
     sets = args.sets or ([] if args.recipe else last.get("sets", []))
-    looked = sessions.Session(build_graph(recipe.load(name, sets)), project, None, Options(launcher=args.launcher))
+    looked = sessions.Session(build_graph(recipe.load(name, sets), args.launcher), project, None, Options(launcher=args.launcher))
     looked.look()
     items = [item for item in forecast(looked) if args.step in (item.title, item.node.title)]
     if not items:
