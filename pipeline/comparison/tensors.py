@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from interlock.contracts.io import open_regular
 from pipeline.comparison.records import Found, Tensor
 
 Numbers = NDArray[Any]
@@ -98,7 +99,8 @@ def safetensors(file: Path) -> dict[str, Named]:
     from pipeline.sources.safetensors import TensorEntry, check_header
 
     entries = check_header(file)
-    begin = 8 + int.from_bytes(file.open("rb").read(8), "little")
+    with open_regular(file) as stream:
+        begin = 8 + int.from_bytes(stream.read(8), "little")
 
     def named(entry: TensorEntry) -> Named:
         def read() -> Numbers:

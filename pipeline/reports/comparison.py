@@ -48,7 +48,7 @@ def _outcome(out: Console, found: Comparison) -> None:
         "numerically same": f"bytes differ; no value differs by more than {found.bound:g} of its tensor's greatest"
         if found.bound
         else "bytes differ; every value is equal",
-        "differs": f"{len(found.reasons)} reasons",
+        "differs": f"{len(found.reasons)} reason{'' if len(found.reasons) == 1 else 's'}",
     }[found.outcome]
     out.print(mark(found.outcome != "differs"), Text(plain(f"{found.outcome}: {told}"), style="bold"))
     for reason in found.reasons[:5]:
