@@ -1,0 +1,119 @@
+"""`lineage` and `report` as a person runs them: what they print, what they write and where they refuse to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes.artifacts import write_checkpoint
+from fakes.chains import write_chain, write_rejected
+from fakes.shell import interlock
+
+from interlock.contracts import checkpoint
+
+SOURCE = "84d1f880c196a7fddfaa7add03872614f504527a3828aefe2b352e99db21fcc9"
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    write_rejected(folder / "rejected" / "four", write_chain(folder)["package"])
+    return folder
+
+
+def test_lineage_ends_in_the_source(chain: Path) -> None:
+    said = interlock("lineage", chain / "deployed")
+    assert said.code == 0 and said.err == ""
+    lines = said.out.splitlines()
+    kinds = [line.replace("|", "").replace("`", "").lstrip(" -").split()[0] for line in lines]
+    order = [kinds.index(kind) for kind in ("deployment", "package", "export", "checkpoint", "source")]
+    assert order == sorted(order) and any(line.endswith(f"sha256   {SOURCE}") for line in lines)
+    assert "as above" in said.out and "rejected" in said.out and "decode, logits: 12.0 dB, at least 50" in said.out
+
+
+def test_lineage_as_json_and_as_a_flowchart(chain: Path) -> None:
+    document = json.loads(interlock("lineage", chain / "deployed", "--json").out)
+    assert [item["kind"] for item in document["artifacts"]] == ["deployment", "package", "export", "checkpoint", "source"]
+    assert document["artifacts"][-1]["digest"] == SOURCE and document["artifacts"][-1]["source"]["name"] == "latest.pt"
+    assert [Path(item["path"]).name for item in document["rejected"]] == ["four"]
+    chart = interlock("lineage", chain / "deployed", "--mermaid").out
+    assert chart.startswith("flowchart TB") and chart.count(" --> ") == 5 and chart.count(" -.-> ") == 1
+    interlock("lineage", chain / "deployed", "--mermaid", "--json").refused(2, "--mermaid")
+
+
+def test_the_store_of_the_environment_is_searched(chain: Path, tmp_path: Path) -> None:
+    digest = json.loads((chain / "checkpoint" / checkpoint.FILE).read_text())["digest"]
+    kept = tmp_path / "store" / "objects" / digest[:2] / digest
+    kept.parent.mkdir(parents=True)
+    (chain / "checkpoint").rename(kept)
+    environ = {"INTERLOCK_STORE": str(tmp_path / "store")}
+    assert f"in the store, {kept}" in interlock("lineage", chain / "deployed", environ=environ).out
+    assert "not at hand" in interlock("lineage", chain / "deployed").out
+
+
+def test_times_come_from_the_stores_records(tmp_path: Path) -> None:
+    digest = write_checkpoint(tmp_path / "checkpoint").digest
+    actions = tmp_path / "store" / "actions"
+    for key, more in (("ab" * 32, {"wall_s": 12.5, "peak_rss_bytes": 5000}), ("cd" * 32, {"wall_s": "long"})):
+        (actions / key[:2]).mkdir(parents=True)
+        (actions / key[:2] / f"{key}.json").write_text(json.dumps({"key": key, "output": digest, **more}))
+    said = interlock("report", tmp_path / "checkpoint", "--json", environ={"INTERLOCK_STORE": str(tmp_path / "store")})
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["runs"] == [{"stage": "import", "digest": digest, "wall_s": 12.5, "peak_rss_bytes": 5000}]
+
+
+def test_a_true_directory_is_verified_and_says_what_was_not_checked(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    said = interlock("report", tmp_path / "checkpoint")
+    assert said.code == 0 and "checkpoint: verified" in said.out and "not checked" in said.out and "nothing is signed" in said.out
+    assert json.loads(interlock("report", tmp_path / "checkpoint", "--json").out)["verdict"]["state"] == "verified"
+
+
+def test_a_damaged_directory_gets_a_report_that_says_so_and_exit_code_3(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    weights = tmp_path / "checkpoint" / checkpoint.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    said = interlock("report", tmp_path / "checkpoint", "--html", tmp_path / "page.html", "--json")
+    verdict = json.loads(said.out)["verdict"]
+    assert said.code == 3 and verdict["state"] == "broken" and verdict["proven"] == []
+    assert [item["file"] for item in verdict["wrong"]] == [str(weights)]
+    assert "not what its contract says" in (tmp_path / "page.html").read_text()
+    assert "NOT what its contract says" in interlock("report", tmp_path / "checkpoint").out
+
+
+def test_a_contract_that_cannot_be_read_ends_with_its_error(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / checkpoint.FILE).write_text('{"kind": "checkpoint", "kind": "export"}')
+    for verb in ("report", "lineage"):
+        interlock(verb, tmp_path / "checkpoint").refused(3, checkpoint.FILE)
+        interlock(verb, tmp_path / "nothing").refused(3, "no such directory")
+
+
+def test_the_page_stands_beside_the_directory_and_never_in_an_artifact(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    for verb in ("report", "lineage"):
+        assert interlock(verb, tmp_path / "checkpoint", "--html").code == 0
+        assert (tmp_path / f"checkpoint-{verb}.html").read_text().startswith("<!doctype html>")
+        interlock(verb, tmp_path / "checkpoint", "--html", tmp_path / "checkpoint" / "page.html").refused(2, "artifact directory")
+        interlock(verb, tmp_path / "checkpoint", "--html", tmp_path).refused(2, "is a directory")
+    assert interlock("verify", tmp_path / "checkpoint").code == 0
+
+
+def test_a_folder_of_artifacts_means_its_last(chain: Path) -> None:
+    said = interlock("lineage", chain, "--json")
+    assert Path(json.loads(said.out)["directory"]).name == "deployed"
+    shutil.copytree(chain / "checkpoint", chain.parent / "more" / "a")
+    write_checkpoint(chain.parent / "more" / "b")
+    interlock("lineage", chain.parent / "more").refused(2, "2 finished artifacts", "`a`, `b`")
+
+
+def test_text_of_a_contract_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    text = "\x1b]0;owned\x07\u202e[red]bold[/red]"
+    made = write_chain(tmp_path, lambda kind, document: document["source"].update(name=text) if kind == "checkpoint" else None)
+    write_rejected(tmp_path / "rejected" / "four", made["package"], (text,))
+    for words in (("lineage",), ("lineage", "--mermaid"), ("report",)):
+        said = interlock(words[0], tmp_path / "deployed", *words[1:])
+        assert said.out and not {"\x1b", "\x07", "\u202e"} & set(said.out + said.err)
+    assert "[red]bold[/red]" in interlock("lineage", tmp_path / "deployed").out
