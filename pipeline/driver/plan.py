@@ -185,7 +185,7 @@ class Planner:
             "stage": node.stage.name,
             "source": self.sources(node.stage.offer).digest(node.stage.module),
             "environment": self._parts[env.name],
-            "params": node.params,
+            "params": _without_places(node),
             "inputs": inputs | foreign,
             "toy": node.toy,
         }
@@ -257,6 +257,17 @@ class Planner:
         for gate, said in zip(node.gates, step.preimage.get("gates", ()), strict=True):
             made[said["source"]] = partial(self.sources(gate.entry.offer).closure, gate.entry.module)
         return made
+
+
+def _without_places(node: Node) -> dict[str, Any]:
+    """The parameters, with the kind of source for a path: where a file lies does not decide what is made of it, its name and bytes do."""
+    left = {name: value for name, value in node.params.items() if name not in node.stage.reads}
+    if node.foreign is None:
+        return left
+    spec, _ = node.foreign
+    scheme = spec.partition(":")[0]
+    kept = spec if scheme in source_digest.NAMED else scheme if scheme in source_digest.PATHS else "a path"
+    return {**{name: value for name, value in left.items() if name != "tokenizer"}, "source": kept}
 
 
 def read_state(file: Path) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from pathlib import Path
 from pipeline.driver import keys
 from pipeline.driver.index import Index
 
+# Sources that their name stands for, and those that are read from a path.
+NAMED, PATHS = ("package", "random"), ("gguf", "hf", "pt")
+
 
 def of(spec: str, tokenizer: Path | None, index: Index) -> dict[str, str]:
     """Digests by name. A registry package is pinned by hash in the environment's lock, which is in every key: its name says all, as a seed does.
@@ -19,9 +22,9 @@ def of(spec: str, tokenizer: Path | None, index: Index) -> dict[str, str]:
     Raises OSError.
     """
     scheme, _, rest = spec.partition(":")
-    if scheme in ("package", "random"):
+    if scheme in NAMED:
         return {"source": spec} | digests("tokenizer", tokenizer, index)
-    path = Path(rest if scheme in ("gguf", "hf", "pt") else spec)
+    path = Path(rest if scheme in PATHS else spec)
     return digests("source", path, index) | digests("tokenizer", tokenizer, index)
 
 

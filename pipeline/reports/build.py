@@ -32,8 +32,9 @@ def show(report: Report, store: Store, name: Callable[[Node], str]) -> None:
         return
     from pipeline.reports import text
 
-    made = [result for result in report.results if result.state == "made" and result.digest]
-    text.show([_artifact(result, store) for result in made])
+    if report.exit_code == 0:  # otherwise what matters is what went wrong
+        made = [result for result in report.results if result.state == "made" and result.digest]
+        text.show([_artifact(result, store) for result in made], where=False)
     text.show_steps([row(result, store, name) for result in report.results if result.state != "waiting"])
     for out, digest in report.placed.items():
         text.show_place(str(out), digest)

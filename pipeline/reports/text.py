@@ -16,11 +16,11 @@ from pipeline.reports.terminal import box, cell, console, grid, mark, tables_of
 from pipeline.verify import Verified
 
 
-def show(reports: Iterable[Report]) -> None:
-    """What was made, each with its evidence."""
+def show(reports: Iterable[Report], *, where: bool = True) -> None:
+    """What was made, each with its evidence; `where` it lies, unless that is the store."""
     out = console()
     for report in reports:
-        _one(out, report)
+        _one(out, report, where)
 
 
 def show_steps(rows: Iterable[tuple[str, ...]]) -> None:
@@ -72,11 +72,12 @@ def show_verified(proven: Verified) -> None:
     out.print(_facts(proven.contract))
 
 
-def _one(out: Console, report: Report) -> None:
+def _one(out: Console, report: Report, where: bool) -> None:
     contract = report.contract
     size = sum(entry.bytes for entry in contract.files)
     out.print()
-    title = f"{report.stage} → {report.out}  {human(size, 'B')}, made in {report.wall_s:.1f} s, peak memory {human(report.peak_rss_bytes, 'B')}"
+    name = f"{report.stage} → {report.out}" if where else report.stage
+    title = f"{name}  {human(size, 'B')}, made in {report.wall_s:.1f} s, peak memory {human(report.peak_rss_bytes, 'B')}"
     out.print(mark(True), Text(plain(title), style="bold"))
     if contract.toy:
         out.print(Text("  toy: not for production; everything made from it is toy as well", style="yellow"))

@@ -170,3 +170,12 @@ def test_only_from_and_force_choose_what_is_made_again(built: tuple[Path, Path])
     assert made() == []
     said = interlock_in(code, "build", "mine.toml", "--only", "exprot", cwd=folder, environ={"INTERLOCK_HOME": str(folder / ".interlock")})
     said.refused(2, "exprot", "export")
+
+
+def test_where_the_source_lies_does_not_matter(built: tuple[Path, Path], tmp_path: Path) -> None:
+    code, folder = built
+    for name in ("latest.pt", "tokenizer"):
+        (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, tmp_path / name)
+    assert (
+        to_run(code, folder, "--set", f"source.checkpoint=pt:{tmp_path / 'latest.pt'}", "--set", f"source.tokenizer={tmp_path / 'tokenizer'}") == []
+    )
