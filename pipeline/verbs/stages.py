@@ -42,13 +42,22 @@ def run(args: argparse.Namespace, session: Session) -> int:
     for env, both in offered.items():
         for what, found in both.items():
             for name, offer in found.items():
-                print(plain(f"{name:<16} {what} of {offer['distribution']} {offer['version']}, in {env}: {_told(what, offer)}"))
+                if _is_worth_a_line(what, name, env, offered):
+                    print(plain(f"{name:<16} {what} of {offer['distribution']} {offer['version']}, in {env}: {_told(what, env, offer)}"))
     return 0
 
 
-def _told(what: str, offer: dict[str, Any]) -> str:
+def _is_worth_a_line(what: str, name: str, env: str, offered: dict[str, dict[str, dict[str, Any]]]) -> bool:
+    """A stage is told of once, where it runs; a gate is asked wherever it is installed."""
+    runs_in = offered[env][what][name].get("environment", env)
+    return env == runs_in or name not in offered.get(runs_in, {}).get(what, {})
+
+
+def _told(what: str, env: str, offer: dict[str, Any]) -> str:
     if offer["problem"] is not None:
         return f"cannot be used: {offer['problem']}"
+    if offer.get("environment", env) != env:
+        return f"cannot be used: it runs in {offer['environment']}, where it is not installed"
     parameters = ", ".join(f"{name}: {kind}" for name, kind in offer["parameters"].items())
     said = _arrow(offer) if what == "stage" else f"asked about a {offer['kind']}"
     return f"{said}; parameters {parameters}" if parameters else said

@@ -1,35 +1,73 @@
-"""Another clone of the project: a copy of its files as they are, at another path, with environments of its own."""
+"""Clones of the project with environments of their own: the locked packages of the real ones, and what a test installs beside them."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
-from fakes.shell import Said, run
+from fakes.shell import Said
 
-from interlock.environments import ROOT
+from interlock.environments import ROOT, environments
 
-LEFT_OUT = ("tests", "docs", "benchmarks", "models")
-
-
-def clone(folder: Path, *, environments: bool = True) -> Path:
-    """Copy what git knows or would add, without what builds leave; with `environments`, install both from their locks."""
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in listed.stdout.splitlines():
-        if name.split("/")[0] not in LEFT_OUT and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    if environments:
-        # The tools that make environments are the same for every clone.
-        for tools in (".uv", ".venv"):
-            (folder / tools).symlink_to(ROOT / tools)
-        made = run([folder / "ci" / "sync", "train", "export"], cwd=folder)
-        assert made.code == 0, made.err
-    return folder
+ROOMS = ("interlock", "pipeline", "runtime", "eval", "envs", "ci", "examples")
+FILES = ("pyproject.toml", "tox.ini", "README.md", "LICENSE")
+UV = ROOT / ".venv" / "bin" / "uv"
 
 
-def interlock_in(folder: Path, *words: object, cwd: Path | None = None, environ: dict[str, str] | None = None) -> Said:
-    """`interlock WORDS` of that clone."""
-    python = folder / "envs" / "train" / ".venv" / "bin" / "python"
-    return run([str(python), "-m", "pipeline.cli", *map(str, words)], cwd=cwd or folder, environ=environ)
+@dataclass(frozen=True)
+class Clone:
+    """A clone in `root`. Builds run in `root` too, so that their store is its own."""
+
+    root: Path
+
+    def python(self, environment: str) -> Path:
+        return self.root / "envs" / environment / ".venv" / "bin" / "python"
+
+    def install(self, folder: Path, *environments: str, editable: bool = True) -> None:
+        """Install a package of source as docs/plugins.md says, without the network."""
+        target = [*(["--editable"] if editable else []), str(folder)]
+        for name in environments:
+            self._pip(name, "install", "--offline", "--no-index", "--no-deps", "--no-build-isolation", *target)
+
+    def uninstall(self, distribution: str, *environments: str) -> None:
+        for name in environments:
+            self._pip(name, "uninstall", distribution)
+
+    def _pip(self, environment: str, verb: str, *words: str) -> None:
+        where = ["--quiet", "--python", str(self.root / "envs" / environment / ".venv")]
+        subprocess.run([UV, "pip", verb, *where, *words], check=True, cwd=self.root, env=_surroundings())
+
+    def interlock(self, *words: str) -> Said:
+        """One command line, as from the shell of a user whose current folder is the clone."""
+        command = [self.python("train"), "-I", "-m", "pipeline.cli", *words]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.root, env=_surroundings())
+        return Said(ended.returncode, ended.stdout, ended.stderr)
+
+
+def clone(folder: Path, source: Path = ROOT) -> Clone:
+    """A clone of the working tree in `folder`, with an environment for each of the real ones."""
+    leave = shutil.ignore_patterns(".venv", "__pycache__", "*.egg-info", ".*_cache")
+    for room in ROOMS:
+        shutil.copytree(source / room, folder / room, ignore=leave)
+    for file in FILES:
+        shutil.copy2(source / file, folder / file)
+    for name, env in environments().items():
+        venv = folder / "envs" / name / ".venv"
+        subprocess.run([UV, "venv", "--quiet", "--no-project", "--python", str(env.python.resolve()), str(venv)], check=True, env=_surroundings())
+        packages = _site_packages(venv)
+        (packages / "_clone.pth").write_text(f"{folder}\n{_site_packages(env.folder / '.venv')}\n")
+        (venv / ".synced").write_bytes(env.lock_file.read_bytes())
+    return Clone(folder)
+
+
+def _site_packages(venv: Path) -> Path:
+    (found,) = venv.glob("lib/python3*/site-packages")
+    return found
+
+
+def _surroundings() -> dict[str, str]:
+    left_out = ("INTERLOCK_", "VIRTUAL_ENV", "PYTHON")
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)}

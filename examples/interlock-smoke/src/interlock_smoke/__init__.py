@@ -1,0 +1,1 @@
+"""A stage and a gate for interlock, as an example of both."""
