@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from interlock.voice import human, plain
-from pipeline.reports.document import Artifact, Candidate, gate_text
+from pipeline.reports.document import Artifact, Candidate, counted, gate_text
 
 PLACES = {
     "here": "this directory",
@@ -68,7 +68,7 @@ def details(artifact: Artifact) -> list[tuple[str, str]]:
         rows += [
             ("made by", f"stage {artifact.stage}, interlock {artifact.project_version}, code {(artifact.source_digest or '')[:16]}"),
             ("in", f"environment {made.name}: Python {made.python}, {made.platform}, lock {made.lock_digest[:16]}"),
-            ("size", f"{len(artifact.files)} files, {human(artifact.bytes, 'B')}"),
+            ("size", f"{counted(len(artifact.files), 'file')}, {human(artifact.bytes, 'B')}"),
         ]
     if artifact.gate:
         rows.append(("gate", gate_text(artifact.gate)))

@@ -14,6 +14,8 @@ from typing import Literal
 from interlock.contracts.base import Contract, EnvironmentRecord, FileEntry, Frozen, GatePassed, InputRef
 from interlock.contracts.checkpoint import CheckpointContract, Source
 from interlock.contracts.deployment import DeploymentContract
+from interlock.contracts.evaluation import EvaluationContract
+from interlock.contracts.evaluation import GateResult as Claim
 from interlock.contracts.export import ExportContract, ShapeValidation
 from interlock.contracts.package import Compression, ConverterMessage, Drift, Gate, PackageContract
 from interlock.errors import Violation
@@ -98,6 +100,17 @@ class Package(Frozen):
     messages: tuple[ConverterMessage, ...]
 
 
+class Evaluation(Frozen):
+    """What was asked of a model, and which claims about an interval hold."""
+
+    digest: str
+    suite: str
+    subject: str
+    items: int
+    verdict: str
+    gates: tuple[Claim, ...]
+
+
 class Run(Frozen):
     """What making an artifact took, where the build kept a record of it."""
 
@@ -123,6 +136,7 @@ class Document(Frozen):
     artifacts: tuple[Artifact, ...]
     shapes: tuple[Shapes, ...]
     packages: tuple[Package, ...]
+    evaluations: tuple[Evaluation, ...]
     runs: tuple[Run, ...]
     rejected: tuple[Candidate, ...]
 
@@ -149,6 +163,7 @@ def document_of(directory: Path, lineage: Lineage, proof: Proof, runs: Mapping[s
         artifacts=artifacts,
         shapes=tuple(_shapes(contract) for contract in contracts if isinstance(contract, ExportContract)),
         packages=tuple(_package(contract) for contract in contracts if isinstance(contract, PackageContract)),
+        evaluations=tuple(_evaluation(contract) for contract in contracts if isinstance(contract, EvaluationContract)),
         runs=tuple(Run(stage=item.stage or item.kind, digest=item.digest, wall_s=wall, peak_rss_bytes=peak) for item, (wall, peak) in made),
         rejected=candidates_of(lineage.rejected),
     )
@@ -187,6 +202,11 @@ def _artifact(ancestor: Ancestor, lineage: Lineage) -> Artifact:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _shown(path: Path) -> str:
     """A path as text: bytes that are no UTF-8 are shown as escapes."""
     return os.fsencode(path).decode(errors="backslashreplace")
@@ -213,14 +233,15 @@ def gate_result(contract: Contract) -> GateResult | None:
             needed_db=EXPORTED_PSNR_DB,
             greatest_kl=greatest,
         )
-    return gate_summary(contract.gate, passed=True) if isinstance(contract, PackageContract) else None
+    return _package_gate(contract.gate) if isinstance(contract, PackageContract) else None
 
 
-def gate_summary(gate: Gate, *, passed: bool) -> GateResult:
+def _package_gate(gate: Gate) -> GateResult:
+    """Of a published package: it passed."""
     kls = [item.kl_max for item in gate.evidence if item.output == "logits" and item.kl_max is not None]
     figures = [item.psnr_db for item in gate.evidence if item.psnr_db is not None]
     return GateResult(
-        passed=passed,
+        passed=True,
         comparisons=len(gate.evidence),
         least_db=min(figures, default=None),
         needed_db=gate.thresholds.psnr_db,
@@ -247,6 +268,17 @@ def _package(contract: PackageContract) -> Package:
     return Package(digest=contract.digest, gate=contract.gate, compression=contract.compression, drift=contract.drift, messages=contract.messages)
 
 
+def _evaluation(contract: EvaluationContract) -> Evaluation:
+    return Evaluation(
+        digest=contract.digest,
+        suite=contract.suite,
+        subject=f"{contract.subject.kind} {contract.subject.name}",
+        items=contract.items,
+        verdict=contract.verdict,
+        gates=contract.gates,
+    )
+
+
 def _verdict(lineage: Lineage, artifacts: tuple[Artifact, ...], proof: Proof) -> Verdict:
     root = lineage.root.contract
     assert root is not None, "a lineage begins with a contract"
@@ -262,7 +294,7 @@ def _verdict(lineage: Lineage, artifacts: tuple[Artifact, ...], proof: Proof) ->
 
 def _proven(root: Contract, artifacts: tuple[Artifact, ...]) -> Iterator[str]:
     size = human(sum(entry.bytes for entry in root.files), "B")
-    yield f"{len(root.files)} files, {size}: each has the size and sha256 that the contract names, and no other file is there"
+    yield f"{counted(len(root.files), 'file')}, {size}: each has the size and sha256 that the contract names, and no other file is there"
     if isinstance(root, DeploymentContract):
         yield "every field of the manifest follows from the artifacts, derived again"
     sources = [item for item in artifacts if item.kind == "source"]
@@ -275,11 +307,20 @@ def _recorded(lineage: Lineage) -> Iterator[str]:
         contract = item.contract
         if isinstance(contract, ExportContract):
             lengths = ", ".join(map(str, contract.enumerated_T))
-            yield f"the saved TorchScript files were run at lengths {lengths} against the eager student; {_figures(contract)}"
+            where = "the saved TorchScript files were run against the eager student at lengths"
+            yield f"export {contract.digest[:12]}: {where} {lengths}; {_figures(contract)}"
         if isinstance(contract, PackageContract):
             gate = contract.gate
             again = "a repeated run gave the same bits" if gate.repeatable else "a repeated run gave other bits"
-            yield f"the saved package was run by {gate.executor} against the {gate.reference}; {_figures(contract)}; {again}"
+            how = "fp16" if contract.compression.method == "none" else contract.compression.method
+            ran = f"the saved package was run by {gate.executor} against the {gate.reference}"
+            yield f"package {contract.digest[:12]} ({how}): {ran}; {_figures(contract)}; {again}"
+        if isinstance(contract, EvaluationContract):
+            yield f"evaluation {contract.digest[:12]}: {contract.suite}, {contract.items} items, {contract.verdict}"
+        if contract is not None:
+            yield from (
+                f"{contract.kind} {contract.digest[:12]}: gate {passed.gate} of {passed.distribution} passed" for passed in contract.gates_passed
+            )
 
 
 def _figures(contract: Contract) -> str:
@@ -304,9 +345,10 @@ def _not_checked(root: Contract, lineage: Lineage, artifacts: tuple[Artifact, ..
     unknown = sum(message.harmless is None for contract in packages for message in contract.messages)
     if unknown:
         yield f"{unknown} kinds of converter message: not known to be harmless"
-    yield "the gates: this report ran no model, its figures are those of the build"
+    if any(isinstance(contract, (ExportContract, PackageContract, EvaluationContract)) for contract in contracts):
+        yield "the gates: this report ran no model, its figures are those of the build"
     if absent := [item for item in artifacts if item.place == "absent" and item.kind != "source"]:
         yield "the chain beyond " + ", ".join(f"{item.kind} {item.digest[:12]}" for item in absent) + ": not at hand, known by digest only"
-    if not any(item.kind == "evaluation" for item in artifacts):
+    if not any(isinstance(contract, EvaluationContract) for contract in contracts):
         yield "tasks: no evaluation is part of this lineage"
     yield "who made it: nothing is signed"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from interlock.contracts.base import Contract
 from interlock.contracts.checkpoint import CheckpointContract
+from interlock.contracts.dataset import DatasetContract
 from interlock.contracts.deployment import DeploymentContract
+from interlock.contracts.evaluation import EvaluationContract
 from interlock.contracts.export import ExportContract
 from interlock.contracts.package import PackageContract
 from interlock.voice import human
@@ -50,6 +52,17 @@ def facts_of(contract: Contract) -> list[tuple[str, str]]:
         able = [name for name, has in contract.capabilities.model_dump().items() if has]
         parts = [name for name in contract.artifacts.model_dump().values() if name]
         return [("artifacts", ", ".join(parts)), ("capabilities", ", ".join(able) or "none")]
+    if isinstance(contract, DatasetContract):
+        rows = ", ".join(f"{name} {split.rows} rows" for name, split in contract.splits.items())
+        made = contract.generator.name if contract.generator else contract.origin.name if contract.origin else "unknown"
+        return [("task", contract.task), ("rows", rows), ("from", made)]
+    if isinstance(contract, EvaluationContract):
+        return [
+            ("suite", f"{contract.suite}, {contract.items} items"),
+            ("subject", f"{contract.subject.kind} {contract.subject.name}"),
+            ("run by", contract.runner + (f", backend {contract.backend}" if contract.backend else "")),
+            ("verdict", f"{contract.verdict}: {', '.join(f'{gate.name} {gate.verdict}' for gate in contract.gates)}"),
+        ]
     return []
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from interlock.voice import human, plain
 from pipeline.reports.ancestry import candidate_lines, lines, tree_of
 from pipeline.reports.compression import frontier_table
-from pipeline.reports.document import Artifact, Candidate, Document, Package
+from pipeline.reports.document import Artifact, Candidate, Document, Evaluation, Package, counted
 from pipeline.reports.drift import drift_table
 from pipeline.reports.gate import evidence_table
 from pipeline.reports.shapes import shapes_table
@@ -48,6 +48,8 @@ def show_report(document: Document) -> None:
         out.print(shapes_table(shapes.validation, box()))
     for package in document.packages:
         _package(out, package)
+    for evaluation in document.evaluations:
+        out.print(_claims(evaluation))
     out.print(_sizes(document.artifacts))
     out.print(_runs(document) if document.runs else Text("times and memory: the build left no record here"))
     _candidates(out, document.rejected)
@@ -87,18 +89,29 @@ def _package(out: Console, package: Package) -> None:
         out.print(table)
 
 
+def _claims(evaluation: Evaluation) -> Table:
+    table = Table(box=box(), title=cell(f"evaluation {evaluation.suite}, {evaluation.items} items: {evaluation.verdict}"), title_justify="left")
+    for name in ("gate", "claim", "measured", "interval", "items", "verdict"):
+        table.add_column(name, justify="right" if name in ("measured", "interval", "items") else "left", overflow="fold")
+    for gate in evaluation.gates:
+        measured, interval = ("-", "-") if gate.measured is None else (f"{gate.measured:.4g}", f"{gate.low:.4g} to {gate.high:.4g}")
+        verdict = f"{gate.verdict}, waived: {gate.waived}" if gate.waived else gate.verdict
+        table.add_row(cell(gate.name), cell(f"{gate.metric} {gate.claim} {gate.threshold:g}"), measured, interval, str(gate.n), cell(verdict))
+    return table
+
+
 def _sizes(artifacts: Sequence[Artifact]) -> Table:
     table = Table(box=box(), title="sizes", title_justify="left")
     for name in ("artifact", "file", "size"):
         table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
     for artifact in artifacts:
         if artifact.files:
-            table.add_row(f"{artifact.kind} {artifact.digest[:12]}", f"{len(artifact.files)} files", human(artifact.bytes, "B"), style="bold")
+            table.add_row(f"{artifact.kind} {artifact.digest[:12]}", counted(len(artifact.files), "file"), human(artifact.bytes, "B"), style="bold")
             largest = sorted(artifact.files, key=lambda entry: (-entry.bytes, entry.path))
             for entry in largest[:LARGEST]:
                 table.add_row("", cell(entry.path), human(entry.bytes, "B"))
             if rest := largest[LARGEST:]:
-                table.add_row("", f"{len(rest)} smaller files", human(sum(entry.bytes for entry in rest), "B"))
+                table.add_row("", counted(len(rest), "smaller file"), human(sum(entry.bytes for entry in rest), "B"))
     return table
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fakes.artifacts import write_checkpoint
+from fakes.artifacts import write_checkpoint, write_dataset, write_evaluation
 from fakes.chains import write_chain, write_rejected
 from fakes.shell import interlock
 
@@ -69,6 +69,16 @@ def test_a_true_directory_is_verified_and_says_what_was_not_checked(tmp_path: Pa
     said = interlock("report", tmp_path / "checkpoint")
     assert said.code == 0 and "checkpoint: verified" in said.out and "not checked" in said.out and "nothing is signed" in said.out
     assert json.loads(interlock("report", tmp_path / "checkpoint", "--json").out)["verdict"]["state"] == "verified"
+
+
+def test_data_and_evaluations_have_reports_too(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data")
+    write_evaluation(tmp_path / "evaluation")
+    assert "train 3 rows, test 2 rows" in interlock("report", tmp_path / "data").out
+    said = interlock("report", tmp_path / "evaluation", "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "evaluation smoke, 60 items: pass" in said.out and "0.9398 to 1" in said.out
+    assert [text for text in ("smoke", "0.9398 to 1", "60 items cannot show 0.98", "inconclusive") if text not in page] == []
 
 
 def test_a_damaged_directory_gets_a_report_that_says_so_and_exit_code_3(tmp_path: Path) -> None:
