@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 from fakes.artifacts import resealed
+from fakes.chromium import browser
 from fakes.shell import interlock, module
 from fakes.toys import write_latest, write_tokenizer
 
@@ -214,3 +216,39 @@ def test_the_deployed_package_is_compared_with_what_it_was_made_of(toy: Path, re
     assert said.code == 0, said.err
     document = json.loads(said.out)
     assert document["first"] is None and document["calls"][0] == "prefill_64 on 64 tokens"
+
+
+def test_the_lineage_of_the_deployment_ends_in_the_file_that_was_imported(toy: Path) -> None:
+    said = interlock("lineage", toy / "deployed", "--json")
+    assert said.code == 0, said.err
+    artifacts = json.loads(said.out)["artifacts"]
+    assert [item["kind"] for item in artifacts] == ["deployment", "package", "export", "checkpoint", "source"]
+    assert artifacts[-1]["digest"] == hashlib.sha256((toy / "latest.pt").read_bytes()).hexdigest()
+
+
+def test_a_report_of_the_deployment_is_a_page_that_loads_nothing(toy: Path, tmp_path: Path) -> None:
+    said = interlock("report", toy / "deployed", "--html", tmp_path / "report.html", "--json")
+    assert said.code == 0, said.err
+    document = json.loads(said.out)
+    assert document["verdict"]["state"] == "toy" and document["verdict"]["proven"]
+    with browser() as page:
+        page.open(tmp_path / "report.html", 375)
+        assert page.seen.requests == [(tmp_path / "report.html").as_uri()] and page.seen.complaints == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        assert document["artifacts"][0]["digest"] in page.evaluate("document.body.innerText")
+
+
+def test_a_package_differs_from_its_compressed_one_in_the_weights_that_were_compressed(toy: Path, tmp_path: Path) -> None:
+    """The package's own contract says which those are, from the bytes that the compressor wrote."""
+    made = interlock("convert", "--in", toy / "package", "--checkpoint", toy / "checkpoint", "--compress", "int8", "--target-kl", "0.0001",
+                     "--out", tmp_path / "small", "--toy", "--json")  # fmt: skip
+    assert made.code == 0, made.err
+    forms = [weight["form"] for weight in json.loads(made.out)["contract"]["compression"]["weights"].values()]
+    said = interlock("diff", toy / "package", tmp_path / "small", "--json", "--exit-code")
+    found = json.loads(said.out)
+    assert said.code == 1 and found["outcome"] == "differs" and found["structure"] == []
+    assert {item["operation"] for item in found["counts"]} == {"const", "constexpr_blockwise_shift_scale"}
+    assert len(found["tensors"]) == sum(form != "fp16" for form in forms) > 0
+    assert all(40 < item["psnr_db"] < 80 for item in found["tensors"])
+    assert json.loads(interlock("diff", toy / "package", tmp_path / "small", "--json", "--within", "0.01").out)["outcome"] == "numerically same"
+    assert json.loads(interlock("diff", toy / "deployed", toy / "deployed", "--json").out)["outcome"] == "same"
