@@ -1,0 +1,81 @@
+"""Builds of stub stages: an interpreter that has the locked packages of environment `train` and the stub package, and recipes for it.
+
+The interpreter is a virtual environment of its own, so that nothing is installed into the project's: builds use it by `--launcher current`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fakes.shell import Said, run
+
+from interlock.environments import ROOT
+
+STUB = Path(__file__).parent / "stub_package"
+
+CHAIN = """
+output = "out"
+outputs = ["loudest"]
+
+[[stages]]
+stage = "words"
+params = {{ text = "{text}", rows = {rows}, sleep_s = {sleep_s} }}
+
+[[stages]]
+stage = "louder"
+inputs = {{ source = "words" }}
+params = {{ sleep_s = {sleep_s} }}
+
+[[stages]]
+stage = "louder"
+name = "loudest"
+inputs = {{ source = "louder" }}
+params = {{ times = 3, sleep_s = {sleep_s} }}
+"""
+
+
+def interpreter(folder: Path) -> Path:
+    """A Python that imports interlock, the packages of the running interpreter, and the stub stages; also isolated (`-I`)."""
+    venv.create(folder, symlinks=True)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "stub.pth").write_text("\n".join([str(ROOT), str(STUB), *packages]) + "\n")
+    return folder / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class StubProject:
+    """A folder in which recipes of stub stages are built."""
+
+    folder: Path
+    python: Path
+
+    def write(self, name: str = "chain", *, text: str = "word", rows: int = 3, sleep_s: float = 0.0, more: str = "") -> Path:
+        """The chain words → louder → loudest as a recipe file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{name}.toml"
+        file.write_text(CHAIN.format(text=text, rows=rows, sleep_s=sleep_s) + more)
+        return file
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"INTERLOCK_HOME": str(self.folder / ".interlock")}
+
+    def argv(self, *words: object) -> list[str]:
+        return [str(self.python), "-I", "-m", "pipeline.here", *map(str, words)]
+
+    def run(self, *words: object) -> Said:
+        """`interlock WORDS` in this folder."""
+        return run(self.argv(*words), cwd=self.folder, environ=self.environ)
+
+    def build(self, recipe: str = "chain.toml", *words: object) -> dict[str, Any]:
+        """`interlock build` that must succeed; its report."""
+        said = self.run("build", recipe, "--launcher", "current", "--json", *words)
+        assert said.code == 0, said.err
+        document: dict[str, Any] = json.loads(said.out)
+        return document
