@@ -150,13 +150,13 @@ class _Beside:
 
 
 def _artifacts_in(folder: Path) -> Iterator[tuple[Path, Contract]]:
-    """Sub-folders with a valid contract; one with a broken contract is no artifact."""
+    """Sub-folders with a valid contract; one with a broken contract is no artifact, and what is hidden is an older generation, or nobody's."""
     try:
         children = sorted(folder.iterdir())[:MAX_BESIDE]
     except OSError:
         return
     for child in children:
-        kind = io.kind_of(child) if child.is_dir() and not child.is_symlink() else None
+        kind = io.kind_of(child) if child.is_dir() and not child.name.startswith(".") else None
         if kind is not None:
             try:
                 yield child, _read(child, kind)

@@ -50,7 +50,7 @@ def tree_of(artifacts: Sequence[Artifact]) -> Branch:
 def where(artifact: Artifact) -> str:
     """Where an artifact lies, in words."""
     if artifact.kind == "source":
-        return "the file that was imported"
+        return "made from a seed" if artifact.source and artifact.source.form == "random" else "what was imported"
     place = PLACES[artifact.place]
     return f"{place} {artifact.path}" if artifact.place in ("embedded", "beside", "stored") else place
 
@@ -59,7 +59,7 @@ def details(artifact: Artifact) -> list[tuple[str, str]]:
     """What the tree says below an artifact's name."""
     rows = [("sha256" if artifact.kind == "source" else "digest", artifact.digest)]
     if artifact.source is not None:
-        rows.append(("file", f"{artifact.source.form} {artifact.source.name}"))
+        rows.append(("from", f"{artifact.source.form} {artifact.source.name}"))
     rows.append(("where", where(artifact)))
     if artifact.problem:
         rows.append(("problem", artifact.problem))

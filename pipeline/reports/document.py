@@ -117,7 +117,7 @@ class Run(Frozen):
     stage: str
     digest: str
     wall_s: float
-    peak_rss_bytes: int
+    peak_rss_bytes: int | None
 
 
 class Candidate(Frozen):
@@ -152,7 +152,7 @@ class Proof:
     violations: Sequence[Violation]
 
 
-def document_of(directory: Path, lineage: Lineage, proof: Proof, runs: Mapping[str, tuple[float, int]]) -> Document:
+def document_of(directory: Path, lineage: Lineage, proof: Proof, runs: Mapping[str, tuple[float, int | None]]) -> Document:
     """runs: seconds and bytes of memory by the digest of what was made."""
     artifacts = artifacts_of(lineage)
     contracts = [item.contract for item in lineage.artifacts.values() if item.contract]

@@ -120,5 +120,6 @@ def _runs(document: Document) -> Table:
     for name in ("stage", "artifact", "time", "peak memory"):
         table.add_column(name, justify="right" if name in ("time", "peak memory") else "left")
     for run in document.runs:
-        table.add_row(cell(run.stage), run.digest[:12], f"{run.wall_s:.1f} s", human(run.peak_rss_bytes, "B"))
+        peak = "-" if run.peak_rss_bytes is None else human(run.peak_rss_bytes, "B")
+        table.add_row(cell(run.stage), run.digest[:12], f"{run.wall_s:.1f} s", peak)
     return table

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 from interlock import fs
 from interlock.command import Session, emit
@@ -51,14 +53,20 @@ def run(args: argparse.Namespace, session: Session) -> int:
     return broken.exit_code if broken else 0
 
 
-def _runs(store: Store) -> dict[str, tuple[float, int]]:
-    """Seconds and bytes of memory by the digest of what was made, from the store's records; one without figures tells nothing."""
-    found = {}
-    for action in store.actions():
-        digest, wall, peak = action.get("output"), action.get("wall_s"), action.get("peak_rss_bytes")
-        if isinstance(digest, str) and isinstance(wall, (int, float)) and isinstance(peak, int):
-            found[digest] = (float(wall), peak)
+def _runs(store: Store) -> dict[str, tuple[float, int | None]]:
+    """Seconds and peak bytes of memory by the digest of what was made, from the store's records, the newest of each; one without figures tells
+    nothing."""
+    found: dict[str, tuple[float, int | None]] = {}
+    for action in sorted(store.actions(), key=_made):
+        output, wall, peak = action.get("output"), action.get("wall_s"), action.get("peak_rss_bytes")
+        if isinstance(output, dict) and isinstance(wall, (int, float)) and isinstance(peak, (int, NoneType)):
+            found[str(output.get("digest"))] = (float(wall), peak)
     return found
+
+
+def _made(action: dict[str, Any]) -> float:
+    made = action.get("made_unix_s")
+    return made if isinstance(made, (int, float)) else 0.0
 
 
 def save_page(asked: Path, directory: Path, name: str, page: str, session: Session) -> None:

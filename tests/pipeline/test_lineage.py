@@ -114,3 +114,13 @@ def test_a_folder_of_artifacts_means_the_one_that_nothing_was_made_from(tmp_path
         resolve(tmp_path)
     (tmp_path / "empty").mkdir()
     assert resolve(tmp_path / "empty") == tmp_path / "empty"
+
+
+def test_an_output_that_is_a_link_to_its_generation_is_found_once(tmp_path: Path) -> None:
+    write_chain(tmp_path)
+    (tmp_path / ".checkpoint.generations").mkdir()
+    (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.generations" / "0a1b2c3d")
+    (tmp_path / "checkpoint").symlink_to(".checkpoint.generations/0a1b2c3d")
+    item = next(item for item in lineage_of(tmp_path / "deployed").artifacts.values() if item.kind == "checkpoint")
+    assert (item.place, item.path) == ("beside", tmp_path / "checkpoint")
+    assert resolve(tmp_path) == tmp_path / "deployed"

@@ -53,12 +53,19 @@ def test_the_store_of_the_environment_is_searched(chain: Path, tmp_path: Path) -
     assert "not at hand" in interlock("lineage", chain / "deployed").out
 
 
-def test_times_come_from_the_stores_records(tmp_path: Path) -> None:
+def test_times_come_from_the_stores_newest_record(tmp_path: Path) -> None:
     digest = write_checkpoint(tmp_path / "checkpoint").digest
-    actions = tmp_path / "store" / "actions"
-    for key, more in (("ab" * 32, {"wall_s": 12.5, "peak_rss_bytes": 5000}), ("cd" * 32, {"wall_s": "long"})):
-        (actions / key[:2]).mkdir(parents=True)
-        (actions / key[:2] / f"{key}.json").write_text(json.dumps({"key": key, "output": digest, **more}))
+    output = {"kind": "checkpoint", "digest": digest}
+    records = (
+        {"made_unix_s": 2, "wall_s": 12.5, "peak_rss_bytes": 5000},
+        {"made_unix_s": 1, "wall_s": 99.0, "peak_rss_bytes": 1},
+        {"made_unix_s": 3, "wall_s": "long"},
+    )
+    for number, record in enumerate(records):
+        key = f"{number:064x}"
+        file = tmp_path / "store" / "actions" / key[:2] / f"{key}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"key": key, "output": output, **record}))
     said = interlock("report", tmp_path / "checkpoint", "--json", environ={"INTERLOCK_STORE": str(tmp_path / "store")})
     assert said.code == 0, said.err
     assert json.loads(said.out)["runs"] == [{"stage": "import", "digest": digest, "wall_s": 12.5, "peak_rss_bytes": 5000}]
