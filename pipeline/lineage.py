@@ -7,6 +7,7 @@ A contract counts only if its own digest is the one that was asked for: an ances
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from pipeline.gates.rejected import Rejected, rejected_in
 Place = Literal["here", "embedded", "beside", "stored", "absent"]
 # Folders beside the directory that are looked into; a folder of thousands of artifacts is a store, and is asked as one.
 MAX_BESIDE = 256
-# A chain of stages is shorter; what is deeper was made to exhaust us.
-MAX_ARTIFACTS = 1024
+# A chain of stages is shorter; what is longer was made to exhaust us.
+MAX_ARTIFACTS = 256
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,6 @@ class Lineage:
     @property
     def root(self) -> Ancestor:
         return next(iter(self.artifacts.values()))
-
-    def inputs(self, ancestor: Ancestor) -> tuple[Ancestor, ...]:
-        """What it was made from, the longest way back first."""
-        found = [self.artifacts[ref.digest] for ref in ancestor.inputs]
-        return tuple(sorted(found, key=self._depth, reverse=True))
-
-    def _depth(self, ancestor: Ancestor) -> int:
-        return 1 + max((self._depth(self.artifacts[ref.digest]) for ref in ancestor.inputs), default=0)
 
 
 def lineage_of(directory: Path, find: Callable[[str], Path | None] = lambda digest: None, rejected: Path | None = None) -> Lineage:
@@ -152,16 +145,12 @@ class _Beside:
 def _artifacts_in(folder: Path) -> Iterator[tuple[Path, Contract]]:
     """Sub-folders with a valid contract; one with a broken contract is no artifact, and what is hidden is an older generation, or nobody's."""
     try:
-        children = sorted(folder.iterdir())[:MAX_BESIDE]
+        children = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".") and io.kind_of(child)]
     except OSError:
         return
-    for child in children:
-        kind = io.kind_of(child) if child.is_dir() and not child.name.startswith(".") else None
-        if kind is not None:
-            try:
-                yield child, _read(child, kind)
-            except ContractError:
-                continue
+    for child in children[:MAX_BESIDE]:
+        with contextlib.suppress(ContractError):
+            yield child, io.read_any(child)
 
 
 def _ordered(artifacts: dict[str, Ancestor], root: Ancestor) -> dict[str, Ancestor]:

@@ -33,15 +33,15 @@ def tree_of(artifacts: Sequence[Artifact]) -> Branch:
     """The first artifact and its inputs; the longest way back first, so that the chain reads from top to bottom."""
     by_digest = {artifact.digest: artifact for artifact in artifacts}
     seen: set[str] = set()
-
-    def depth(artifact: Artifact) -> int:
-        return 1 + max((depth(by_digest[ref.digest]) for ref in artifact.inputs), default=0)
+    depth: dict[str, int] = {}
+    for artifact in reversed(artifacts):  # each stands before what it was made from
+        depth[artifact.digest] = 1 + max((depth[ref.digest] for ref in artifact.inputs), default=0)
 
     def branch(artifact: Artifact) -> Branch:
         if artifact.digest in seen:
             return Branch(artifact, (), again=True)
         seen.add(artifact.digest)
-        inputs = sorted((by_digest[ref.digest] for ref in artifact.inputs), key=depth, reverse=True)
+        inputs = sorted((by_digest[ref.digest] for ref in artifact.inputs), key=lambda item: depth[item.digest], reverse=True)
         return Branch(artifact, tuple(map(branch, inputs)))
 
     return branch(artifacts[0])

@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fakes.artifacts import write_checkpoint
 from fakes.chains import write_chain, write_rejected
 
-from interlock.contracts import checkpoint, export, package
+from interlock.contracts import checkpoint, export, io, package
+from interlock.contracts.base import InputRef
 from interlock.errors import ContractError, UsageError
 from pipeline.lineage import Lineage, lineage_of, resolve
+from pipeline.reports.ancestry import lines, tree_of
+from pipeline.reports.document import artifacts_of
 
 GGUF = "84d1f880c196a7fddfaa7add03872614f504527a3828aefe2b352e99db21fcc9"
 
@@ -32,7 +36,7 @@ def test_a_deployment_leads_to_the_sha256_of_its_source(tmp_path: Path) -> None:
     ]
     assert list(lineage.artifacts)[:4] == [made[kind]["digest"] for kind in ("deployment", "package", "export", "checkpoint")]
     assert [item.digest for item in lineage.artifacts.values()][-1] == GGUF
-    assert [item.kind for item in lineage.inputs(lineage.root)] == ["package", "export"]
+    assert [item.artifact.kind for item in tree_of(artifacts_of(lineage)).inputs] == ["package", "export"]
 
 
 def test_what_is_not_at_hand_is_known_by_its_digest_alone(tmp_path: Path) -> None:
@@ -124,3 +128,19 @@ def test_an_output_that_is_a_link_to_its_generation_is_found_once(tmp_path: Path
     item = next(item for item in lineage_of(tmp_path / "deployed").artifacts.values() if item.kind == "checkpoint")
     assert (item.place, item.path) == ("beside", tmp_path / "checkpoint")
     assert resolve(tmp_path) == tmp_path / "deployed"
+
+
+def test_many_ways_to_one_source_are_walked_once(tmp_path: Path) -> None:
+    """Layers of two artifacts, each made from both of the layer below: 2^50 ways."""
+    below: tuple[InputRef, ...] = (InputRef(kind="source", digest="2" * 64),)
+    for layer in range(50):
+        refs = []
+        for side in range(2):
+            directory = tmp_path / f"{layer:02}-{side}"
+            contract = write_checkpoint(directory).model_copy(update={"inputs": below, "step": side}).sealed()
+            (directory / checkpoint.FILE).write_bytes(io.pretty(contract))
+            refs.append(InputRef(kind="checkpoint", digest=contract.digest))
+        below = tuple(refs)
+    lineage = lineage_of(tmp_path / "49-1")
+    assert len(lineage.artifacts) == 2 * 49 + 2
+    assert sum(", as above" in value for _, _, value in lines(tree_of(artifacts_of(lineage)), ascii_only=True)) == 2 * 48 + 1
