@@ -112,7 +112,7 @@ class EvaluationContract(Contract):
     verdict: Verdict
 
     @model_validator(mode="after")
-    def _verdict_follows(self) -> EvaluationContract:
+    def _agrees_with_itself(self) -> EvaluationContract:
         open_gates = [gate for gate in self.gates if gate.verdict == "inconclusive" and gate.waived is None]
         failed = any(gate.verdict == "fail" for gate in self.gates)
         follows = "fail" if failed else "inconclusive" if open_gates or not self.gates else "pass"
@@ -120,4 +120,7 @@ class EvaluationContract(Contract):
             raise ValueError(f"verdict must be {follows}: it follows from the gates")
         if RESULTS not in {entry.path for entry in self.files}:
             raise ValueError(f"{RESULTS} is not in files")
+        asked = (self.subject.digest, self.fixtures.dataset if self.fixtures else None)
+        if absent := {digest for digest in asked if digest} - {ref.digest for ref in self.inputs}:
+            raise ValueError(f"{absent.pop()} was used and is not in inputs")
         return self

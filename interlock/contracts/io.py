@@ -127,6 +127,9 @@ def read_parts(directory: Path, contract: Contract) -> dict[str, Contract]:
     parts: dict[str, Contract] = {}
     wrong: list[Violation] = []
     for name, digest in contract.parts().items():
+        if not (directory / name).is_file():
+            wrong.append(Violation(str(directory / name), "", f"the contract of a part, with digest {digest}", "no such file"))
+            continue
         try:
             part = read_contract(directory / name, BY_FILE[name])
         except ContractError as error:

@@ -41,7 +41,12 @@ def test_the_directory_holds_the_guides_five_artifacts_and_verifies(toy: Path) -
     assert names >= {"model_prefill_fp16.pt", "model_decode_fp16.pt", "model.mlpackage", "runtime_config.json", "deployment_manifest.json"}
     said = interlock("verify", toy / "deployed", "--json")
     assert said.code == 0, said.err
-    contract = json.loads(said.out)["contract"]
+    proven = json.loads(said.out)
+    assert [(one["kind"], one["place"]) for one in proven["reached"]] == [
+        ("deployment", "here"), ("export", "part"), ("package", "part"), ("checkpoint", "store")
+    ]  # fmt: skip
+    assert [ref["kind"] for ref in proven["not_reached"]] == ["source"]
+    contract = proven["contract"]
     assert contract["toy"] is True
     assert contract["capabilities"] == {"latent_reasoning": False, "halt_head": True, "code_mode": True}
     assert contract["model_info"]["checkpoint_step"] == 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlock.canonical import canonical_json
-from interlock.contracts import checkpoint, export, io, strict
+from interlock.contracts import checkpoint, deployment, export, io, package, strict
 from interlock.contracts.base import CreatedBy, EnvironmentRecord, check_relative_path, seal_of
 from interlock.errors import ContractError
 
@@ -137,6 +138,23 @@ def test_extra_missing_and_truncated_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ContractError) as refused:
         read(tmp_path)
     assert {Path(v.file).name for v in refused.value.violations} == {"extra", checkpoint.TOKENIZER, checkpoint.WEIGHTS}
+
+
+def test_a_deployment_holds_its_parts_contracts_and_no_others(tmp_path: Path) -> None:
+    """They are no extra files, though `files` does not list them; a contract that it does not name is."""
+    made = Path(shutil.copytree(Path(__file__).parent / "golden" / "v2" / "deployment", tmp_path / "deployed"))
+    manifest = io.read_artifact(made, deployment.DeploymentContract)
+    assert export.FILE not in {entry.path for entry in manifest.files} and set(io.walk(made)) == io.names(manifest)
+    assert {entry.path for entry in io.entries(made)} == {entry.path for entry in manifest.files}
+    shutil.copy(made / export.FILE, made / package.FILE)
+    with pytest.raises(ContractError) as refused:
+        io.read_artifact(made, deployment.DeploymentContract)
+    assert [(Path(v.file).name, v.found) for v in refused.value.violations] == [(package.FILE, "an extra file")]
+    (made / package.FILE).unlink()
+    (made / export.FILE).unlink()
+    with pytest.raises(ContractError) as refused:
+        io.read_artifact(made, deployment.DeploymentContract)
+    assert [(Path(v.file).name, v.found) for v in refused.value.violations] == [(export.FILE, "no such file")]
 
 
 @pytest.mark.parametrize("trap", ["link", "dangling", "fifo", "folder"])
