@@ -246,6 +246,10 @@ class Builder:
         except errors.GateFailed as error:
             self._store.record(step.key, self._action(step, time.monotonic() - started, None) | {"rejected": error.as_dict()})
             raise
+        except InterlockError:
+            if node.stage.offer.distribution:  # it may have changed what it was given: that is read again before anything else takes it
+                self._whole.difference_update(step.preimage["inputs"].values())
+            raise
         finally:
             log.close()
         self._whole.add(digest)

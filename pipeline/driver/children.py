@@ -22,7 +22,7 @@ from interlock import errors, fs
 from interlock.environments import Environment
 from interlock.logs import Log
 from interlock.voice import plain
-from pipeline.driver.request import Request
+from pipeline.driver.request import TRACEBACK, Request
 from pipeline.launchers import Launcher
 
 # What a child may see of the driver's environment: everything else would be an input that no key knows.
@@ -73,6 +73,8 @@ async def run(request: Request, env: Environment, launcher: Launcher, folder: Pa
         raise
     finally:
         kill_group(process.pid)  # what the child itself started and left
+    with contextlib.suppress(OSError):
+        log.line((folder / TRACEBACK).read_text(encoding="utf-8"))
     log.line(f"ended with {process.returncode} after {time.monotonic() - started:.1f} s")
     return _report(request, process.returncode or 0, said, last, log)
 

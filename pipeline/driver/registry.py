@@ -192,13 +192,14 @@ class Registry:
 
     def _now(self, answer: dict[str, Any]) -> dict[str, Any]:
         """What an answer holds for: what is installed, and the source of what is offered."""
-        sound = [offer for what in ("stage", "gate") for offer in answer[what].values() if offer["problem"] is None]
-        # What cannot be used is looked at anew each time: how it is mended nobody knows.
-        broken = [os.urandom(8).hex()] if any(offer["problem"] for what in ("stage", "gate") for offer in answer[what].values()) else []
+        named = [answer[what].get(one["name"]) for what, asked in self._asked.items() for one in asked]
+        offers = [offer for offer in named if offer is not None]
+        # What cannot be used is looked at anew each time, and so is everything for who asks about nothing: how it is mended nobody knows.
+        lasting = bool(named) and all(offer["problem"] is None for offer in offers)
+        source = [keys.Sources(self._index, _offer(offer).roots).digest(offer["module"]) for offer in offers] if lasting else os.urandom(8).hex()
         return {
             "installed": [_installed(folder) for folder in answer["folders"]],
-            "source": [keys.Sources(self._index, _offer(offer).roots).digest(offer["module"]) for offer in sound],
-            "broken": broken,
+            "source": source,
             "project": keys.Sources(self._index).digest("pipeline.driver.offers"),
         }
 

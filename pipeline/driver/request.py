@@ -24,6 +24,9 @@ from interlock import environments, fs
 from interlock.errors import EnvironmentRefused, InterlockError, StageFailed, UsageError
 from interlock.voice import Voice
 
+# Beside the request: the traceback of another package's stage, for the log and not for the screen.
+TRACEBACK = "traceback"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -113,7 +116,8 @@ def _guests(request: Request, folder: Path) -> Iterator[None]:
     except BaseException as error:  # SystemExit too
         from pipeline.driver.offers import told
 
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            fs.Fs().write(folder / TRACEBACK, traceback.format_exc().encode("utf-8", "backslashreplace"))
         raise StageFailed(
             f"stage `{request.stage}` of {request.distribution} failed: {told(error, request.module)}",
             remedy=f"this is a bug of {request.distribution}, or of what it was given; the traceback is in the step's log",

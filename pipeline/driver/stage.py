@@ -171,9 +171,9 @@ def _describe(stage: Stage[P], outcome: Outcome, maker: CreatedBy, work: fs.Work
     file, model = io.KINDS[stage.produces]
     if passed:  # said after the gates have seen it
         work.fs.unlink(work.path / file)
-    with digesting(work.path, voice) as progress:
-        files = io.entries(work.path, progress)
     try:
+        with digesting(work.path, voice) as progress:
+            files = io.entries(work.path, progress)
         contract = model(created_by=maker, inputs=outcome.inputs, files=files, toy=outcome.toy, gates_passed=passed, **outcome.body).sealed()
     except (ValidationError, TypeError) as error:
         raise StageFailed(f"stage `{stage.name}` made no {stage.produces}: {_told(error)}", remedy="this is a bug of the stage") from None
