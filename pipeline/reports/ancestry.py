@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from interlock.voice import human, plain
 from pipeline.reports.document import Artifact, Candidate, counted, gate_text
@@ -76,21 +77,29 @@ def details(artifact: Artifact) -> list[tuple[str, str]]:
     return rows
 
 
-def lines(branch: Branch, *, ascii_only: bool) -> Iterator[tuple[str, str, str]]:
-    """(guides, name or label, value) of each line of the tree. Texts of files are escaped."""
+class Line(NamedTuple):
+    """A line of the tree: its guides, then the kind of an artifact and its digest, or a name and its value. Texts of files are escaped."""
+
+    guides: str
+    name: str
+    value: str
+    heading: bool
+
+
+def lines(branch: Branch, *, ascii_only: bool) -> Iterator[Line]:
     yield from _lines(branch, "", "", ("|-- ", "`-- ", "|   ") if ascii_only else ("├── ", "└── ", "│   "))
 
 
-def _lines(branch: Branch, first: str, rest: str, guides: tuple[str, str, str]) -> Iterator[tuple[str, str, str]]:
+def _lines(branch: Branch, first: str, rest: str, guides: tuple[str, str, str]) -> Iterator[Line]:
     artifact = branch.artifact
     tee, corner, bar = guides
     note = ", as above" if branch.again else ", toy" if artifact.toy else ""
-    yield first, artifact.kind, f"{artifact.digest[:12]}{note}"
+    yield Line(first, artifact.kind, f"{artifact.digest[:12]}{note}", heading=True)
     if branch.again:
         return
     inner = rest + (bar if branch.inputs else "    ")
     for name, value in details(artifact):
-        yield inner, f"{name:<8}", plain(value)
+        yield Line(inner, f"{name:<8}", plain(value), heading=False)
     for index, child in enumerate(branch.inputs):
         last = index == len(branch.inputs) - 1
         yield from _lines(child, rest + (corner if last else tee), rest + ("    " if last else bar), guides)

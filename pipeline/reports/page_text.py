@@ -6,7 +6,7 @@ Here: order and layout. Not here: what is said (document.py, ancestry.py), the t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +15,7 @@ from rich.text import Text
 from interlock.voice import human, plain
 from pipeline.reports.ancestry import candidate_lines, lines, tree_of
 from pipeline.reports.compression import frontier_table
-from pipeline.reports.document import Artifact, Candidate, Document, Evaluation, Package, counted
+from pipeline.reports.document import Artifact, Candidate, Document, Evaluation, Package, Verdict, counted
 from pipeline.reports.drift import drift_table
 from pipeline.reports.gate import evidence_table
 from pipeline.reports.shapes import shapes_table
@@ -36,11 +36,7 @@ def show_report(document: Document) -> None:
     out, root = console(), document.root
     state = {"verified": "verified", "toy": "verified, toy", "broken": "NOT what its contract says"}[document.verdict.state]
     out.print(mark(document.verdict.state != "broken"), Text(plain(f"{root.kind} {document.directory}: {state}"), style="bold"))
-    verdict = document.verdict
-    _points(out, "wrong", [f"{item.file} {item.where}: expected {item.expected}, found {item.found}" for item in verdict.wrong], "red")
-    _points(out, "proven now", verdict.proven, "green")
-    _points(out, "recorded by the build", verdict.recorded, "green")
-    _points(out, "not checked", verdict.not_checked, "yellow")
+    out.print(_verdict(document.verdict))
     out.print(grid([(fact.name, fact.value) for fact in root.facts]))
     out.print()
     _tree(out, document.artifacts)
@@ -55,15 +51,26 @@ def show_report(document: Document) -> None:
     _candidates(out, document.rejected)
 
 
-def _points(out: Console, title: str, points: Iterable[str], style: str) -> None:
-    for index, point in enumerate(points):
-        out.print(Text.assemble((f"  {title if not index else '':<22}", style), plain(point)), soft_wrap=True)
+def _verdict(verdict: Verdict) -> Table:
+    wrong = [f"{item.file} {item.where}: expected {item.expected}, found {item.found}" for item in verdict.wrong]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for title, points, style in (
+        ("wrong", wrong, "red"),
+        ("proven now", verdict.proven, "green"),
+        ("recorded by the build", verdict.recorded, "green"),
+        ("not checked", verdict.not_checked, "yellow"),
+    ):
+        for index, point in enumerate(points):
+            table.add_row(Text("" if index else title, style=style), cell(point))
+    return table
 
 
 def _tree(out: Console, artifacts: Sequence[Artifact]) -> None:
-    for guides, name, value in lines(tree_of(artifacts), ascii_only=not sys.stdout.isatty()):
-        headed = not name.endswith(" ") and name in {artifact.kind for artifact in artifacts}
-        out.print(Text.assemble((guides, "dim"), (name, "bold cyan" if headed else "dim"), " ", value), soft_wrap=True)
+    for line in lines(tree_of(artifacts), ascii_only=not sys.stdout.isatty()):
+        style = "bold cyan" if line.heading else "dim"
+        out.print(Text.assemble((line.guides, "dim"), (line.name, style), " ", line.value), soft_wrap=True)
 
 
 def _candidates(out: Console, rejected: Sequence[Candidate]) -> None:

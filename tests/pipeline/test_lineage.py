@@ -143,4 +143,4 @@ def test_many_ways_to_one_source_are_walked_once(tmp_path: Path) -> None:
         below = tuple(refs)
     lineage = lineage_of(tmp_path / "49-1")
     assert len(lineage.artifacts) == 2 * 49 + 2
-    assert sum(", as above" in value for _, _, value in lines(tree_of(artifacts_of(lineage)), ascii_only=True)) == 2 * 48 + 1
+    assert sum(", as above" in line.value for line in lines(tree_of(artifacts_of(lineage)), ascii_only=True)) == 2 * 48 + 1
