@@ -18,6 +18,9 @@ from runtime.mil.compare.align import Side, align, called
 from runtime.mil.program import Binding, Constant, Function, Operation, Program, StateType
 from runtime.mil.weights import Fixed
 
+# Of a text that stands in a constant.
+LONGEST = 200
+
 
 def compare_programs(part: str, a: Program, b: Program, bound: float, note: Note) -> Found:
     """Two packages: functions, interfaces, operations, wiring, and every constant, each pair once however many functions share it."""
@@ -152,10 +155,10 @@ class _Walk:
 
     def _constant(self, name: str, held: Fixed, kept: Fixed) -> None:
         self.note(f"{self.function}: {name}")
-        one, other = numbers_of(held), numbers_of(kept)
+        one, other = numbers_of(held, name), numbers_of(kept, name)
         if one is None or other is None:
             if text_of(held) != text_of(kept):
-                self.differs(f"`{name}`", text_of(held), text_of(kept))
+                self.differs(f"`{name}`", text_of(held)[:LONGEST], text_of(kept)[:LONGEST])
             return
         self.compared += 1
         if found := compare_tensor(self.part, name, one, other, self.bound):

@@ -23,7 +23,7 @@ Note = Callable[[str], None]
 CHUNK = 1 << 20
 # Contracts cap PSNR there.
 CAP_DB = 200.0
-# safetensors' names and how numpy reads them; BF16 is the upper half of an fp32.
+# safetensors' names and how numpy reads them; BF16 is the upper half of an fp32. What numpy does not have (F8) is compared by its bytes.
 _DTYPES = {
     "BOOL": "?", "U8": "<u1", "I8": "<i1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "BF16": "<u2", "I32": "<i4", "U32": "<u4", "F32": "<f4",
     "I64": "<i8", "U64": "<u8", "F64": "<f8",
@@ -107,7 +107,7 @@ def safetensors(file: Path) -> dict[str, Named]:
             count = math.prod(entry.shape)
             if not count:
                 return np.empty(0)
-            stored: Numbers = np.memmap(file, np.dtype(_DTYPES[entry.dtype]), "r", begin + entry.begin, (count,))
+            stored: Numbers = np.memmap(file, np.dtype(_DTYPES.get(entry.dtype, "<u1")), "r", begin + entry.begin, (count,))
             return (stored.astype(np.uint32) << 16).view(np.float32) if entry.dtype == "BF16" else stored
 
         return Named(entry.shape, entry.dtype, read)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from fakes.programs import constant, tensor
 
+from interlock.errors import ContractError
 from pipeline.comparison.graphs import compare_programs
 from pipeline.comparison.records import Found
-from runtime.mil.program import Block, Function, NamedType, Operation, Program
+from runtime.mil.program import Block, Constant, Function, ListType, NamedType, Operation, Program
 
 X = tensor("fp32", 2, 2)
 WEIGHT = np.array([[1.0, 2.0], [3.0, -4.0]], np.float32)
@@ -72,10 +74,7 @@ def test_a_constant_is_compared_by_value_whatever_its_name() -> None:
 
 def test_a_compressed_weight_is_the_numbers_that_it_stands_for() -> None:
     data, scale = np.array([[1, 2], [3, -4]], np.int8), np.ones((1, 1), np.float32)
-    packed = Operation(
-        "constexpr_blockwise_shift_scale", {"data": ("d",), "scale": ("s",)}, {}, (NamedType("w", X),), ()
-    )  # fmt: skip
-    compressed = program(const("d", data), const("s", scale), packed, op("mul", "h", x="x", y="w"), op("add", "y", x="h", y="z"))
+    compressed = packed(data, scale)
     found = compare(plain(), compressed)
     (item,) = found.tensors
     assert item.within and item.max_abs == 0 and (item.form_a, item.form_b) == ("fp32", "int8 blockwise_shift_scale")
@@ -100,3 +99,27 @@ def test_added_and_missing_operations_are_told_apart() -> None:
 def test_a_constant_against_a_value_of_the_run_is_no_equal_wiring() -> None:
     (item,) = compare(plain(), program(const("w", WEIGHT), op("mul", "h", x="x", y="z"), op("add", "y", x="h", y="z"))).structure
     assert (item.a, item.b) == ("a constant", "a value of the run")
+
+
+def test_texts_and_lists_are_compared_by_content() -> None:
+    def listed(*values: float, text: str = "valid") -> Program:
+        kind = ListType(tensor("fp32"), len(values))
+        parts = tuple(constant(value) for value in values)
+        held = Operation("const", {}, {"val": Constant(kind, parts)}, (NamedType("l", kind),), ())
+        return program(held, const("mode", text), op("any", "y", x="x", parts="l", mode="mode"))
+
+    assert compare(listed(1.0, 2.0), listed(1.0, 2.0)).structure == ()
+    assert [item.place for item in compare(listed(1.0, 2.0), listed(1.0, 3.0)).structure] == ["`l`"]
+    (item,) = compare(listed(1.0), listed(1.0, text="same")).structure
+    assert (item.a, item.b) == ("['valid']", "['same']")
+
+
+def packed(data: Any, scale: Any) -> Program:
+    made = Operation("constexpr_blockwise_shift_scale", {"data": ("d",), "scale": ("s",)}, {}, (NamedType("w", X),), ())
+    return program(const("d", data), const("s", scale), made, op("mul", "h", x="x", y="w"), op("add", "y", x="h", y="z"))
+
+
+def test_a_compressed_weight_whose_parts_do_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(ContractError, match="do not divide") as refused:
+        compare(plain(), packed(np.ones((2, 2), np.int8), np.ones((3, 1), np.float32)))
+    assert refused.value.violations[0].where == "`w`"
