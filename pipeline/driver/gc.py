@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +110,9 @@ def _take_objects(store: Store, outputs: Outputs, candidates: list[tuple[Path, i
             held = leased(store) | outputs.digests()
             free = [path for path in batch if path.name not in held]
             moved = [] if dry_run else [_aside(store, path) for path in free]
+        # On disk too an object leaves before its files do: a power cut must not leave a part of one in its place.
+        for folder in {path.parent for path in free} if moved else ():
+            store.fs.fsync(folder)
         for path in filter(None, moved):
             fs.remove_tree(store.fs, path)
         removed |= {path.name for path in free}
@@ -117,7 +121,7 @@ def _take_objects(store: Store, outputs: Outputs, candidates: list[tuple[Path, i
 
 def _aside(store: Store, path: Path) -> Path | None:
     """Take an object away by one rename; what is killed between this and its removal is removed by the next run."""
-    target = store.root / "work" / f"{path.name}{fs.PARTIAL}gone-{os.getpid()}"
+    target = store.root / "work" / f"{path.name}{fs.PARTIAL}{secrets.token_hex(4)}"
     with contextlib.suppress(FileNotFoundError):
         store.fs.rename(path, target)
         return target

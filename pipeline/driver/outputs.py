@@ -100,7 +100,7 @@ class Outputs:
             "settled": settled,
             "history": history,
         }
-        fs.save_file(self._file(out), json.dumps(document, separators=(",", ":"), sort_keys=True).encode())
+        fs.save_file(self._file(out), json.dumps(document, separators=(",", ":"), sort_keys=True).encode(), self.store.fs)
 
     def rollback(self, out: Path, wanted: str | None, lease: Lease) -> str:
         """Put an earlier state of `out` back: the last one, or the one whose digest begins with `wanted`. Returns its digest.

@@ -188,7 +188,9 @@ class Lease:
         self._alive = Lock(self._file.with_suffix(".alive"))
 
     def __enter__(self) -> Lease:
-        self._alive.attempt()
+        # A cleaner that saw the file before it was locked holds it for a moment, and removes it: then a new one is made.
+        while not self._alive.attempt():
+            time.sleep(0.01)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -209,17 +211,17 @@ class Lease:
 def leased(store: Store) -> set[str]:
     """The digests that living builders hold; files of dead ones are removed. To be called with the gate held exclusively."""
     held: set[str] = set()
-    for alive in sorted((store.root / "leases").glob("*.alive")):
-        lock = Lock(alive)
-        names = alive.with_suffix("")
+    folder = store.root / "leases"
+    for name in sorted({path.name.partition(".")[0] for path in folder.iterdir()}):
+        lock = Lock(folder / f"{name}.alive")
         if lock.attempt():
-            for file in (names, alive):
+            for file in (*folder.glob(f"{name}{fs.PARTIAL}*"), folder / name, lock.path):
                 with contextlib.suppress(FileNotFoundError):
                     store.fs.unlink(file)
             lock.release()
             continue
         with contextlib.suppress(FileNotFoundError):
-            held |= set(names.read_text(encoding="ascii").split())
+            held |= set((folder / name).read_text(encoding="ascii").split())
     return held
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from fakes.artifacts import describe, write_checkpoint
+from fakes.artifacts import describe, weights
 
 from interlock import fs
 from interlock.contracts import checkpoint, io
@@ -17,11 +17,9 @@ OLD, NEW = 1, 2
 def build(out: Path, fill: int, system: fs.Fs | None = None) -> None:
     """Publish a checkpoint whose weights are `fill`."""
     with fs.workspace(out, system) as work:
-        source = out.parent / f"source-{fill}"
-        write_checkpoint(source, fill)
-        work.copy(source / checkpoint.WEIGHTS, checkpoint.WEIGHTS)
+        work.fs.write(work.scratch / "source", weights(fill))
+        work.copy(work.scratch / "source", checkpoint.WEIGHTS)
         work.write(checkpoint.TOKENIZER, b"{}")
-        (work.scratch / "waste").touch()
         fs.remove_tree(work.fs, work.path / fs.SCRATCH)
         work.write(checkpoint.FILE, io.pretty(describe(work.path)))
         fs.publish(work, out)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,28 +139,62 @@ def _apply(entries: dict[Entry, int], change: dict[Entry, int | None]) -> None:
             entries[entry] = inode
 
 
-def crash_states(before: Tree, trace: list[tuple[str, tuple[Any, ...]]], root: Path) -> Iterator[tuple[int, Tree]]:
+Trace = list[tuple[str, tuple[Any, ...]]]
+
+
+def crash_states(before: Tree, trace: Trace, root: Path) -> Iterator[tuple[int, Tree]]:
     """Every state that a power cut may leave, with the number of calls that had returned. `before` is durable, `trace` is of calls under `root`."""
+    for done, disk in enumerate(_disks(before, trace, root)):
+        yield from ((done, tree) for tree in _states(disk))
+
+
+def random_states(before: Tree, trace: Trace, root: Path, number: int) -> Iterator[Tree]:
+    """That many of them, for a trace that has too many: moments spread evenly, what is lost drawn for each with a fixed seed."""
+    draw = random.Random(0)
+    moments = sorted(draw.randrange(len(trace) + 1) for _ in range(number))
+    for done, disk in enumerate(_disks(before, trace, root)):
+        for _ in range(moments.count(done)):
+            keep = draw.choice((0.1, 0.5, 0.9))
+            lost: set[Entry] = set()
+            kept = []
+            for change in disk.pending:
+                if lost & change.keys() or draw.random() > keep:
+                    lost |= change.keys()
+                else:
+                    kept.append(change)
+            places = _after(disk, kept)
+            yield {
+                name: draw.choice(_fates(disk.content[inode])) if inode in disk.unflushed else disk.content[inode] for name, inode in places.items()
+            }
+
+
+def _disks(before: Tree, trace: Trace, root: Path) -> Iterator[_Disk]:
+    """The disk before the first call, and after each."""
     disk = _Disk()
     for name, content in before.items():
         disk.make(name, content)
     for inode in [0, *disk.content]:
         disk.flush(inode)
-    yield from ((0, tree) for tree in _states(disk))
-    for done, (name, args) in enumerate(trace, 1):
+    yield disk
+    for name, args in trace:
         disk.do(name, tuple(arg.relative_to(root).as_posix() if isinstance(arg, Path) else arg for arg in args))
-        yield from ((done, tree) for tree in _states(disk))
+        yield disk
 
 
 def _states(disk: _Disk) -> Iterator[Tree]:
     for kept in _subsets(disk.pending):
-        entries = dict(disk.durable)
-        for change in kept:
-            _apply(entries, change)
-        places = _walk(disk, entries)
+        places = _after(disk, kept)
         torn = [name for name, inode in places.items() if inode in disk.unflushed]
         for fates in itertools.product(*(_fates(disk.content[places[name]]) for name in torn)):
             yield {name: disk.content[inode] for name, inode in places.items()} | dict(zip(torn, fates, strict=True))
+
+
+def _after(disk: _Disk, kept: list[dict[Entry, int | None]]) -> dict[str, int]:
+    """Path to inode of all that is there when of the unflushed changes only `kept` have reached the disk."""
+    entries = dict(disk.durable)
+    for change in kept:
+        _apply(entries, change)
+    return _walk(disk, entries)
 
 
 def _fates(data: Any) -> list[bytes]:
