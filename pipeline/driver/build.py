@@ -57,6 +57,7 @@ class Builder:
         self._making: dict[str, asyncio.Task[None]] = {}
         self._whole: set[str] = set()
         self._signal: int | None = None
+        self._stop: Callable[[int], object] | None = None
         self._running: set[int] = set()
 
     def run(self, graph: Graph) -> None:
@@ -66,6 +67,14 @@ class Builder:
             asyncio.run(self._run(graph))
         if self._signal is not None:
             raise Interrupted(self._signal)
+
+    def interrupt(self, number: int) -> None:
+        """Ask a build that runs in another thread to end, as that signal would; asked a second time it ends its stages at once."""
+        if self._stop is None:
+            self._signal = number
+            return
+        with contextlib.suppress(RuntimeError):  # it has just ended
+            self._stop(number)
 
     async def _run(self, graph: Graph) -> None:
         self._slots = asyncio.Semaphore(self._options.jobs)
@@ -82,6 +91,9 @@ class Builder:
             self._signal = self._signal or number
             work.cancel()
 
+        self._stop = lambda number: loop.call_soon_threadsafe(stop, number)
+        if self._signal is not None:
+            work.cancel()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):  # not in the main thread: a notebook's own handler stays
                 loop.add_signal_handler(number, stop, number)

@@ -44,7 +44,8 @@ class Watch:
 
 def surroundings() -> dict[str, str]:
     """The environment variables that a stage's process gets."""
-    return {name: value for name, value in os.environ.items() if name in PASSED or name.startswith(PREFIXES)}
+    # A thread that waits for the others gives its core away: beside another program, waiting actively slows every product several times.
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | {name: value for name, value in os.environ.items() if name in PASSED or name.startswith(PREFIXES)}
 
 
 async def run(request: Request, env: Environment, launcher: Launcher, folder: Path, log: Log, watch: Watch) -> dict[str, Any]:

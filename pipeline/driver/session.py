@@ -6,11 +6,12 @@ Here: putting recipe, graph, plan and builder together; the record that `status`
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interlock import fs
 from interlock.errors import GateFailed, InterlockError, StageFailed, UsageError
@@ -18,9 +19,12 @@ from pipeline.driver.graph import Graph, Node
 from pipeline.driver.index import Index
 from pipeline.driver.matrix import Row
 from pipeline.driver.outputs import Outputs
-from pipeline.driver.plan import Options, Planner, Result, View, read_state, state_file
+from pipeline.driver.plan import Options, Planner, Result, View, keep, read_state, state_file
 from pipeline.driver.store import Store, project_folder
 from pipeline.launchers import launcher
+
+if TYPE_CHECKING:
+    from pipeline.driver.build import Builder
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Session:
         self.state_file = state_file(project.folder, graph.name, [str(out) for target in graph.targets for out in target.placed])
         chosen = _chosen(graph, selection)
         self.graph = graph if selection.only is None else _only(graph, selection.only)
+        self._builder: Builder | None = None
         self.planner = Planner(graph, project.store, project.index, launcher(options.launcher), lambda node: node.identity in chosen)
 
     def prepare(self) -> None:
@@ -141,16 +146,24 @@ class Session:
 
         started = time.monotonic()
         logs = self.project.folder / "logs" / self.state_file.stem
-        builder = Builder(self.planner, self.project.outputs, view, self.options, logs, self.before)
+        builder = self._builder = Builder(self.planner, self.project.outputs, view, self.options, logs, self.before)
         interrupted = None
         try:
             builder.run(self.graph)
         except Interrupted as stop:
             interrupted = stop.exit_code
+        for identity, result in builder.results.items():
+            if result.state == "waiting" and self.planner.steps[identity].status == "known":
+                keep(result, self.planner.steps[identity])  # nothing needed it
         self.project.index.save()
         self._record(builder.results)
         placed = {out: digest for out, digest in self._wanted() if self.project.outputs.record(out).get("digest") == digest}
         return Report(self.graph.name, list(builder.results.values()), placed, time.monotonic() - started, worked=True, interrupted=interrupted)
+
+    def interrupt(self) -> None:
+        """End `build`, which runs in another thread, as Ctrl-C does."""
+        if self._builder is not None:
+            self._builder.interrupt(signal.SIGINT)
 
     def missing_outputs(self) -> list[Path]:
         """Outputs that do not lie in their place, or whose content is not known yet."""
@@ -246,6 +259,7 @@ def _only(graph: Graph, title: str) -> Graph:
             target,
             placed={out: node for out, node in target.placed.items() if node.identity == target.steps[title].identity},
             final=target.steps[title],
+            last=(),
             steps={name: node for name, node in target.steps.items() if name == title},
         )
         for target in graph.targets

@@ -1,0 +1,2 @@
+from pipeline.api import build as build
+from pipeline.api import plan as plan
