@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from interlock.errors import InterlockError
@@ -20,12 +22,17 @@ from interlock.errors import InterlockError
 # A person should never wait longer than this without a sign of life.
 PULSE_S = 1.0
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 
 def plain(text: object) -> str:
-    """Text that cannot steer a terminal: control, C1, zero-width and bidirectional characters are shown as escapes."""
+    """Text that cannot steer a terminal: control, C1, zero-width and bidirectional characters are shown as escapes, and what no UTF-8 can say."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
+
+
+def path_text(path: Path) -> str:
+    """A path as text that every encoding of ours can say: bytes that are no UTF-8 are shown as escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 class Task(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from interlock.contracts import checkpoint, deployment, export, io, package
 from interlock.contracts.base import Contract
 from interlock.errors import UsageError
-from interlock.voice import Task, Voice
+from interlock.voice import Task, Voice, path_text
 from pipeline.comparison.fields import compare_fields
 from pipeline.comparison.records import Comparison, File, Found, Side, outcome_of, reasons_of
 from pipeline.driver.stage import read_input
@@ -47,7 +47,7 @@ def _proven(directory: Path, kind: str, voice: Voice) -> Contract:
 
 
 def _side(directory: Path, contract: Contract) -> Side:
-    return Side(directory=str(directory), kind=contract.kind, digest=contract.digest, bytes=sum(entry.bytes for entry in contract.files))
+    return Side(directory=path_text(directory), kind=contract.kind, digest=contract.digest, bytes=sum(entry.bytes for entry in contract.files))
 
 
 def _files(a: Contract, b: Contract) -> tuple[File, ...]:

@@ -13,7 +13,7 @@ from interlock.voice import human, plain
 from pipeline.reports.document import Artifact, Candidate, counted, gate_text
 
 PLACES = {
-    "here": "this directory",
+    "here": "this directory,",
     "embedded": "contract embedded in",
     "beside": "beside it, in",
     "stored": "in the store,",
@@ -52,8 +52,7 @@ def where(artifact: Artifact) -> str:
     """Where an artifact lies, in words."""
     if artifact.kind == "source":
         return "made from a seed" if artifact.source and artifact.source.form == "random" else "what was imported"
-    place = PLACES[artifact.place]
-    return f"{place} {artifact.path}" if artifact.place in ("embedded", "beside", "stored") else place
+    return f"{PLACES[artifact.place]} {artifact.path}" if artifact.path else PLACES[artifact.place]
 
 
 def details(artifact: Artifact) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ Here: the document's records and how they follow from contracts. Not here: how t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from interlock.contracts.evaluation import GateResult as Claim
 from interlock.contracts.export import ExportContract, ShapeValidation
 from interlock.contracts.package import Compression, ConverterMessage, Drift, Gate, PackageContract
 from interlock.errors import Violation
-from interlock.voice import human
+from interlock.voice import human, path_text
 from pipeline.gates.rejected import Rejected, Rejection
 from pipeline.gates.thresholds import EXPORTED_PSNR_DB
 from pipeline.lineage import Ancestor, Lineage, Place
@@ -158,7 +157,7 @@ def document_of(directory: Path, lineage: Lineage, proof: Proof, runs: Mapping[s
     contracts = [item.contract for item in lineage.artifacts.values() if item.contract]
     made = [(item, runs[item.digest]) for item in artifacts if item.digest in runs]
     return Document(
-        directory=_shown(directory),
+        directory=path_text(directory),
         verdict=_verdict(lineage, artifacts, proof),
         artifacts=artifacts,
         shapes=tuple(_shapes(contract) for contract in contracts if isinstance(contract, ExportContract)),
@@ -174,11 +173,11 @@ def artifacts_of(lineage: Lineage) -> tuple[Artifact, ...]:
 
 
 def candidates_of(rejected: Iterable[Rejected]) -> tuple[Candidate, ...]:
-    return tuple(Candidate(path=_shown(item.path), problem=item.problem, rejection=item.rejection) for item in rejected)
+    return tuple(Candidate(path=path_text(item.path), problem=item.problem, rejection=item.rejection) for item in rejected)
 
 
 def _artifact(ancestor: Ancestor, lineage: Lineage) -> Artifact:
-    path = _shown(ancestor.path) if ancestor.path else None
+    path = path_text(ancestor.path) if ancestor.path else None
     known = Artifact(kind=ancestor.kind, digest=ancestor.digest, place=ancestor.place, path=path, problem=ancestor.problem)
     contract = ancestor.contract
     if contract is None:
@@ -205,11 +204,6 @@ def _artifact(ancestor: Ancestor, lineage: Lineage) -> Artifact:
 def counted(count: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _shown(path: Path) -> str:
-    """A path as text: bytes that are no UTF-8 are shown as escapes."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _source(digest: str, lineage: Lineage) -> Source | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from interlock.command import Session, emit
 from interlock.errors import UsageError
+from interlock.voice import path_text
 from pipeline.driver.store import Store
 from pipeline.lineage import lineage_of, resolve
 from pipeline.verbs.report import add_page_option, save_page
@@ -30,11 +31,11 @@ def run(args: argparse.Namespace, session: Session) -> int:
     if args.html:
         from pipeline.reports.page import lineage_page
 
-        save_page(args.html, directory, "lineage", lineage_page(str(directory), artifacts, rejected), session)
+        save_page(args.html, directory, "lineage", lineage_page(path_text(directory), artifacts, rejected), session)
     if args.json:
         emit(
             {
-                "directory": str(directory),
+                "directory": path_text(directory),
                 "artifacts": [item.model_dump(mode="json") for item in artifacts],
                 "rejected": [item.model_dump(mode="json") for item in rejected],
             }

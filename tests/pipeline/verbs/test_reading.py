@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -134,3 +135,16 @@ def test_text_of_a_contract_cannot_steer_a_terminal(tmp_path: Path) -> None:
         said = interlock(words[0], tmp_path / "deployed", *words[1:])
         assert said.out and not {"\x1b", "\x07", "\u202e"} & set(said.out + said.err)
     assert "[red]bold[/red]" in interlock("lineage", tmp_path / "deployed").out
+
+
+def test_a_name_that_is_no_utf8_is_shown_and_breaks_nothing(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/checkpoint-\xff"))
+    write_checkpoint(odd)
+    environ = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8:strict"}
+    for words in (("lineage", odd), ("report", odd), ("diff", odd, odd)):
+        for more in ((), ("--json",), ("--html", tmp_path / "page.html")):
+            if words[0] != "diff" or more[:1] != ("--html",):
+                said = interlock(*words, *more, environ=environ)
+                assert said.code == 0, said.err
+                assert "checkpoint-\\xff" in said.out.replace("\\\\", "\\")
+    assert "checkpoint-\\xff" in (tmp_path / "page.html").read_text(encoding="utf-8")
