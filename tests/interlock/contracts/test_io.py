@@ -157,10 +157,11 @@ def test_a_deployment_holds_its_parts_contracts_and_no_others(tmp_path: Path) ->
     assert [(Path(v.file).name, v.found) for v in refused.value.violations] == [(export.FILE, "no such file")]
 
 
-@pytest.mark.parametrize("trap", ["link", "dangling", "fifo", "folder"])
-def test_a_listed_file_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path: Path, trap: str) -> None:
+@pytest.mark.parametrize("name", [checkpoint.TOKENIZER, checkpoint.FILE])
+@pytest.mark.parametrize("trap", ["link", "dangling", "loop", "device", "fifo", "folder"])
+def test_a_file_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path: Path, trap: str, name: str) -> None:
     write_checkpoint(tmp_path)
-    file = tmp_path / checkpoint.TOKENIZER
+    file = tmp_path / name
     content = file.read_bytes()
     file.unlink()
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
@@ -168,12 +169,15 @@ def test_a_listed_file_that_is_not_a_regular_file_is_refused_without_blocking(tm
     make = {
         "link": lambda: file.symlink_to(outside),
         "dangling": lambda: file.symlink_to("nowhere"),
+        "loop": lambda: file.symlink_to(name),
+        "device": lambda: file.symlink_to("/dev/zero"),
         "fifo": lambda: os.mkfifo(file),
         "folder": file.mkdir,
     }
     make[trap]()
-    with pytest.raises(ContractError):
+    with pytest.raises(ContractError) as refused:
         read(tmp_path)
+    assert str(file) in [violation.file for violation in refused.value.violations]
 
 
 def test_the_wrong_kind_says_what_it_is_and_what_is_needed(tmp_path: Path) -> None:
