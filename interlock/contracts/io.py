@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,9 +107,9 @@ def read_contract(path: Path, model: type[C]) -> C:
 def _way_to(wanted: Kind, here: str | None, directory: Path) -> str:
     """What to do with a directory of kind `here` where one of kind `wanted` is needed."""
     if command := STEPS.get((here or "", wanted)):
-        return f"make the {wanted} of it: {command.format(directory)}"
+        return f"make the {wanted} of it: {command.format(shlex.quote(str(directory)))}"
     if here in KINDS and _STAGES.index(wanted) < _STAGES.index(here):
-        return f"name the {wanted} that it was made from: interlock lineage {directory}"
+        return f"name the {wanted} that it was made from: interlock lineage {shlex.quote(str(directory))}"
     return f"name a directory made by {MADE_BY[wanted]}"
 
 

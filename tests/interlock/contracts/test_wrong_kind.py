@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden" / "v2"
 def directory(tmp_path: Path, kind: str) -> Path:
     """A directory with a true contract of `kind`."""
     made = tmp_path / kind
-    made.mkdir()
+    made.mkdir(parents=True)
     shutil.copy(GOLDEN / ("toy" if (GOLDEN / "toy" / io.KINDS[kind][0]).exists() else kind) / io.KINDS[kind][0], made)
     return made
 
@@ -51,7 +51,7 @@ def test_a_contract_under_anothers_name(tmp_path: Path, given: str, needed: str)
 
 @pytest.mark.parametrize(("given", "needed"), list(io.STEPS))
 def test_the_command_that_would_work_is_one(tmp_path: Path, given: str, needed: str) -> None:
-    made = directory(tmp_path, given)
+    made = directory(tmp_path / "a name with 'quotes'", given)
     with pytest.raises(ContractError) as refused:
         io.read_artifact(made, io.KINDS[needed][1])
     words = shlex.split(refused.value.remedy.partition(": ")[2])
