@@ -30,14 +30,14 @@ def show(report: Report, store: Store, name: Callable[[Node], str]) -> None:
         for out, digest in report.placed.items():
             sys.stdout.write(plain(f"up to date: {out}  {digest[:16]}") + "\n")
         return
-    from pipeline.reports import text
+    from pipeline.reports import tables, text
 
     if report.exit_code == 0:  # otherwise what matters is what went wrong
         made = [result for result in report.results if result.state == "made" and result.digest]
         text.show([_artifact(result, store) for result in made], where=False)
-    text.show_steps([row(result, store, name) for result in report.results if result.state != "waiting"])
+    tables.show_steps([row(result, store, name) for result in report.results if result.state != "waiting"])
     for out, digest in report.placed.items():
-        text.show_place(str(out), digest)
+        tables.show_place(str(out), digest)
 
 
 def _artifact(result: Result, store: Store) -> stage.Report:
@@ -66,14 +66,14 @@ def show_matrix(rows: list[Row], best: Row | None, placed: Report | None, report
         sys.stdout.write(f"{len(rows)} cells, {sum(row.passes for row in rows)} pass; shown are those that no other beats\n")
     else:
         shown = rows
-    from pipeline.reports import text
+    from pipeline.reports import tables
 
-    text.show_cells([_cell_row(row, front(rows), best) for row in shown])
+    tables.show_cells([_cell_row(row, front(rows), best) for row in shown])
     if not report.worked:
         sys.stdout.write("up to date: every cell was known\n")
     if best is not None and placed is not None:
         for out, digest in placed.placed.items():
-            text.show_place(f"{out} ({best.cell})", digest)
+            tables.show_place(f"{out} ({best.cell})", digest)
 
 
 # A terminal's worth; --json has all.
@@ -100,10 +100,10 @@ def matrix_dict(rows: list[Row], best: Row | None, placed: Report | None) -> dic
 
 def show_plan(found: list[Forecast], missing: list[Path]) -> None:
     """What would run, in order."""
-    from pipeline.reports import text
+    from pipeline.reports import tables
 
     rows = [item for item in found if item.state != "kept"] if len(found) > MOST_ROWS else found
-    text.show_forecast([(item.title, item.state, _about(item), "; ".join(item.why[:3])) for item in rows])
+    tables.show_forecast([(item.title, item.state, _about(item), "; ".join(item.why[:3])) for item in rows])
     totals = plan_dict(found, missing)["totals"]
     if not totals["runs"]:
         places = f"; {len(missing)} outputs would be placed" if missing else ""

@@ -72,6 +72,11 @@ class Strip:
         """The series that have a mark."""
         return tuple(sorted({point.series for row in self.rows for point in row.points}))
 
+    @property
+    def missed(self) -> bool:
+        """Whether a mark is on the wrong side of its limit."""
+        return not all(point.ok for row in self.rows for point in row.points)
+
 
 @dataclass(frozen=True)
 class Scatter:
@@ -150,7 +155,7 @@ def divergences(gate: Gate) -> Strip | None:
     figures = [kl for item in evidence for kl in (item.kl_mean, item.kl_max) if kl]
     limits = gate.thresholds
     low = math.floor(math.log10(min([*figures, limits.kl_mean]))) - 1
-    high = math.ceil(math.log10(max([*figures, limits.kl_max]))) + 1
+    high = math.floor(math.log10(max([*figures, limits.kl_max]))) + 1
     scale = _Scale(10.0**low, 10.0**high, log=True)
     names = _outputs(gate.evidence)  # as in the other figure: one mark for one output
     rows = []
@@ -159,9 +164,9 @@ def divergences(gate: Gate) -> Strip | None:
         for item in items:
             series, judged = names.index(item.output), item.output == "logits"
             low_kl, high_kl = item.kl_mean or 0.0, item.kl_max or 0.0
-            ok = not judged or (low_kl <= limits.kl_mean and high_kl <= limits.kl_max)
+            fits = (not judged or low_kl <= limits.kl_mean, not judged or high_kl <= limits.kl_max)
             text = f"{item.output}: mean {low_kl:.1e}, greatest {high_kl:.1e} nats"
-            points += [Point(scale.x(low_kl), series, text, ok, hollow=True), Point(scale.x(high_kl), series, text, ok)]
+            points += [Point(scale.x(low_kl), series, text, fits[0], hollow=True), Point(scale.x(high_kl), series, text, fits[1])]
             spans.append((scale.x(low_kl), scale.x(high_kl), series))
         rows.append(Row(label, _y(at), tuple(points), tuple(spans)))
     powers = range(low + 1, high + 1, 2 if high - low > 8 else 1)

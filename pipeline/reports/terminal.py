@@ -1,4 +1,4 @@
-"""What every report on a terminal shares: the console, marks, the grid of facts, the tables of one contract.
+"""What every report on a terminal shares: the console, marks, the grid of facts.
 
 Here: rich on a terminal, the same in plain characters elsewhere. Not here: which reports there are (text.py, page_text.py).
 """
@@ -6,21 +6,14 @@ Here: rich on a terminal, the same in plain characters elsewhere. Not here: whic
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from rich.box import ASCII2, SIMPLE_HEAD, Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interlock.contracts.base import Contract
-from interlock.contracts.export import ExportContract
-from interlock.contracts.package import PackageContract
 from interlock.voice import plain
-from pipeline.reports.compression import frontier_table
-from pipeline.reports.drift import drift_table
-from pipeline.reports.gate import evidence_table
-from pipeline.reports.shapes import shapes_table
 
 
 def console() -> Console:
@@ -50,15 +43,3 @@ def grid(rows: Iterable[tuple[str, str]]) -> Table:
     for name, value in rows:
         table.add_row(name, cell(value))
     return table
-
-
-def tables_of(contract: Contract) -> Iterator[Table]:
-    """The figures of a contract."""
-    if isinstance(contract, ExportContract):
-        yield shapes_table(contract.shape_validation, box())
-    if isinstance(contract, PackageContract):
-        yield evidence_table(contract.gate, box())
-        if contract.drift:
-            yield drift_table(contract.drift, box())
-        if contract.compression.frontier:
-            yield frontier_table(contract.compression, box())

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from interlock.contracts.base import Contract
+from interlock.contracts.export import ExportContract
+from interlock.contracts.package import PackageContract
 from interlock.voice import human, plain
 from pipeline.driver.stage import Report
+from pipeline.reports.compression import frontier_table
+from pipeline.reports.drift import drift_table
 from pipeline.reports.facts import facts_of
-from pipeline.reports.terminal import box, cell, console, grid, mark, tables_of
+from pipeline.reports.gate import evidence_table
+from pipeline.reports.shapes import shapes_table
+from pipeline.reports.terminal import box, console, grid, mark
 from pipeline.verify import Verified
 
 
@@ -21,41 +27,6 @@ def show(reports: Iterable[Report], *, where: bool = True) -> None:
     out = console()
     for report in reports:
         _one(out, report, where)
-
-
-def show_steps(rows: Iterable[tuple[str, ...]]) -> None:
-    """A build's steps: name, state, time, peak memory, reason."""
-    out, table = console(), Table(box=box())
-    for name in ("step", "", "time", "peak memory", "why"):
-        table.add_column(name, justify="right" if name in ("time", "peak memory") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(value) for value in row))
-    out.print(table)
-
-
-def show_forecast(rows: Iterable[tuple[str, ...]]) -> None:
-    """What a build would do: step, state, time by history, reason."""
-    out, table = console(), Table(box=box())
-    for name in ("step", "", "time", "why"):
-        table.add_column(name, justify="right" if name == "time" else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(value) for value in row))
-    out.print(table)
-
-
-def show_cells(rows: Iterable[tuple[str, ...]]) -> None:
-    """The cells of a matrix: name, mark, bytes of weights, KL mean and greatest, least PSNR, verdict."""
-    out, table = console(), Table(box=box())
-    for name in ("cell", "", "weights", "KL mean", "KL max", "PSNR dB", ""):
-        table.add_column(name, justify="right" if name in ("weights", "KL mean", "KL max", "PSNR dB") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(value) for value in row))
-    out.print(table)
-
-
-def show_place(path: str, digest: str) -> None:
-    """Where an output lies."""
-    console().print(mark(True), Text(plain(f"{path}  {digest[:16]}"), style="bold"))
 
 
 def show_verified(proven: Verified) -> None:
@@ -88,3 +59,15 @@ def _one(out: Console, report: Report, where: bool) -> None:
 
 def _facts(contract: Contract) -> Table:
     return grid([*facts_of(contract), ("digest", contract.digest[:16])])
+
+
+def tables_of(contract: Contract) -> Iterator[Table]:
+    """The figures of a contract."""
+    if isinstance(contract, ExportContract):
+        yield shapes_table(contract.shape_validation, box())
+    if isinstance(contract, PackageContract):
+        yield evidence_table(contract.gate, box())
+        if contract.drift:
+            yield drift_table(contract.drift, box())
+        if contract.compression.frontier:
+            yield frontier_table(contract.compression, box())
