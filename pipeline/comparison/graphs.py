@@ -16,7 +16,7 @@ from pipeline.comparison.records import Count, Found, Structure, Tensor
 from pipeline.comparison.tensors import Note, compare_tensor
 from runtime.mil.compare.align import Side, align, called
 from runtime.mil.program import Binding, Constant, Function, Operation, Program, StateType
-from runtime.mil.weights import Fixed
+from runtime.mil.weights import Fixed, release
 
 # Of a text that stands in a constant.
 LONGEST = 200
@@ -163,6 +163,8 @@ class _Walk:
         self.compared += 1
         if found := compare_tensor(self.part, name, one, other, self.bound):
             self.tensors.append(found)
+        for value in (held, kept):
+            release(value)
 
 
 def _shown(operation: Operation) -> str:

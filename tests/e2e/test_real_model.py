@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 from fakes.shell import Said, interlock
+from fakes.smollm2 import smollm2_path
 
 pytestmark = pytest.mark.e2e
 
@@ -157,6 +159,19 @@ def test_memory_stays_flat_over_a_long_generation(student: Path) -> None:
         )
         peaks.append(json.loads(said.out)["efficiency"]["peak_rss_bytes"])
     assert peaks[1] - peaks[0] < 3 * 1024 * 46_080 + (40 << 20)
+
+
+def test_the_lineage_leads_from_the_deployment_to_the_gguf_file(student: Path) -> None:
+    artifacts = json.loads(interlock("lineage", student / "deployed", "--json").out)["artifacts"]
+    assert [item["kind"] for item in artifacts] == ["deployment", "package", "package", "export", "checkpoint", "source"]
+    assert artifacts[-1]["digest"] == hashlib.sha256(smollm2_path().read_bytes()).hexdigest()
+
+
+def test_the_source_package_is_the_fp16_one_but_for_rounding(student: Path) -> None:
+    """A Q4_1 element is scale times code plus offset; fp16 rounds the sum once, the package its parts: within 2^-9 of the greatest element."""
+    found = json.loads(interlock("diff", student / "package", student / "source", "--within", 2**-9, "--json").out)
+    assert found["outcome"] == "numerically same" and found["structure"] == []
+    assert len(found["tensors"]) == 211 and all(item["psnr_db"] > 80 for item in found["tensors"])
 
 
 def test_the_deployed_directory_verifies(student: Path) -> None:
