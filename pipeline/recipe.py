@@ -6,6 +6,7 @@ A recipe is data: it names no command and no code beyond the names of stages.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Sequence
@@ -246,18 +247,25 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _put(document: dict[str, Any], key: str, value: Any) -> None:
+def _put(document: Any, key: str, value: Any) -> None:
     *tables, last = key.split(".")
     for table in tables:
-        inner = document.setdefault(table, {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"--set `{key}`: `{table}` is no table", remedy="see the recipe's fields in docs/recipes.md")
+        # [[stages]] is a list: its tables go by the name of their step.
+        inner = _named(document, table) if isinstance(document, list) else document.setdefault(table, {})
+        if not isinstance(inner, dict | list):
+            raise UsageError(f"`{key}`: there is no table `{table}`", remedy="see the recipe's fields in docs/recipes.md")
         document = inner
+    if isinstance(document, list):
+        raise UsageError(f"`{key}`: `{last}` is a step, not a value", remedy=f"name what of it: `{key}.params.…`")
     document[last] = value
 
 
+def _named(tables: list[Any], name: str) -> Any:
+    return next((table for table in tables if isinstance(table, dict) and table.get("name", table.get("stage")) == name), None)
+
+
 def _with(document: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    made = {key: dict(value) if isinstance(value, dict) else value for key, value in document.items()}
+    made = copy.deepcopy(document)
     for key, value in values.items():
         _put(made, key, value)
     return made

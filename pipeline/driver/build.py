@@ -56,6 +56,7 @@ class Builder:
         self.results = {identity: Result(step.node) for identity, step in planner.steps.items()}
         self._making: dict[str, asyncio.Task[None]] = {}
         self._whole: set[str] = set()
+        self.unplaced: list[InterlockError] = []
         self._signal: int | None = None
         self._stop: Callable[[int], object] | None = None
         self._running: set[int] = set()
@@ -111,12 +112,10 @@ class Builder:
                 raise outcome
 
     async def _reach(self, target: Target) -> None:
-        await asyncio.gather(
-            *(self._place(out, node) for out, node in target.placed.items()),
-            *(self._digest(node) for node in (target.final, *target.last) if not target.placed),
-        )
         # What --force, --from or --only name is made even where no output needs it.
-        await asyncio.gather(*(self._digest(node) for node in target.steps.values() if self._planner.steps[node.identity].fresh))
+        asked = [node for node in target.steps.values() if self._planner.steps[node.identity].fresh]
+        wanted = [] if target.placed else [target.final, *target.last]
+        await _all([*(self._place(out, node) for out, node in target.placed.items()), *(self._digest(node) for node in (*wanted, *asked))])
 
     async def _place(self, out: Path, node: Node) -> None:
         digest = await self._digest(node)
@@ -124,7 +123,11 @@ class Builder:
             return
         await self._bytes(node)
         self._view.say(f"place {out}")
-        await asyncio.to_thread(self._outputs.place, out, digest, self._lease)
+        try:
+            await asyncio.to_thread(self._outputs.place, out, digest, self._lease)
+        except InterlockError as error:
+            self.unplaced.append(error)
+            raise
 
     async def _digest(self, node: Node) -> str:
         """The digest of what `node` makes; made first, where nothing is known."""
@@ -266,9 +269,9 @@ class Builder:
             log.close()
         self._whole.add(digest)
         peak = report["peak_rss_bytes"]
-        action = self._action(step, time.monotonic() - started, peak) | {
-            "output": {"kind": node.stage.produces, "digest": digest, "bytes": _size(report["contract"]), "figures": figures(report["contract"])}
-        }
+        contract = report["contract"]
+        output = {"kind": node.stage.produces, "digest": digest, "bytes": _size(contract), "figures": figures(contract)}
+        action = self._action(step, time.monotonic() - started, peak) | {"output": output, "work_s": report["wall_s"]}
         self._store.record(step.key, action)
         step.action, step.digest, step.status, step.fresh = action, digest, "known", False
         result.state, result.digest, result.wall_s, result.peak_rss_bytes = "made", digest, action["wall_s"], peak

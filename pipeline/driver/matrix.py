@@ -53,14 +53,15 @@ class Row:
 
 def front(rows: Iterable[Row]) -> set[str]:
     """The cells that pass and that no other passing cell beats in both size and mean KL."""
-    passing = [row for row in rows if row.passes and "kl_mean" in row.figures]
-
-    def beaten(row: Row) -> bool:
-        mine = (row.figures["bytes"], row.figures["kl_mean"])
-        others = [(other.figures["bytes"], other.figures["kl_mean"]) for other in passing]
-        return any(other != mine and other[0] <= mine[0] and other[1] <= mine[1] for other in others)
-
-    return {row.cell for row in passing if not beaten(row)}
+    passing = [(row.figures["bytes"], row.figures["kl_mean"], row.cell) for row in rows if row.passes and "kl_mean" in row.figures]
+    found: set[str] = set()
+    least, size = float("inf"), 0.0
+    for bytes_, kl, cell in sorted(passing):
+        # Of a size the first has the least KL; an equal one is beaten by nobody either.
+        if kl < least or (kl == least and bytes_ == size):
+            found.add(cell)
+            least, size = kl, bytes_
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class Registry:
     def __init__(self, launcher: Launcher, folder: Path, index: Index, stages: Iterable[Wanted] = (), gates: Iterable[Wanted] = ()) -> None:
         self._launcher, self._folder, self._index = launcher, folder, index
         self._asked = {"stage": _distinct(stages), "gate": _distinct(gates)}
+        self._places = {what: {canonical_json(one): place for place, one in enumerate(asked)} for what, asked in self._asked.items()}
         self._answers: dict[str, dict[str, Any]] = {}
 
     def stage(self, wanted: Wanted) -> Entry:
@@ -106,7 +108,7 @@ class Registry:
             remedy = f"the recipe's own tables ask for it; [[stages]] is for stages of other packages ({STAGES})"
             raise UsageError(f"{wanted.where}: `{wanted.name}` is a stage of interlock", remedy=remedy)
         elsewhere = None
-        for env in self._environments():
+        for env in self._environments:
             offer = self._answer(env)["stage"].get(wanted.name)
             if offer is not None and offer["problem"] is None and offer["environment"] != env.name:
                 elsewhere = offer
@@ -120,7 +122,7 @@ class Registry:
 
     def gate(self, wanted: Wanted, environment: str) -> GateEntry:
         """The gate that a recipe names, as it is installed in `environment`. Raises what `stage` raises."""
-        envs = {env.name: env for env in self._environments()}
+        envs = {env.name: env for env in self._environments}
         offer = self._answer(envs[environment])["gate"].get(wanted.name)
         if offer is None:
             others = (self._answer(env)["gate"].get(wanted.name) for env in envs.values() if env.name != environment)
@@ -132,7 +134,7 @@ class Registry:
 
     def gate_kind(self, wanted: Wanted) -> str:
         """What kind of artifact a gate is asked about. Raises what `stage` raises."""
-        for env in self._environments():
+        for env in self._environments:
             if (offer := self._answer(env)["gate"].get(wanted.name)) is not None:
                 self._check("gate", wanted, env, offer)
                 return str(offer["kind"])
@@ -140,7 +142,7 @@ class Registry:
 
     def everything(self) -> dict[str, dict[str, dict[str, Any]]]:
         """By environment, `stage` and `gate`, every offer by name; environments that were not made yet are left out."""
-        ready = [env for env in self._environments() if self._launcher.ready(env)]
+        ready = [env for env in self._environments if self._launcher.ready(env)]
         return {env.name: {what: self._answer(env)[what] for what in ("stage", "gate")} for env in ready}
 
     def _check(self, what: str, wanted: Wanted, env: Environment, offer: dict[str, Any]) -> None:
@@ -151,18 +153,19 @@ class Registry:
                 running=f"environment `{env.name}`",
                 remedy=f"mend or remove that package, then look with `interlock stages`; {install(offer['distribution'], env.name)}",
             )
-        wrong = self._answer(env)["wrong"][what][self._asked[what].index(_question(wanted))]
+        wrong = self._answer(env)["wrong"][what][self._places[what][canonical_json(_question(wanted))]]
         if wrong:
             told = "; ".join(f"{wanted.where}/params{f'/{place}' if place else ''}: {why}" for place, why in wrong)
             shown = ", ".join(f"{name}: {kind}" for name, kind in offer["parameters"].items()) or "none"
             raise UsageError(told, remedy=f"the parameters of {what} `{wanted.name}` are {shown}")
 
     def _unknown(self, what: str, wanted: Wanted) -> UsageError:
-        known = sorted({name for env in self._environments() if self._launcher.ready(env) for name in self._answer(env)[what]})
+        known = sorted({name for env in self._environments if self._launcher.ready(env) for name in self._answer(env)[what]})
         group = STAGES if what == "stage" else GATES
         there = f"installed are {', '.join(known)}" if known else f"no installed package offers any ({group})"
         return UsageError(f"{wanted.where}: there is no {what} `{wanted.name}`", remedy=f"{there}; {install('PACKAGE', 'ENVIRONMENT')}")
 
+    @cached_property
     def _environments(self) -> Sequence[Environment]:
         """Those that are made already first: the others are made only if these do not have what is wanted."""
         return sorted(environments.environments().values(), key=lambda env: not self._launcher.ready(env))
@@ -196,7 +199,8 @@ class Registry:
         offers = [offer for offer in named if offer is not None]
         # What cannot be used is looked at anew each time, and so is everything for who asks about nothing: how it is mended nobody knows.
         lasting = bool(named) and all(offer["problem"] is None for offer in offers)
-        source = [keys.Sources(self._index, _offer(offer).roots).digest(offer["module"]) for offer in offers] if lasting else os.urandom(8).hex()
+        modules = {offer["module"]: offer for offer in offers}  # a matrix asks about one stage a thousand times
+        source = [keys.Sources(self._index, _offer(one).roots).digest(name) for name, one in modules.items()] if lasting else os.urandom(8).hex()
         return {
             "installed": [_installed(folder) for folder in answer["folders"]],
             "source": source,

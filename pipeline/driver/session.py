@@ -9,7 +9,7 @@ import json
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,15 +46,17 @@ class Report:
     wall_s: float
     worked: bool
     interrupted: int | None = None
+    unplaced: list[InterlockError] = field(default_factory=list)
 
     @property
     def error(self) -> InterlockError | None:
-        return next((result.error for result in self.results if result.error is not None), None)
+        return next((result.error for result in self.results if result.error is not None), next(iter(self.unplaced), None))
 
     @property
     def hard_error(self) -> InterlockError | None:
         """The first failure that is not a gate's."""
-        return next((result.error for result in self.results if result.error is not None and not isinstance(result.error, GateFailed)), None)
+        found = [result.error for result in self.results if result.error is not None and not isinstance(result.error, GateFailed)]
+        return next(iter([*found, *self.unplaced]), None)
 
     @property
     def exit_code(self) -> int:
@@ -158,7 +160,7 @@ class Session:
         self.project.index.save()
         self._record(builder.results)
         placed = {out: digest for out, digest in self._wanted() if self.project.outputs.record(out).get("digest") == digest}
-        return Report(self.graph.name, list(builder.results.values()), placed, time.monotonic() - started, worked=True, interrupted=interrupted)
+        return Report(self.graph.name, list(builder.results.values()), placed, time.monotonic() - started, True, interrupted, builder.unplaced)
 
     def interrupt(self) -> None:
         """End `build`, which runs in another thread, as Ctrl-C does."""

@@ -45,7 +45,7 @@ VERBS = (
          "interlock verify models/student/deployed"),
     Verb("diff", "pipeline.verbs.diff", None, "two artifacts side by side: fields, files, graphs, weights, gates; same, numerically same, or differs",
          "interlock diff models/student/package models/student/package-source"),
-    Verb("lineage", "pipeline.verbs.lineage", None, "where a directory comes from: every artifact back to the source's sha256, refused candidates too",
+    Verb("lineage", "pipeline.verbs.lineage", None, "where a directory comes from: every artifact back to the source's sha256, with what was refused",
          "interlock lineage models/student/deployed"),
     Verb("report", "pipeline.verbs.report", None, "what a directory is, what is proven of it and what is not: terminal, one page, or JSON",
          "interlock report models/student/deployed --html report.html"),
