@@ -5,6 +5,7 @@ Here: the calls, their typed results, and keeping out of the way of the caller's
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -190,18 +191,32 @@ def _beside(work: Callable[[], T], interrupt: Callable[[], None]) -> T:
 
     thread = threading.Thread(target=run, name="interlock build")
     thread.start()
+    told = False
     while thread.is_alive():
-        _wait(thread, interrupt)
+        interrupted = _interrupted_while_waiting(thread)
+        if interrupted or (not told and _is_cancelled()):
+            told = True
+            interrupt()
     if failed:
         raise failed[0]
     return ended[0]
 
 
-def _wait(thread: threading.Thread, interrupt: Callable[[], None]) -> None:
+def _interrupted_while_waiting(thread: threading.Thread) -> bool:
     try:
         thread.join(PATIENCE_S)
     except KeyboardInterrupt:
-        interrupt()
+        return True
+    return False
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that waits for the build was cancelled: what asyncio.run makes of the first Ctrl-C, seen only once the loop runs again."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return False
+    return bool(getattr(task, "cancelling", int)())  # Task.cancelling came with 3.11
 
 
 def _step(name: str, result: Result) -> Step:
