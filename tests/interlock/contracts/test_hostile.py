@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,15 @@ CASES = cases(DOCUMENT)
 
 def read(file: Path) -> checkpoint.CheckpointContract:
     return io.read_contract(file, checkpoint.CheckpointContract)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_of_others() -> Iterator[None]:
+    """What the tests of a whole run have left in memory is not the reader's to look through: it would be most of its time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def test_there_are_enough_and_no_two_are_one() -> None:
