@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from interlock.contracts.base import Contract
+from interlock.contracts.evaluation import EvaluationContract
 from interlock.contracts.export import ExportContract
 from interlock.contracts.package import PackageContract
 from pipeline.comparison.records import Change, Figure, Found, Weight
@@ -29,6 +30,8 @@ _WEIGHTS: dict[str, Weight] = {
     "/facts/weight_bytes": "storage",
     "/facts/metadata": "storage",
     "/gate": "measured",
+    "/gates": "measured",
+    "/gates_passed": "measured",
     "/drift": "measured",
     "/messages": "measured",
 }
@@ -103,3 +106,6 @@ def _measured(contract: Contract) -> Iterator[tuple[tuple[str, str], float | Non
             if item.kl_max is not None:
                 yield (f"{use}, mean", "KL"), item.kl_mean
                 yield (f"{use}, greatest", "KL"), item.kl_max
+    if isinstance(contract, EvaluationContract):
+        for gate in contract.gates:
+            yield (f"{gate.name}, {gate.metric}", ""), gate.measured

@@ -35,7 +35,7 @@ class Change(Frozen):
 
 
 class Figure(Frozen):
-    """A measured figure on both sides, null where a side lacks it."""
+    """A measured figure on both sides, null where a side lacks it. unit: dB, KL (nats per position), or empty for a share or a count."""
 
     part: str
     place: str

@@ -72,7 +72,9 @@ def _table(out: Console, title: str, names: tuple[str, ...], rows: Sequence[tupl
 
 
 def _figure(value: float | None, unit: str) -> str | None:
-    return None if value is None else f"{value:.1f} dB" if unit == "dB" else f"KL {value:.1e}"
+    if value is None:
+        return None
+    return {"dB": f"{value:.1f} dB", "KL": f"KL {value:.1e}"}.get(unit, f"{value:.4g}")
 
 
 def _size(value: int | None) -> str | None:

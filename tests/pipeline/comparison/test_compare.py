@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.artifacts import ARCH, describe, write_checkpoint
+from fakes.artifacts import ARCH, describe, write_checkpoint, write_evaluation
+from fakes.chains import write_chain
 from fakes.shell import interlock
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from interlock.contracts import checkpoint, io
+from interlock.contracts import checkpoint, evaluation, io, package
 from interlock.errors import ContractError, UsageError
 from interlock.voice import SilentVoice
 from pipeline.comparison.compare import compare
-from pipeline.comparison.records import Comparison
+from pipeline.comparison.fields import compare_fields
+from pipeline.comparison.records import Comparison, outcome_of, reasons_of
 from pipeline.comparison.texts import compare_configs, compare_tokenizers
 from runtime.config import RuntimeConfig
 
@@ -119,6 +121,33 @@ def test_two_kinds_are_refused(one: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     with pytest.raises(UsageError, match=r"of kind `checkpoint`.*of kind `dataset`"):
         found(one, tmp_path / "data")
+
+
+def test_figures_of_gates_stand_side_by_side(tmp_path: Path) -> None:
+    def lower(kind: str, document: dict[str, Any]) -> None:
+        if kind == "package":
+            document["gate"]["evidence"][0]["psnr_db"] = 51.5
+
+    one, other = write_chain(tmp_path / "one"), write_chain(tmp_path / "two", lower)
+    a, b = (package.PackageContract.model_validate_json(json.dumps(made["package"])) for made in (one, other))
+    compared = compare_fields("package", a, b)
+    assert len(compared.figures) > 50
+    assert [(item.a, item.b) for item in compared.figures if item.a != item.b] == [(one["package"]["gate"]["evidence"][0]["psnr_db"], 51.5)]
+    assert reasons_of(compared, ()) == () and outcome_of((), compared, ()) == "numerically same"
+
+
+def test_evaluations_are_compared_by_what_was_measured(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_evaluation(tmp_path / name)
+    result = found(tmp_path / "one", tmp_path / "two")
+    assert result.outcome == "same"
+    (tmp_path / "two" / "results.jsonl").write_text("{}\n")
+    contract = io.read_contract(tmp_path / "two" / evaluation.FILE, evaluation.EvaluationContract)
+    gates = (contract.gates[0].model_copy(update={"measured": 0.95, "low": 0.91}), contract.gates[1])
+    changed = contract.model_copy(update={"gates": gates, "files": io.entries(tmp_path / "two")}).sealed()
+    (tmp_path / "two" / evaluation.FILE).write_bytes(io.pretty(changed))
+    result = found(tmp_path / "one", tmp_path / "two")
+    assert result.outcome == "differs" and [(item.a, item.b) for item in result.figures if item.a != item.b] == [(1.0, 0.95)]
 
 
 TOKENIZER = {"version": "1.0", "normalizer": None, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}}
