@@ -30,14 +30,16 @@ class Fs:
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy the bytes of a regular file; the kernel shares blocks where the file system can (copy_file_range does on XFS and btrfs)."""
-        with source.open("rb") as reader:
+        with source.open("rb", buffering=0) as reader:
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
             with os.fdopen(descriptor, "wb") as writer:
-                if not hasattr(os, "copy_file_range"):
+                try:
+                    while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
+                        pass
+                except (OSError, AttributeError) as error:  # macOS has no such function, and Linux not between every two file systems
+                    if isinstance(error, OSError) and error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
+                        raise
                     shutil.copyfileobj(reader, writer, 1 << 22)
-                    return
-                while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
-                    pass
 
     def call(self, writer: Callable[[Path], None], path: Path) -> None:
         """Let a library write `path` itself (torch.jit.save, a package's save)."""

@@ -7,6 +7,7 @@ A record is `.interlock/outputs/<name>.json`, the name a digest of the output's 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -62,7 +63,8 @@ class Outputs:
             return False
         if not out.is_dir() or not _is(out, digest):
             return False
-        self._write(out, digest, record.get("history", []))
+        with contextlib.suppress(StageFailed):  # where nothing can be written, it is read again next time
+            self._write(out, digest, record.get("history", []))
         return True
 
     def place(self, out: Path, digest: str, lease: Lease) -> None:

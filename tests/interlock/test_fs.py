@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,22 @@ def test_two_builders_of_one_output_both_succeed(tmp_path: Path) -> None:
     rival = Rival()
     build(out, NEW, rival)
     assert rival.moves == 2 and state(out) == NEW and left_over(out) == []
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EINVAL, errno.ENOSYS])
+def test_a_copy_between_file_systems_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """The kernel may refuse to copy between two file systems, at once or in the middle."""
+    data = bytes(range(256)) * 40
+    (tmp_path / "source").write_bytes(data)
+    real, calls = os.copy_file_range, []
+
+    def refusing(source: int, target: int, count: int) -> int:
+        calls.append(count)
+        if len(calls) > 1:
+            raise OSError(code, os.strerror(code))
+        return real(source, target, 1000)
+
+    monkeypatch.setattr(os, "copy_file_range", refusing)
+    fs.Fs().copy(tmp_path / "source", tmp_path / "middle")
+    fs.Fs().copy(tmp_path / "source", tmp_path / "start")
+    assert (tmp_path / "middle").read_bytes() == (tmp_path / "start").read_bytes() == data
