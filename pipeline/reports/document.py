@@ -173,11 +173,11 @@ def artifacts_of(lineage: Lineage) -> tuple[Artifact, ...]:
 
 
 def candidates_of(rejected: Iterable[Rejected]) -> tuple[Candidate, ...]:
-    return tuple(Candidate(path=path_text(item.path), problem=item.problem, rejection=item.rejection) for item in rejected)
+    return tuple(Candidate(path=_near(item.path), problem=item.problem, rejection=item.rejection) for item in rejected)
 
 
 def _artifact(ancestor: Ancestor, lineage: Lineage) -> Artifact:
-    path = path_text(ancestor.path) if ancestor.path else None
+    path = _near(ancestor.path) if ancestor.path else None
     known = Artifact(kind=ancestor.kind, digest=ancestor.digest, place=ancestor.place, path=path, problem=ancestor.problem)
     contract = ancestor.contract
     if contract is None:
@@ -199,6 +199,12 @@ def _artifact(ancestor: Ancestor, lineage: Lineage) -> Artifact:
             "gates_passed": contract.gates_passed,
         }
     )
+
+
+def _near(path: Path) -> str:
+    """As seen from the current folder where it lies below it: two clones of a project give one page."""
+    here = Path.cwd()
+    return path_text(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def counted(count: int, noun: str) -> str:

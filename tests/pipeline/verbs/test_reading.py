@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from fakes.artifacts import write_checkpoint, write_dataset, write_evaluation
 from fakes.chains import write_chain, write_rejected
-from fakes.shell import interlock
+from fakes.shell import interlock, run
 
 from interlock.contracts import checkpoint
+from interlock.environments import ROOT
 
 SOURCE = "84d1f880c196a7fddfaa7add03872614f504527a3828aefe2b352e99db21fcc9"
 
@@ -148,3 +150,14 @@ def test_a_name_that_is_no_utf8_is_shown_and_breaks_nothing(tmp_path: Path) -> N
                 assert said.code == 0, said.err
                 assert "checkpoint-\\xff" in said.out.replace("\\\\", "\\")
     assert "checkpoint-\\xff" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_two_clones_of_a_project_give_one_page(tmp_path: Path) -> None:
+    pages = []
+    for name in ("here", "there"):
+        project = tmp_path / name
+        write_rejected(project / "models" / "rejected" / "four", write_chain(project / "models")["package"])
+        said = run([sys.executable, "-m", "pipeline.cli", "report", "models", "--html", "page.html"], cwd=project, environ={"PYTHONPATH": str(ROOT)})
+        assert said.code in (0, 3), said.err
+        pages.append((project / "page.html").read_bytes())
+    assert pages[0] == pages[1] and str(tmp_path).encode() not in pages[0]
