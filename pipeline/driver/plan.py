@@ -252,7 +252,7 @@ class Planner:
         node, env = step.node, self.environment(step.node)
         made: dict[str, Callable[[], dict[str, Any]]] = {
             step.preimage["source"]: lambda: self.sources(node.stage.offer).closure(node.stage.module),
-            env.lock_digest: lambda: {"packages": env.pins()},
+            env.lock_digest: lambda: {"packages": env.locked()},
         }
         for gate, said in zip(node.gates, step.preimage.get("gates", ()), strict=True):
             made[said["source"]] = partial(self.sources(gate.entry.offer).closure, gate.entry.module)

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.clones import clone, interlock_in
+from fakes.clones import clone
+from fakes.shell import Said, interlock, run
 from fakes.toys import write_latest, write_tokenizer
+
+from interlock.contracts import deployment, io
 
 pytestmark = pytest.mark.e2e
 
@@ -31,7 +34,7 @@ STEPS = ("import", "export", "convert", "deploy")
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A clone, and a project folder in which it has built a toy."""
-    code = clone(tmp_path_factory.mktemp("clone") / "interlock")
+    code = clone(tmp_path_factory.mktemp("clone") / "interlock").root
     folder = tmp_path_factory.mktemp("project")
     (folder / "mine.toml").write_text(RECIPE)
     write_latest(folder / "latest.pt")
@@ -39,6 +42,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     said = say(code, folder, "build", "mine.toml", "--json")
     assert said["exit_code"] == 0
     return code, folder
+
+
+def interlock_in(code: Path, *words: object, cwd: Path, environ: dict[str, str]) -> Said:
+    """`interlock WORDS` of a clone."""
+    python = code / "envs" / "train" / ".venv" / "bin" / "python"
+    return run([str(python), "-I", "-m", "pipeline.cli", *map(str, words)], cwd=cwd, environ=environ)
 
 
 def say(code: Path, folder: Path, *words: object, **environ: str) -> dict[str, Any]:
@@ -179,3 +188,24 @@ def test_where_the_source_lies_does_not_matter(built: tuple[Path, Path], tmp_pat
     assert (
         to_run(code, folder, "--set", f"source.checkpoint=pt:{tmp_path / 'latest.pt'}", "--set", f"source.tokenizer={tmp_path / 'tokenizer'}") == []
     )
+
+
+def test_another_clone_place_and_surroundings_give_the_same_deployment(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """The clone built in its folder; the project itself builds in another, as somebody else would."""
+    _, folder = built
+    here = tmp_path / "elsewhere with spaces"
+    here.mkdir()
+    (here / "mine.toml").write_text(RECIPE)
+    write_latest(here / "latest.pt")
+    write_tokenizer(here / "tokenizer")
+    environ = {"INTERLOCK_HOME": str(here / ".interlock"), "HOME": str(tmp_path), "USER": "somebody", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    mask = os.umask(0o077)
+    try:
+        said = interlock("build", "mine.toml", "--json", cwd=here, environ=environ)
+    finally:
+        os.umask(mask)
+    assert said.code == 0, said.err
+    assert {step["state"] for step in json.loads(said.out)["steps"]} == {"made"}
+    mine, theirs = (io.read_contract(one / "out" / "deployed" / deployment.FILE, deployment.DeploymentContract) for one in (folder, here))
+    assert mine.digest == theirs.digest
+    assert [(entry.path, entry.sha256) for entry in mine.files] == [(entry.path, entry.sha256) for entry in theirs.files]
