@@ -20,6 +20,7 @@ from pipeline.contents import REMEDY, content_violations, inheritance_violations
 from pipeline.driver.stage import digesting
 
 Place = Literal["here", "part", "store"]
+STORE_REMEDY = "the directory is whole, an artifact in the store is not: `interlock fsck --repair` takes it out, the next build makes it again"
 # A chain of stages is shorter; what is deeper was made to exhaust us.
 MAX_REACHED = 1024
 
@@ -64,7 +65,7 @@ def verify(directory: Path, voice: Voice, find: Callable[[str], Path | None] = l
     proof = _Proof(voice, find)
     proof.add(directory, io.read_any(directory), "here")
     if proof.wrong:
-        raise ContractError(*proof.wrong, remedy=REMEDY)
+        raise ContractError(*proof.wrong, remedy=STORE_REMEDY if proof.stored_only else REMEDY)
     return Verified(tuple(proof.reached.values()), tuple(proof.missing.values()))
 
 
@@ -75,6 +76,8 @@ class _Proof:
         self.reached: dict[str, Reached] = {}
         self.missing: dict[str, InputRef] = {}
         self.wrong: list[Violation] = []
+        self.stored_only = True
+        """Whether what is wrong is in the store alone."""
         self._voice, self._find = voice, find
         self._hashed: dict[tuple[int, int], str] = {}
 
@@ -90,6 +93,7 @@ class _Proof:
         for name in (io.KINDS[contract.kind][0], *parts):
             wrong += _layout(directory / name)
         self.wrong += wrong
+        self.stored_only &= not (wrong and place == "here")
         for part in parts.values():
             self.reached.setdefault(part.digest, Reached(part, "part", directory))
         for child in (contract, *parts.values()):
@@ -100,7 +104,9 @@ class _Proof:
             if ref.kind != "source" and ref.digest not in self.reached and len(self.reached) < MAX_REACHED:
                 self._reach(ref)
             if parent := self.reached.get(ref.digest):
-                self.wrong += inheritance_violations(file, child, parent.contract)
+                disagreements = list(inheritance_violations(file, child, parent.contract))
+                self.wrong += disagreements
+                self.stored_only &= not disagreements
             else:
                 self.missing.setdefault(ref.digest, ref)
 

@@ -123,6 +123,7 @@ def test_a_damaged_ancestor_is_named(store: Path, name: str) -> None:
     with pytest.raises(ContractError) as error:
         verify(GOLDEN / "deployment", SilentVoice(), finder(store))
     assert {violation.file for violation in error.value.violations} == {str(file)}
+    assert "fsck --repair" in error.value.remedy
 
 
 def test_an_ancestor_under_a_digest_that_is_not_its_own_is_named(store: Path) -> None:
