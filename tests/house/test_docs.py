@@ -131,7 +131,7 @@ def is_defined(name: str) -> bool:
 
 def bound(node: ast.stmt) -> set[str]:
     """The names that a statement defines."""
-    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return {node.name}
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name)}
