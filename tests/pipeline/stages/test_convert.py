@@ -24,10 +24,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_both_layouts_are_published_with_their_evidence(exported: Path, tmp_path: Path, layout: package.Layout) -> None:
     from pipeline.driver import stage
     from pipeline.stages import convert
+    from pipeline.verify import verify
 
     params = convert.Params(out=tmp_path / "package", toy=True, source=exported, checkpoint=exported.parent / "checkpoint", layout=layout)
     stage.run(convert.STAGE, params, SilentVoice())
-    made = io.read_artifact(tmp_path / "package", package.PackageContract)
+    held = {io.read_any(exported.parent / name).digest: exported.parent / name for name in ("checkpoint", "exported")}
+    # The facts in the contract were read by coremltools; verify reads the package by itself.
+    proven = verify(tmp_path / "package", SilentVoice(), held.get)
+    assert [one.contract.kind for one in proven.reached] == ["package", "export", "checkpoint"]
+    made = proven.contract
+    assert isinstance(made, package.PackageContract)
     assert made.gate.reference == "checkpoint" and made.gate.repeatable and made.gate.evidence
     assert {item.function for item in made.gate.evidence} == set(made.facts.functions)
     if layout == "single":

@@ -62,10 +62,13 @@ def compressed(toy: Path, into: Path, **request: Any) -> Any:
 def convert(toy: Path, source: str, out: Path, **fields: Any) -> package.PackageContract:
     from pipeline.driver import stage
     from pipeline.stages import convert
+    from pipeline.verify import verify
 
     given = {"checkpoint": toy / "checkpoint", **fields}
     stage.run(convert.STAGE, convert.Params(out=out, toy=True, source=toy / source, **given), SilentVoice())
-    return io.read_artifact(out, package.PackageContract)
+    made = verify(out, SilentVoice()).contract
+    assert isinstance(made, package.PackageContract)
+    return made
 
 
 def test_the_sources_own_blocks_are_carried_and_pass_the_gate_of_fp16(toy: Path, carried: package.PackageContract) -> None:
