@@ -194,6 +194,14 @@ def _escaped(name: str) -> str:
 
 def check_replaceable(out: Path, is_ours: Callable[[Path], bool]) -> None:
     """Refuse an output that cannot be one, or that exists and is not ours, before any work. Raises UsageError."""
+    try:
+        out.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise _failure(error, out) from error
+        raise UsageError(f"`{out}` cannot be a path here ({error.strerror})", remedy="choose another --out") from None
     if out.name in ("", ".."):
         raise UsageError(f"`{out}` cannot be replaced as a whole", remedy="choose another --out, a folder by its name")
     if os.path.ismount(out):

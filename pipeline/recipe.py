@@ -103,7 +103,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """One build. `outputs` are the parts that are placed under `output`; everything else stays in the store."""
 
     description: str = ""
-    output: Annotated[str, Meta(min_length=1, max_length=4096)]
+    output: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
     outputs: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["deployed"])
     toy: bool = False
     source: Source | None = None
