@@ -11,7 +11,7 @@ from interlock.errors import UsageError
 from interlock.voice import path_text
 from pipeline.driver.store import Store
 from pipeline.lineage import lineage_of, resolve
-from pipeline.verbs.report import add_page_option, save_page
+from pipeline.verbs.pages import add_page_option, page_file, save_page
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +26,13 @@ def run(args: argparse.Namespace, session: Session) -> int:
     from pipeline.reports import ancestry, document
 
     directory, store = resolve(args.directory), Store.here()
+    file = page_file(args.html, directory, "lineage") if args.html else None
     lineage = lineage_of(directory, store.find, store.root / "rejected")
     artifacts, rejected = document.artifacts_of(lineage), document.candidates_of(lineage.rejected)
-    if args.html:
+    if file:
         from pipeline.reports.page import lineage_page
 
-        save_page(args.html, directory, "lineage", lineage_page(path_text(directory), artifacts, rejected), session)
+        save_page(file, lineage_page(path_text(directory), artifacts, rejected), session)
     if args.json:
         emit(
             {
