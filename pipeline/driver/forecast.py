@@ -9,9 +9,9 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.driver import why
+from pipeline.driver import records, why
 from pipeline.driver.graph import Node
-from pipeline.driver.plan import Step, read_state
+from pipeline.driver.plan import Step
 from pipeline.driver.session import Session
 
 
@@ -33,7 +33,7 @@ class Forecast:
 
 def forecast(session: Session) -> list[Forecast]:
     """Every step of the recipe, in order; `session` has looked."""
-    state = read_state(session.state_file).get("steps", {})
+    state = records.load(session.state_file).get("steps", {})
     history = _History(session)
     found: list[Forecast] = []
     by_identity: dict[str, Forecast] = {}
@@ -70,7 +70,7 @@ def _reasons(session: Session, step: Step) -> list[str]:
 
 def _followed(session: Session, step: Step, leaves: list[str]) -> list[str]:
     """An input that changed is explained by the step that makes it, where the last build says why that ran."""
-    state = read_state(session.state_file).get("steps", {})
+    state = records.load(session.state_file).get("steps", {})
     found = []
     for leaf in leaves:
         name = leaf.removeprefix("input ").partition(":")[0] if leaf.startswith("input ") else None

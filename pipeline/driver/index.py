@@ -7,16 +7,14 @@ Losing the table costs time and nothing else.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from interlock import fs
 from interlock.errors import StageFailed
+from pipeline.driver import records
 
 # Longer than one tick of the clock that stamps files: at most 10 ms in a kernel, 2 s where whole seconds are stored (FAT, some network shares).
 TICK_NS, COARSE_TICK_NS = 50_000_000, 2_000_000_000
@@ -45,10 +43,9 @@ class Index:
         self._file = file
         self._changed = False
         self._files: dict[str, list[Any]] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or torn: everything is read once more
-            document: dict[str, Any] = json.loads(file.read_bytes()) if file else {"form": None}
-            if document["form"] == FORM:
-                self._files = document["files"]
+        document = records.load(file) if file else {}
+        if document.get("form") == FORM:  # else none yet, or torn, or another interlock's: everything is read once more
+            self._files = document["files"]
 
     def value(self, path: Path, what: str, read: Callable[[Path], Any]) -> Any:
         """`read(path)`, or what it gave while the file was the same. `what` names the computation. Raises OSError."""
@@ -69,7 +66,7 @@ class Index:
         if not self._changed or self._file is None:
             return
         try:
-            fs.save_file(self._file, json.dumps({"form": FORM, "files": self._files}, separators=(",", ":")).encode())
+            records.save(self._file, {"form": FORM, "files": self._files})
         except StageFailed:
             return
         self._changed = False

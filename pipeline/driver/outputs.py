@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 
 from interlock import fs
 from interlock.errors import ContractError, StageFailed, UsageError
-from pipeline.driver import index
+from pipeline.driver import index, records
 from pipeline.driver.store import Lease, Store
 
 # Earlier states of one output that can be taken back, and that the cleaner therefore keeps.
@@ -40,11 +39,11 @@ class Outputs:
 
     def record(self, out: Path) -> dict[str, Any]:
         """What was placed at `out`; empty where nothing is known."""
-        return _read(self._file(out))
+        return records.load(self._file(out))
 
     def records(self) -> Iterator[dict[str, Any]]:
         for file in sorted((self.folder / "outputs").glob("*.json")):
-            if document := _read(file):
+            if document := records.load(file):
                 yield document
 
     def digests(self) -> set[str]:
@@ -69,6 +68,8 @@ class Outputs:
 
     def place(self, out: Path, digest: str, lease: Lease) -> None:
         """Make `out` a copy of the stored artifact `digest`. Raises StageFailed and UsageError, and then leaves what was there."""
+        if self.store.root in out.absolute().resolve().parents:
+            raise UsageError(f"`{out}` lies inside the store", remedy="choose another output in the recipe, or with --set output=FOLDER")
         source = lease.hold(digest)
         if source is None:
             raise StageFailed(f"the store no longer has {digest[:16]}", remedy="run the same command again; it is made anew")
@@ -102,7 +103,7 @@ class Outputs:
             "settled": settled,
             "history": history,
         }
-        fs.save_file(self._file(out), json.dumps(document, separators=(",", ":"), sort_keys=True).encode(), self.store.fs)
+        records.save(self._file(out), document, self.store.fs)
 
     def rollback(self, out: Path, wanted: str | None, lease: Lease) -> str:
         """Put an earlier state of `out` back: the last one, or the one whose digest begins with `wanted`. Returns its digest.
@@ -118,14 +119,6 @@ class Outputs:
             raise StageFailed(f"the store no longer has {chosen[:16]} whole", remedy="run `interlock fsck --repair`, or build it again")
         self.place(out, chosen, lease)
         return str(chosen)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) and isinstance(document.get("digest"), str) else {}
 
 
 def _is(directory: Path, digest: str) -> bool:

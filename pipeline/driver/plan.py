@@ -6,7 +6,6 @@ Here: looking, without changing anything but the table of file digests. Not here
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -268,15 +267,6 @@ def _without_places(node: Node) -> dict[str, Any]:
     scheme = spec.partition(":")[0]
     kept = spec if scheme in source_digest.NAMED else scheme if scheme in source_digest.PATHS else "a path"
     return {**{name: value for name, value in left.items() if name != "tokenizer"}, "source": kept}
-
-
-def read_state(file: Path) -> dict[str, Any]:
-    """What the last build of a recipe left written about its steps; empty where there was none."""
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) and isinstance(document.get("steps"), dict) else {}
 
 
 def state_file(folder: Path, name: str, outputs: list[str]) -> Path:

@@ -18,11 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from interlock import environments, fs
+from interlock import environments
 from interlock.canonical import canonical_json
 from interlock.environments import Environment
 from interlock.errors import EnvironmentRefused, StageFailed, UsageError, from_dict
-from pipeline.driver import keys
+from pipeline.driver import keys, records
 from pipeline.driver.index import Index
 from pipeline.launchers import Launcher
 
@@ -182,13 +182,13 @@ class Registry:
             if found is None:
                 found = self._ask(env, question)
                 with contextlib.suppress(StageFailed):  # a place that cannot be written costs the next run its time
-                    fs.save_file(file, json.dumps({"now": self._now(found), "answer": found}, indent=1).encode())
+                    records.save(file, {"now": self._now(found), "answer": found})
             self._answers[env.name] = found
         return self._answers[env.name]
 
     def _remembered(self, file: Path) -> dict[str, Any] | None:
         try:
-            document = json.loads(file.read_bytes())
+            document = records.load(file)
             return dict(document["answer"]) if document["now"] == self._now(document["answer"]) else None
         except (OSError, ValueError, KeyError, TypeError, StageFailed):
             return None

@@ -5,7 +5,6 @@ Here: putting recipe, graph, plan and builder together; the record that `status`
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections import Counter
@@ -13,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interlock import fs
 from interlock.errors import GateFailed, InterlockError, StageFailed, UsageError
+from pipeline.driver import records
 from pipeline.driver.graph import Graph, Node
 from pipeline.driver.index import Index
 from pipeline.driver.matrix import Row
 from pipeline.driver.outputs import Outputs
-from pipeline.driver.plan import Options, Planner, Result, View, keep, read_state, state_file
+from pipeline.driver.plan import Options, Planner, Result, View, keep, state_file
 from pipeline.driver.store import Store, project_folder
 from pipeline.launchers import launcher
 
@@ -124,7 +123,7 @@ class Session:
 
     def before(self, node: Node) -> dict[str, Any] | None:
         """The preimage under which the last build of this recipe made or kept the same step."""
-        key = read_state(self.state_file).get("steps", {}).get(self.labels[node.identity], {}).get("key")
+        key = records.load(self.state_file).get("steps", {}).get(self.labels[node.identity], {}).get("key")
         action = self.project.store.action(key) if key else None
         return action["preimage"] if action else None
 
@@ -195,7 +194,7 @@ class Session:
 
     def _record(self, results: dict[str, Result]) -> None:
         """What `status` and `why` tell of this build. Without it they know less; the build does not need it."""
-        steps = read_state(self.state_file).get("steps", {})
+        steps = records.load(self.state_file).get("steps", {})
         for identity, result in results.items():
             label = self.labels[identity]
             if result.state == "waiting":
@@ -213,14 +212,14 @@ class Session:
             "steps": steps,
         }
         try:
-            fs.save_file(self.state_file, json.dumps(document, indent=1).encode())
+            records.save(self.state_file, document)
         except StageFailed:
             return
 
 
 def last_build(project: Project) -> dict[str, Any]:
     """What the last build of this project recorded; empty where there was none."""
-    found = [read_state(file) for file in (project.folder / "builds").glob("*.json")]
+    found = [records.load(file) for file in (project.folder / "builds").glob("*.json")]
     return max(filter(None, found), key=lambda document: document.get("ended_unix_s", 0), default={})
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.driver import records
 from pipeline.driver.gc import stored_bytes
-from pipeline.driver.plan import read_state
 from pipeline.driver.session import Project
 
 
@@ -23,7 +23,7 @@ def status(project: Project, *, paranoid: bool = False) -> dict[str, Any]:
         outputs.append({"path": record["path"], "digest": record["digest"], "state": state, "earlier": len(record.get("history", []))})
     builds = []
     for file in sorted((project.folder / "builds").glob("*.json")):
-        if document := read_state(file):
+        if document := records.load(file):
             states = [step.get("state") for step in document["steps"].values()]
             counts = {name: states.count(name) for name in sorted({str(state) for state in states})}
             builds.append({"recipe": document.get("recipe"), "ended_unix_s": document.get("ended_unix_s"), "steps": counts})

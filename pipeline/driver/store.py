@@ -16,7 +16,6 @@ An object is found by existence, which says that it was whole when it came; who 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import time
@@ -29,6 +28,7 @@ from interlock import fs
 from interlock.calls import Fs
 from interlock.errors import ContractError, StageFailed
 from interlock.locks import Lock
+from pipeline.driver import records
 
 FORM = "1"
 FOLDER = ".interlock"
@@ -68,12 +68,8 @@ class Store:
 
     def action(self, key: str) -> dict[str, Any] | None:
         """What a key made, or None. A torn or foreign record is none: the stage runs again."""
-        try:
-            document: dict[str, Any] = json.loads(self.action_path(key).read_bytes())
-        except (OSError, ValueError):
-            return None
-        sound = isinstance(document, dict) and document.get("key") == key and ("output" in document) != ("rejected" in document)
-        return document if sound else None
+        document = records.load(self.action_path(key))
+        return document if document.get("key") == key else None
 
     def actions(self) -> Iterator[dict[str, Any]]:
         """Every readable action."""
@@ -87,11 +83,7 @@ class Store:
 
     def detail(self, digest: str) -> dict[str, Any]:
         """What a preimage names by `digest`; empty where it is gone."""
-        try:
-            document: dict[str, Any] = json.loads((self.root / "details" / f"{digest}.json").read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return document
+        return records.load(self.root / "details" / f"{digest}.json")
 
     # --- writing
 
@@ -114,12 +106,12 @@ class Store:
 
     def keep_detail(self, digest: str, make: Callable[[], dict[str, Any]]) -> None:
         path = self.root / "details" / f"{digest}.json"
-        if not path.exists():
-            fs.save_file(path, json.dumps(make(), separators=(",", ":"), sort_keys=True).encode(), self.fs)
+        if not records.load(path):
+            records.save(path, make(), self.fs)
 
     def record(self, key: str, document: dict[str, Any]) -> None:
         """Say what `key` made. Written last, after the object is there."""
-        fs.save_file(self.action_path(key), json.dumps({"key": key, **document}, indent=1, sort_keys=True).encode(), self.fs)
+        records.save(self.action_path(key), {"key": key, **document}, self.fs)
 
     def insert(self, made: Path, digest: str, lease: Lease) -> Path:
         """Move a published artifact directory into the store under its digest. What stands there already stays, if it is sound."""
@@ -160,7 +152,7 @@ class Store:
             with contextlib.suppress(FileNotFoundError):  # another builder saw it too
                 self.fs.rename(path, target)
         document = {"was": path.relative_to(self.root).as_posix(), "reason": reason}
-        fs.save_file(target.with_name(f"{target.name}.json"), json.dumps(document, indent=1).encode(), self.fs)
+        records.save(target.with_name(f"{target.name}.json"), document, self.fs)
         return target
 
     def lock(self, key: str) -> Lock:

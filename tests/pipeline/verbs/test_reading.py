@@ -15,6 +15,7 @@ from fakes.shell import interlock, run
 
 from interlock.contracts import checkpoint
 from interlock.environments import ROOT
+from pipeline.driver import records
 
 SOURCE = "84d1f880c196a7fddfaa7add03872614f504527a3828aefe2b352e99db21fcc9"
 
@@ -59,16 +60,16 @@ def test_the_store_of_the_environment_is_searched(chain: Path, tmp_path: Path) -
 def test_times_come_from_the_stores_newest_record(tmp_path: Path) -> None:
     digest = write_checkpoint(tmp_path / "checkpoint").digest
     output = {"kind": "checkpoint", "digest": digest}
-    records = (
+    notes = (
         {"made_unix_s": 2, "wall_s": 12.5, "peak_rss_bytes": 5000},
         {"made_unix_s": 1, "wall_s": 99.0, "peak_rss_bytes": 1},
         {"made_unix_s": 3, "wall_s": "long"},
+        {"made_unix_s": 4, "wall_s": float("inf")},
     )
-    for number, record in enumerate(records):
+    for number, note in enumerate(notes):
         key = f"{number:064x}"
         file = tmp_path / "store" / "actions" / key[:2] / f"{key}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"key": key, "output": output, **record}))
+        records.save(file, {"key": key, "output": output, **note})
     said = interlock("report", tmp_path / "checkpoint", "--json", environ={"INTERLOCK_STORE": str(tmp_path / "store")})
     assert said.code == 0, said.err
     assert json.loads(said.out)["runs"] == [{"stage": "import", "digest": digest, "wall_s": 12.5, "peak_rss_bytes": 5000}]
@@ -119,6 +120,19 @@ def test_the_page_stands_beside_the_directory_and_never_in_an_artifact(tmp_path:
         interlock(verb, tmp_path / "checkpoint", "--html", tmp_path / "checkpoint" / "page.html").refused(2, "artifact directory")
         interlock(verb, tmp_path / "checkpoint", "--html", tmp_path).refused(2, "is a directory")
     assert interlock("verify", tmp_path / "checkpoint").code == 0
+
+
+def test_a_page_replaces_a_page_and_nothing_else(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    mine, link, page = tmp_path / "notes.md", tmp_path / "link.html", tmp_path / "page.html"
+    mine.write_text("mine")
+    link.symlink_to(mine)
+    for file in (mine, link):
+        interlock("report", tmp_path / "checkpoint", "--html", file).refused(2, "no page of interlock")
+    assert mine.read_text() == "mine" and link.is_symlink()
+    for verb in ("lineage", "report"):
+        assert interlock(verb, tmp_path / "checkpoint", "--html", page).code == 0
+        assert f"interlock {verb}" in page.read_text()
 
 
 def test_a_folder_of_artifacts_means_its_last(chain: Path) -> None:
