@@ -51,7 +51,8 @@ def _side(directory: Path, contract: Contract) -> Side:
 
 
 def _files(a: Contract, b: Contract) -> tuple[File, ...]:
-    one, other = ({entry.path: entry for entry in contract.files} for contract in (a, b))
+    # Version 1 listed the contracts of its parts: those are compared as what they are.
+    one, other = ({entry.path: entry for entry in contract.files if entry.path not in io.BY_FILE} for contract in (a, b))
     return tuple(
         File(
             path=path,
@@ -68,7 +69,7 @@ def _is_explained(path: str) -> bool:
     """Whether a look is taken at its content; signatures beside exported files stand in the export's contract as well."""
     looked_at = (checkpoint.WEIGHTS, checkpoint.BLOCKS, checkpoint.TOKENIZER, export.PREFILL, export.DECODE, deployment.RUNTIME_CONFIG)
     signatures = (export.signature_file(export.PREFILL), export.signature_file(export.DECODE))
-    return path in (*looked_at, *signatures, *io.BY_FILE) or path.startswith(f"{package.PACKAGE}/")
+    return path in (*looked_at, *signatures) or path.startswith(f"{package.PACKAGE}/")
 
 
 def _parts(a: Path, b: Path, one: Contract, other: Contract, files: tuple[File, ...], bound: float, voice: Voice) -> Found:

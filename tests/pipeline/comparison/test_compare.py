@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes.artifacts import ARCH, describe, write_checkpoint, write_evaluation
-from fakes.chains import write_chain
+from fakes.chains import GOLDEN, write_chain
 from fakes.shell import interlock
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -121,6 +121,13 @@ def test_two_kinds_are_refused(one: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     with pytest.raises(UsageError, match=r"of kind `checkpoint`.*of kind `dataset`"):
         found(one, tmp_path / "data")
+
+
+def test_an_artifact_of_an_earlier_version_is_compared_by_what_it_is() -> None:
+    """The golden deployments of versions 1 and 2 hold the same files; version 1 listed its parts' contracts among them."""
+    golden = GOLDEN.parent.parent
+    result = found(golden / "v1" / "deployment", golden / "v2" / "deployment")
+    assert result.outcome == "same" and result.a.digest != result.b.digest, result.reasons
 
 
 def test_figures_of_gates_stand_side_by_side(tmp_path: Path) -> None:
