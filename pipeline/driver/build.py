@@ -119,7 +119,7 @@ class Builder:
 
     async def _place(self, out: Path, node: Node) -> None:
         digest = await self._digest(node)
-        if self._outputs.in_place(out, digest):
+        if self._outputs.in_place(out, digest, paranoid=self._options.paranoid):
             return
         await self._bytes(node)
         self._view.say(f"place {out}")

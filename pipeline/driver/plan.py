@@ -61,11 +61,13 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """How to build. `jobs` stages run at a time; with `keep_going` a failure stops only what rests on it."""
+    """How to build. `jobs` stages run at a time; with `keep_going` a failure stops only what rests on it; `paranoid` reads outputs
+    instead of trusting their sizes and times."""
 
     jobs: int = 1
     keep_going: bool = False
     launcher: str = "uv"
+    paranoid: bool = False
 
 
 @dataclass
@@ -127,7 +129,7 @@ class Planner:
             elif any(self.steps[one.identity].status in ("rejected", "blocked") for one in step.node.inputs.values() if isinstance(one, Node)):
                 step.status = "blocked"
 
-    def untouched(self, graph: Graph, outputs: Outputs) -> list[Result] | None:
+    def untouched(self, graph: Graph, outputs: Outputs, *, paranoid: bool = False) -> list[Result] | None:
         """Every step as it is known, where every wanted digest is known and every output lies in its place; else None."""
         if any(step.fresh for step in self.steps.values()):
             return None
@@ -138,7 +140,7 @@ class Planner:
                 return None
             for out, node in target.placed.items():
                 digest = self.steps[node.identity].digest
-                if digest is None or not outputs.in_place(out, digest):
+                if digest is None or not outputs.in_place(out, digest, paranoid=paranoid):
                     return None
         results = {identity: Result(step.node) for identity, step in self.steps.items()}
         for identity, step in self.steps.items():

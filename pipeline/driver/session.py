@@ -136,7 +136,7 @@ class Session:
         started = time.monotonic()
         self.prepare()
         self.look()
-        results = self.planner.untouched(self.graph, self.project.outputs)
+        results = self.planner.untouched(self.graph, self.project.outputs, paranoid=self.options.paranoid)
         if results is None:
             return None
         return Report(self.graph.name, results, dict(self._wanted()), time.monotonic() - started, worked=False)

@@ -37,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="stages that run at a time (default %(default)s: each uses all cores)")
     parser.add_argument("--best", metavar="RULE",
                         help='of a recipe with a [matrix]: place the winner, as in "smallest where all gates pass"')  # fmt: skip
+    parser.add_argument("--paranoid", action="store_true", help="read every byte of the outputs instead of trusting sizes and times")
     parser.add_argument("--keep-going", action="store_true", help="after a failure make everything that does not rest on it")
 
 
@@ -52,7 +53,7 @@ def selection(args: argparse.Namespace) -> sessions.Selection:
 
 def run(args: argparse.Namespace, session: Session) -> int:
     loaded = recipe.load(args.recipe, args.sets)
-    options = Options(jobs=args.jobs, keep_going=args.keep_going, launcher=args.launcher)
+    options = Options(jobs=args.jobs, keep_going=args.keep_going, launcher=args.launcher, paranoid=args.paranoid)
     rule = matrix.parse_rule(args.best) if args.best else None
     if rule and not loaded.has_matrix:
         raise UsageError(f"--best chooses among the cells of a [matrix], and `{args.recipe}` has none", remedy="leave it out")

@@ -241,3 +241,24 @@ def test_projects_can_share_a_store(project: StubProject, tmp_path: Path) -> Non
         made.append(set(states(json.loads(done.stdout)).values()))
     assert made == [{"made"}, {"kept"}]
     assert files(project.folder / "out") == files(other.folder / "out")
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "other JSON"])
+def test_damaged_notes_cost_time_and_nothing_else(project: StubProject, harm: str) -> None:
+    """Every file beside the objects: tables, outputs, builds, actions, details, offers."""
+    project.build()
+    whole = files(project.folder / "out")
+    home = project.folder / ".interlock"
+    notes = [path for path in home.rglob("*") if path.is_file() and "objects" not in path.parts and path.suffix == ".json"]
+    assert {path.relative_to(home).parts[0] for path in notes} >= {"index.json", "outputs", "builds", "store"}
+    for note in notes:
+        data = note.read_bytes()
+        middle = len(data) // 3
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        note.write_bytes({"flip": flipped, "cut": data[:middle], "empty": b"", "other JSON": b'{"files": 3, "steps": [], "digest": 1}\n'}[harm])
+    for words in (("plan", "chain.toml", "--launcher", "current"), ("status",), ("why", "words", "--recipe", "chain.toml", "--launcher", "current")):
+        said = project.run(*words)
+        assert said.code == 0 and "Traceback" not in said.err, said
+    project.build()
+    assert files(project.folder / "out") == whole
+    assert set(states(project.build()).values()) == {"kept"}
