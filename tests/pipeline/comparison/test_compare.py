@@ -214,3 +214,12 @@ def test_the_command_line_tells_the_outcome_and_keeps_its_exit_codes(one: Path, 
     assert document["outcome"] == "numerically same" and document["bound"] == 1 and document["tensors"][0]["max_abs"] == 0.0625
     interlock("diff", one, other, "--within", "2").refused(2, "no number from 0 to 1")
     interlock("diff", one, tmp_path / "nothing").refused(3, "no such directory")
+
+
+def test_text_of_a_contract_cannot_steer_a_terminal(one: Path, tmp_path: Path) -> None:
+    text = "\x1b]0;owned\x07\u202e[red]bold[/red]"
+    source = describe(one).source.model_copy(update={"name": text})
+    other = write(tmp_path / "two", {**weights(), text: np.ones(2, np.float32)}, source=source, step=3)
+    said = interlock("diff", one, other)
+    assert said.code == 0 and not {"\x1b", "\x07", "\u202e"} & set(said.out + said.err)
+    assert "[red]bold" in said.out and "differs" in said.out
