@@ -75,7 +75,7 @@ def _is_explained(path: str) -> bool:
 def _parts(a: Path, b: Path, one: Contract, other: Contract, files: tuple[File, ...], bound: float, voice: Voice) -> Found:
     found = compare_fields(one.kind, one, other)
     mine, theirs = io.read_parts(a, one), io.read_parts(b, other)
-    for name in mine.keys() & theirs.keys():
+    for name in sorted(mine.keys() & theirs.keys()):
         found += compare_fields(mine[name].kind, mine[name], theirs[name])
     changed = {file.path for file in files if not file.equal and file.explained}
     with voice.task("compare") as task:
