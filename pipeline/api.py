@@ -41,9 +41,9 @@ class Output:
 
     def open(self) -> Artifact:
         """Its contract and files, as `interlock.open` gives them. Raises ContractError."""
-        import interlock
+        from interlock.opening import open_artifact
 
-        return interlock.open(self.path)
+        return open_artifact(self.path)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ COMMON = '''
 import os
 from pathlib import Path
 
-from interlock.contracts.base import Finding, Frozen
+from interlock.contracts.base import Finding, Frozen, InputRef
 from interlock.contracts.evaluation import Decoding, Subject
 from pipeline.driver.gate import Gate
 from pipeline.driver.stage import Outcome, Params, Stage

@@ -120,7 +120,8 @@ def is_defined(name: str) -> bool:
     depth = next(depth for depth in range(len(parts), 0, -1) if module_file(".".join(parts[:depth])))
     file = module_file(".".join(parts[:depth]))
     assert file
-    body: list[ast.stmt] = ast.parse(file.read_bytes()).body
+    stub = file.with_suffix(".pyi")  # declares what a package hands out by __getattr__
+    body: list[ast.stmt] = ast.parse((stub if stub.is_file() else file).read_bytes()).body
     for part in parts[depth:]:
         found = next((node for node in body if part in bound(node)), None)
         if found is None:
@@ -133,6 +134,8 @@ def bound(node: ast.stmt) -> set[str]:
     """The names that a statement defines."""
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return {node.name}
+    if isinstance(node, ast.ImportFrom):
+        return {alias.asname for alias in node.names if alias.asname}
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name)}
 
