@@ -108,7 +108,6 @@ class Environment:
                 found[str(canonicalize_name(match[1]))] = match[2]
         return found
 
-
     def locked(self) -> dict[str, str]:
         """Every version that the lock names for each package, for any interpreter and platform."""
         found: dict[str, set[str]] = {}
