@@ -8,15 +8,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from reliability.scoreboard import KINDS
+from fakes.stub_builds import interpreter
+from reliability.projects import Project
+from reliability.scoreboard import HERE, KINDS
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They run once, from the train environment: what they prove is about processes and file systems, not about an interpreter."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """They run once, from the train environment: what they prove is about processes and file systems, not about an interpreter.
+
+    What the machine cannot do is left out, and said at the end of the run.
+    """
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("e2e")
+    lacking = [item for item in items if any(not HERE[mark.args[0]]() for mark in item.iter_markers("needs"))]
+    if lacking:
+        config.hook.pytest_deselected(items=lacking)
+        items[:] = [item for item in items if item not in lacking]
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +51,17 @@ def memory() -> Iterator[Path]:
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stub_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with the stub stages."""
+    return interpreter(tmp_path_factory.mktemp("python") / "venv")
+
+
+@pytest.fixture
+def project(memory: Path, stub_python: Path) -> Project:
+    """A folder with the recipe chain.toml, nothing built yet."""
+    made = Project(memory / "project", stub_python)
+    made.write()
+    return made

@@ -6,10 +6,13 @@ workers add up as well; for the same reason this is a plugin of tests/conftest.p
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 
 import pytest
+from reliability import namespaces
 
+HERE = {"namespaces": namespaces.available, "strace": lambda: shutil.which("strace") is not None}
 KINDS = {"kills": "kills survived", "flips": "flips found", "faults": "faults handled", "power loss": "power-loss states"}
 
 
@@ -40,6 +43,8 @@ class Scoreboard:
         terminalreporter.write_sep("-", "reliability")
         for file, seconds in self.seconds.most_common():
             terminalreporter.write_line(f"{seconds:7.1f} s  {file}")
+        for what in [name for name, there in HERE.items() if not there()]:
+            terminalreporter.write_line(f"left out on this machine: what needs {what}")
         terminalreporter.write_line(", ".join(f"{KINDS[kind]} {self.good[kind]:,} of {self.total[kind]:,}" for kind in KINDS if self.total[kind]))
 
 
