@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,21 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
 
 
-class Builder:
-    """One build of one graph. `before` gives the preimages that the last build of the same recipe recorded, by title of step and cell."""
+@dataclass(frozen=True)
+class Recall:
+    """What a build asks about its steps: the preimage of the last build of the same recipe, and the command that makes the step again."""
 
-    def __init__(
-        self, planner: Planner, outputs: Outputs, view: View, options: Options, logs: Path, before: Callable[[Node], dict[str, Any] | None]
-    ) -> None:
+    before: Callable[[Node], dict[str, Any] | None]
+    again: Callable[[Node], str | None]
+
+
+class Builder:
+    """One build of one graph."""
+
+    def __init__(self, planner: Planner, outputs: Outputs, view: View, options: Options, logs: Path, recall: Recall) -> None:
         self._planner, self._outputs, self._view, self._options = planner, outputs, view, options
         self._store: Store = planner.store
-        self._logs, self._before = logs, before
+        self._logs, self._recall = logs, recall
         self._lease = Lease(self._store)
         self.results = {identity: Result(step.node) for identity, step in planner.steps.items()}
         self._making: dict[str, asyncio.Task[None]] = {}
@@ -295,6 +302,7 @@ class Builder:
         assert step.key is not None
         directories = {name: str(path) for name, path in paths.items()}
         own = {"out": str(folder / "out"), "rejected": str(self._store.rejected_path(step.key)), "toy": node.toy}
+        own |= {"again": again} if (again := self._recall.again(node)) else {}
         # Another package's stage runs in a folder of its own: what it reads from outside is named in full.
         reads = {name: str(Path(node.params[name]).absolute()) for name in node.stage.reads if node.params.get(name) is not None}
         return {**node.params, **reads, **directories, **own}
@@ -309,7 +317,7 @@ class Builder:
             return ["its artifact is needed and is not in the store any more"]
         if step.fresh:
             return ["asked for on the command line"]
-        old = self._before(node)
+        old = self._recall.before(node)
         if old is None:
             return ["never made here before"]
         new = self._planner.details(step)

@@ -70,11 +70,21 @@ def ask(gates: Sequence[Asked], candidate: Candidate, voice: Voice) -> tuple[Gat
         kept = _keep(candidate, said)
         raise GateFailed(
             f"{_names(asked for asked, _ in refused)} the {candidate.contract.kind} of stage `{candidate.stage}`",
-            measured="; ".join(finding.text if finding.value is None else f"{finding.text}: {finding.value:g}" for _, finding in refused[:4]),
-            threshold="; ".join("none" if finding.threshold is None else f"{finding.threshold:g}" for _, finding in refused[:4]),
+            measured="; ".join(_measured(finding) for _, finding in refused[:4]),
+            threshold="; ".join(_number(finding.threshold) for _, finding in refused[:4]),
             remedy=f"nothing was published; the {candidate.contract.kind} and what was found are in `{kept}`",
         )
     return tuple(GatePassed(gate=asked.gate.name, distribution=asked.distribution, findings=findings) for asked, findings in said)
+
+
+def _measured(finding: Finding) -> str:
+    return finding.text if finding.value is None else f"{finding.text}: {_number(finding.value)}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
 
 
 def _names(refusing: Any) -> str:
@@ -112,8 +122,7 @@ def _stats(directory: Path) -> dict[str, index.Stat]:
 def _keep(candidate: Candidate, said: Sequence[tuple[Asked, tuple[Finding, ...]]]) -> Path:
     """The candidate with its contract, and everything that the gates found."""
     why = Rejection(
-        findings=tuple(f"{asked.gate.name}: {finding.text}" for asked, findings in said for finding in findings if not finding.passed),
-        command="interlock build",
+        findings=tuple(f"{asked.gate.name}: {_measured(finding)}" for asked, findings in said for finding in findings if not finding.passed),
         kind=candidate.contract.kind,
         made_from=tuple(ref.digest for ref in candidate.contract.inputs),
         asked={asked.gate.name: findings for asked, findings in said},

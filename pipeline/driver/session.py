@@ -5,12 +5,15 @@ Here: putting recipe, graph, plan and builder together; the record that `status`
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from interlock.errors import GateFailed, InterlockError, StageFailed, UsageError
 from pipeline.driver import records
@@ -21,6 +24,7 @@ from pipeline.driver.outputs import Outputs
 from pipeline.driver.plan import Options, Planner, Result, View, keep, state_file
 from pipeline.driver.store import Store, project_folder
 from pipeline.launchers import launcher
+from pipeline.recipe import FOLDER
 
 if TYPE_CHECKING:
     from pipeline.driver.build import Builder
@@ -131,6 +135,16 @@ class Session:
         """The step's title, with its cell in a matrix."""
         return self.labels[node.identity]
 
+    def again(self, node: Node) -> str | None:
+        """The command that makes a step again; None where the build is of no recipe."""
+        if not self.graph.file.endswith(".toml"):
+            return None
+        file = Path(self.graph.file)
+        target = next(target for target in self.graph.targets if node in target.steps.values())
+        sets = [*self.graph.sets, *(f"{key}={msgspec.json.encode(value).decode()}" for key, value in target.values.items())]
+        given = [word for one in sets for word in ("--set", one)]
+        return shlex.join(["interlock", "build", file.stem if file.parent == FOLDER else str(file), *given, "--only", node.title, "--force"])
+
     def up_to_date(self) -> Report | None:
         """The report of a build that has nothing to do, or None where there is something."""
         started = time.monotonic()
@@ -143,11 +157,11 @@ class Session:
 
     def build(self, view: View) -> Report:
         """Do what `up_to_date` found wanting. Failures of stages are in the report; raises InterlockError for what concerns the whole."""
-        from pipeline.driver.build import Builder, Interrupted
+        from pipeline.driver.build import Builder, Interrupted, Recall
 
         started = time.monotonic()
         logs = self.project.folder / "logs" / self.state_file.stem
-        builder = self._builder = Builder(self.planner, self.project.outputs, view, self.options, logs, self.before)
+        builder = self._builder = Builder(self.planner, self.project.outputs, view, self.options, logs, Recall(self.before, self.again))
         interrupted = None
         try:
             builder.run(self.graph)

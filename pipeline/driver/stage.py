@@ -33,11 +33,13 @@ C = TypeVar("C", bound=Contract)
 
 class Params(Frozen):
     """What a person chose for a stage. `out` is the artifact directory; `toy` lifts the environment rule and marks the contract; `rejected` is where
-    a candidate that its gate refuses is kept, `rejected/` beside the output by default."""
+    a candidate that its gate refuses is kept, `rejected/` beside the output by default; `again` is the command that makes it again, where a build
+    runs the stage."""
 
     out: Path
     toy: bool = False
     rejected: Path | None = None
+    again: str | None = None
 
     @property
     def rejected_path(self) -> Path:

@@ -219,6 +219,8 @@ def _mixed(
 
 def _command(params: Params) -> str:
     """The command that makes this package again."""
+    if params.again:
+        return params.again
     given = {
         "--in": params.source,
         "--layout": params.layout,
