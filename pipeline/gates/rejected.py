@@ -22,7 +22,8 @@ MAX_CANDIDATES = 256
 
 
 class Rejection(Frozen):
-    """Why an artifact was not published. findings: one line for each value outside its threshold; command: what makes the candidate again.
+    """Why an artifact was not published. findings: one line for each value outside its threshold; command: what makes the candidate again, null where
+    the same build does.
 
     Of a package that does not compute what it must: gate is the evidence, compression how its weights were stored, mixed the frontier of finer forms
     that was offered instead, empty where none was searched. Of an artifact that gates of other packages refused: asked is what each of them found,
@@ -30,7 +31,7 @@ class Rejection(Frozen):
     """
 
     findings: tuple[str, ...]
-    command: str
+    command: str | None = None
     kind: Kind = "package"
     gate: Gate | None = None
     compression: Compression | None = None

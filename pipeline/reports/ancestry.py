@@ -115,7 +115,7 @@ def candidate_lines(candidate: Candidate) -> list[tuple[str, str]]:
         *([("method", compression.method)] if compression else [("kind", candidate.rejection.kind)]),
         *(("finding", finding) for finding in findings[:3]),
         *more,
-        ("again", candidate.rejection.command),
+        ("again", candidate.rejection.command or "the same build"),
     ]
 
 

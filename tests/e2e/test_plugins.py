@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import unruly
 from fakes.clones import Clone, clone
-from fakes.shell import Said
+from fakes.shell import Said, run
 
 import interlock
 from interlock.contracts import io
@@ -264,6 +265,12 @@ def test_two_packages_that_offer_one_name_are_both_told(rough: Clone, tmp_path: 
         build(rough, STAGE.format("right")).refused(4, "both", "unruly", "rival", "uninstall one")
     finally:
         rough.uninstall("rival", "train")
+
+
+def test_the_examples_own_tests_pass() -> None:
+    folder = ROOT / "examples" / "interlock-smoke"
+    said = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)], cwd=folder, environ={"PYTHONPATH": f"src:{ROOT}"})
+    assert said.code == 0 and " passed" in said.out, said
 
 
 def test_the_project_of_the_tests_is_untouched() -> None:
