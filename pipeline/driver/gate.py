@@ -54,12 +54,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished artifact in its workspace; `rejected` is where it is kept if a gate refuses it."""
+    """A finished artifact in its workspace; `rejected` is where it is kept if a gate refuses it, `again` the command that makes it again."""
 
     stage: str
     work: fs.Workspace
     contract: Contract
     rejected: Path
+    again: str | None = None
 
 
 def ask(gates: Sequence[Asked], candidate: Candidate, voice: Voice) -> tuple[GatePassed, ...]:
@@ -123,6 +124,7 @@ def _keep(candidate: Candidate, said: Sequence[tuple[Asked, tuple[Finding, ...]]
     """The candidate with its contract, and everything that the gates found."""
     why = Rejection(
         findings=tuple(f"{asked.gate.name}: {_measured(finding)}" for asked, findings in said for finding in findings if not finding.passed),
+        command=candidate.again,
         kind=candidate.contract.kind,
         made_from=tuple(ref.digest for ref in candidate.contract.inputs),
         asked={asked.gate.name: findings for asked, findings in said},

@@ -128,7 +128,7 @@ def run(
         )
         contract = _describe(stage, outcome, maker, work, voice)
         if gates:
-            passed = ask(gates, Candidate(stage.name, work, contract, params.rejected_path), voice)
+            passed = ask(gates, Candidate(stage.name, work, contract, params.rejected_path, params.again), voice)
             contract = _describe(stage, outcome, maker, work, voice, passed)
         with voice.task(f"publish {params.out.name}"):
             fs.publish(work, params.out)

@@ -87,7 +87,9 @@ def test_a_gate_that_refuses_ends_with_6_keeps_the_candidate_and_is_remembered(s
     said.refused(6, "gate `size-budget` refuses the package", "threshold 1000", "rejected")
     assert not (smoke.root / "models/tight").exists()
     (evidence,) = smoke.root.glob(".interlock/store/rejected/*/evidence.json")
-    assert "size-budget" in json.loads(evidence.read_text())["asked"]
+    told = json.loads(evidence.read_text())
+    assert "size-budget" in told["asked"] and "of weights" in told["findings"][0] and ": 220992" in told["findings"][0]
+    assert told["command"].startswith(f"interlock build {RECIPE} --set ") and "--only convert" in told["command"]
     assert io.kind_of(evidence.parent) == "package"
     again = smoke.interlock("build", RECIPE, "--set", tight, "--set", "output=models/tight")
     again.refused(6, "it was not run again")
