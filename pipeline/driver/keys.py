@@ -111,7 +111,7 @@ class Sources:
 
     def __init__(self, index: Index, roots: dict[str, Path] | None = None) -> None:
         self._index = index
-        self._roots = roots or dict.fromkeys(PACKAGES, ROOT)
+        self._roots = {**(roots or {}), **dict.fromkeys(PACKAGES, ROOT)}
         self._modules: dict[str, dict[str, Any] | None] = {}
         self._closures: dict[str, dict[str, Any]] = {}
 

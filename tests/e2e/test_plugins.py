@@ -112,6 +112,64 @@ def test_a_changed_gate_judges_again_and_why_names_the_line(smoke: Clone) -> Non
     assert steps(said)["convert"]["why"] == ["gate size-budget, source interlock_smoke/budget.py: `look` changed"]
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "ran", "leaf"),
+    [
+        (
+            "runtime/engine/generate.py",
+            "the prompt has no tokens",
+            "the prompt is empty",
+            ["smoke"],
+            "source runtime/engine/generate.py: `generate` changed",
+        ),
+        (
+            "examples/interlock-smoke/src/interlock_smoke/smoke.py",
+            '"suite": "smoke"',
+            '"suite": "smoking"',
+            ["smoke"],
+            "source interlock_smoke/smoke.py: `_body` changed",
+        ),
+        ("examples/interlock-smoke/src/interlock_smoke/smoke.py", "# No times:", "# No clock:", [], ""),
+        ("examples/interlock-smoke/src/interlock_smoke/smoke.py", '"""Stage `smoke`:', '"""The stage:', [], ""),
+    ],
+)
+def test_a_stages_source_is_its_packages_and_what_that_imports_of_interlock(
+    smoke: Clone, file: str, old: str, new: str, ran: list[str], leaf: str
+) -> None:
+    assert smoke.interlock("build", RECIPE).code == 0
+    source = smoke.root / file
+    text = source.read_text()
+    assert old in text
+    try:
+        source.write_text(text.replace(old, new))
+        said = smoke.interlock("build", RECIPE, "--json")
+    finally:
+        source.write_text(text)
+    assert said.code == 0, said.err
+    assert [name for name, step in steps(said).items() if step["state"] == "made"] == ran
+    assert not ran or leaf in steps(said)["smoke"]["why"]
+
+
+def test_a_helper_and_a_version_of_another_package_count(rough: Clone) -> None:
+    tables = STAGE.format("right") + 'params = { text = "keyed" }\n'
+    assert steps(build(rough, tables, "--json"))["right"]["state"] == "made"
+    package = rough.root.parent / "package"
+    for file, old, new, why in (
+        (package / "unruly" / "common.py", '"suite": "none"', '"suite": "some"', "source unruly/common.py: `BODY` changed"),
+        (package / "pyproject.toml", 'version = "1.0"', 'version = "1.1"', "package unruly: 1.0 → 1.1"),
+    ):
+        text = file.read_text()
+        try:
+            file.write_text(text.replace(old, new))
+            rough.install(package, "train")
+            found = steps(build(rough, tables, "--json"))["right"]
+        finally:
+            file.write_text(text)
+            rough.install(package, "train")
+        assert (found["state"], found["why"]) == ("made", [why])
+        assert steps(build(rough, tables, "--json"))["right"]["state"] == "kept"
+
+
 def test_a_gate_is_asked_where_the_package_is_made(smoke: Clone) -> None:
     smoke.uninstall("interlock-smoke", "export")
     try:
