@@ -17,6 +17,9 @@ from pipeline.lineage import lineage_of
 from pipeline.reports.document import Document, Proof, document_of
 from pipeline.reports.page import lineage_page, report_page
 
+# A page is the same in both environments: one browser is enough.
+pytestmark = pytest.mark.train
+
 HOSTILE = (
     "</style><script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "javascript:alert(3)", "\x1b[2J\x1b]8;;http://evil.example\x07",
     "\u202etxt.exe\u2066", "{{ 7*7 }}{% raw %}", "<svg onload=alert(4)>", "--><!--", "]]>", "'; alert(5); '", "<base href=//evil.example>",
