@@ -175,8 +175,9 @@ class Registry:
             if not self._launcher.ready(env):
                 self._launcher.prepare(env)
             question = {"environment": env.name, "taken": sorted(OURS), "asked": self._asked}
-            interpreter = self._launcher.command(env, [])
-            name = hashlib.sha256(canonical_json([question, interpreter])).hexdigest()[:16]
+            # One file for the same names, whatever their params: a recipe that is built in many ways leaves one behind.
+            names = {what: sorted({one["name"] for one in asked}) for what, asked in self._asked.items()}
+            name = hashlib.sha256(canonical_json([names, self._launcher.command(env, [])])).hexdigest()[:16]
             file = self._folder / f"{env.name}-{name}.json"
             found = self._remembered(file)
             if found is None:
@@ -184,6 +185,7 @@ class Registry:
                 with contextlib.suppress(StageFailed):  # a place that cannot be written costs the next run its time
                     records.save(file, {"now": self._now(found), "answer": found})
             self._answers[env.name] = found
+            self._index.save()
         return self._answers[env.name]
 
     def _remembered(self, file: Path) -> dict[str, Any] | None:
@@ -202,6 +204,7 @@ class Registry:
         modules = {offer["module"]: offer for offer in offers}  # a matrix asks about one stage a thousand times
         source = [keys.Sources(self._index, _offer(one).roots).digest(name) for name, one in modules.items()] if lasting else os.urandom(8).hex()
         return {
+            "asked": self._asked,
             "installed": [_installed(folder) for folder in answer["folders"]],
             "source": source,
             "project": keys.Sources(self._index).digest("pipeline.driver.offers"),
