@@ -35,6 +35,7 @@ __all__ = [
     "remove_tree",
     "require_space",
     "save_file",
+    "sweep",
     "workspace",
 ]
 
@@ -149,7 +150,7 @@ def workspace(out: Path, fs: Fs | None = None) -> Iterator[Workspace]:
         path, lock = _fresh(fs, out)
     try:
         with named_failures(out):
-            _sweep(fs, out, keep=path)
+            sweep(fs, out, keep=path)
             generations.finish(fs, out)
             yield Workspace(path, fs)
     finally:
@@ -180,7 +181,8 @@ def _fresh(fs: Fs, out: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
-def _sweep(fs: Fs, out: Path, keep: Path) -> None:
+def sweep(fs: Fs, out: Path, keep: Path | None = None) -> None:
+    """Remove the left-overs of killed runs for `out`, as far as that can be done; those of living ones and `keep` stay."""
     for left in out.parent.glob(f"{_escaped(out.name)}{PARTIAL}*"):
         with claimed(left) as free, contextlib.suppress(OSError):
             # A link came here by an exchange with `out`, which had been one.

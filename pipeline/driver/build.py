@@ -27,7 +27,7 @@ from pipeline.driver.matrix import figures
 from pipeline.driver.outputs import Outputs
 from pipeline.driver.plan import Options, Planner, Result, Step, View, keep, known_rejection
 from pipeline.driver.request import Request
-from pipeline.driver.store import Lease, Store
+from pipeline.driver.store import Lease, Store, inode
 
 POLL_S = 0.05
 
@@ -70,6 +70,9 @@ class Builder:
 
     def run(self, graph: Graph) -> None:
         """Build every target. Failures are in `results`; Interrupted when a signal came. Raises StageFailed for a store that cannot be used."""
+        for target in graph.targets:
+            for out, node in target.placed.items():
+                self._outputs.check(out, node.stage.produces)
         self._store.prepare()
         with self._lease:
             asyncio.run(self._run(graph))
@@ -129,6 +132,7 @@ class Builder:
         if self._outputs.in_place(out, digest, paranoid=self._options.paranoid):
             return
         await self._bytes(node)
+        digest = await self._digest(node)  # made again, it may have become another
         self._view.say(f"place {out}")
         try:
             await asyncio.to_thread(self._outputs.place, out, digest, self._lease)
@@ -158,11 +162,11 @@ class Builder:
         async with self._locks[source.identity]:
             for _ in range(2):
                 path = self._lease.hold(digest)
+                seen = inode(path) if path is not None else None
                 if path is not None and (digest in self._whole or await asyncio.to_thread(self._store.sound, digest)):
                     self._whole.add(digest)
                     return path
-                if path is not None:
-                    kept = self._store.quarantine(path, "its bytes are not what its contract says")
+                if path is not None and (kept := self._store.quarantine(path, "its bytes are not what its contract says", seen)):
                     self._view.warn(f"the stored {source.stage.produces} {digest[:16]} is damaged; it is made again (the damaged one is in {kept})")
                 self._planner.steps[source.identity].fresh = True
                 self._making[source.identity] = asyncio.create_task(self._make(source, again=True))
@@ -193,17 +197,21 @@ class Builder:
     async def _made(self, node: Node, step: Step, result: Result, again: bool) -> None:
         nodes = [source for source in node.inputs.values() if isinstance(source, Node)]
         await _all(self._digest(source) for source in nodes)
-        inputs = self._planner.input_digests(node)
-        assert inputs is not None
-        self._planner.settle(step, inputs)
-        if step.status == "rejected":
-            result.key = step.key
-            raise known_rejection(step)
-        if step.status == "known":
-            keep(result, step)
-            self._view.step(node, "kept")
-            return
-        paths = dict(zip(node.inputs, await _all(self._bytes(source) for source in node.inputs.values()), strict=True))
+        inputs: dict[str, str] | None = None
+        paths: dict[str, Path] = {}
+        # Once more where an input that had to be made again has become another: a key names what is read under it.
+        while (known := self._planner.input_digests(node)) != inputs:
+            assert known is not None
+            inputs = known
+            self._planner.settle(step, inputs)
+            if step.status == "rejected":
+                result.key = step.key
+                raise known_rejection(step)
+            if step.status == "known":
+                keep(result, step)
+                self._view.step(node, "kept")
+                return
+            paths = dict(zip(node.inputs, await _all(self._bytes(source) for source in node.inputs.values()), strict=True))
         async with self._slots:
             if self._stopping:
                 raise _Skipped
@@ -261,7 +269,7 @@ class Builder:
         try:
             with self._store.workplace(step.key) as folder:
                 request = self._request(node, step, self._params(node, step, paths, folder))
-                watch = children.Watch(lambda text: self._view.line(node, text), lambda pid: self._started(node, pid))
+                watch = children.Watch(lambda text: self._view.line(node, text), lambda pid: self._started(node, pid), self._running.discard)
                 report = await children.run(request, env, self._planner.launcher, folder, log, watch)
                 digest = report["contract"]["digest"]
                 self._store.insert(folder / "out", digest, self._lease)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +32,19 @@ PASSED = ("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LANG", "LC_ALL", "TZ", "USER
 PREFIXES = ("INTERLOCK_", "UV_")
 # How long a child may take to end by itself after it was asked to.
 GRACE_S = 10.0
+POLL_S = 0.02
+# How long is listened to what a child that has ended started and left.
+LAST_WORDS_S = 1.0
 LINE_LIMIT = 1 << 20
 
 
 @dataclass
 class Watch:
-    """What a running child tells: each line it says, its process for measuring."""
+    """What a running child tells: each line it says, its process for measuring, and that this has ended: its number may soon be another's."""
 
     line: Callable[[str], None]
     started: Callable[[int], None]
+    ended: Callable[[int], None]
 
 
 def surroundings() -> dict[str, str]:
@@ -65,33 +70,54 @@ async def run(request: Request, env: Environment, launcher: Launcher, folder: Pa
     )  # fmt: skip
     watch.started(process.pid)
     assert process.stdout and process.stderr
+    said, last = bytearray(), deque[str](maxlen=20)
     try:
-        said, last = await asyncio.gather(process.stdout.read(), _listen(process.stderr, log, watch))
-        await process.wait()
+        await _heard(process, asyncio.gather(_collect(process.stdout, said), _listen(process.stderr, log, watch, last)))
     except asyncio.CancelledError:
         await _end(process)
         log.line("interrupted")
         raise
     finally:
         kill_group(process.pid)  # what the child itself started and left
+        watch.ended(process.pid)
     with contextlib.suppress(OSError):
         log.line((folder / TRACEBACK).read_text(encoding="utf-8"))
     log.line(f"ended with {process.returncode} after {time.monotonic() - started:.1f} s")
-    return _report(request, process.returncode or 0, said, last, log)
+    return _report(request, process.returncode or 0, bytes(said), list(last), log)
 
 
-async def _listen(stream: asyncio.StreamReader, log: Log, watch: Watch) -> list[str]:
-    """Pass lines on as they come. Returns the last ones."""
-    last: list[str] = []
+async def _heard(process: asyncio.subprocess.Process, streams: asyncio.Future[Any]) -> None:
+    """Wait until the child has ended and all that it said has been heard.
+
+    What it started may hold its streams open: its group ends with it, and for what has left the group nobody waits.
+    """
+    while process.returncode is None and not streams.done():
+        await asyncio.wait({streams}, timeout=POLL_S)
+    if not streams.done():
+        kill_group(process.pid)
+        await asyncio.wait({streams}, timeout=LAST_WORDS_S)
+        streams.cancel()
+        return
+    await process.wait()
+    await streams
+
+
+async def _collect(stream: asyncio.StreamReader, said: bytearray) -> None:
+    while data := await stream.read(1 << 16):
+        said += data
+
+
+async def _listen(stream: asyncio.StreamReader, log: Log, watch: Watch, last: deque[str]) -> None:
+    """Pass lines on as they come, and keep the last ones."""
     while True:
         try:
             data = await stream.readline()
         except ValueError:  # longer than the limit: what has come of it is dropped
             continue
         if not data:
-            return last
+            return
         text = plain(data.decode("utf-8", "replace").rstrip("\n"))
-        last = [*last[-19:], text]
+        last.append(text)
         log.line(text)
         watch.line(text)
 

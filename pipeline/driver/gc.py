@@ -53,13 +53,17 @@ def collect(store: Store, outputs: Outputs, *, keep_s: float = GRACE_S, max_byte
     """
     if not store.root.is_dir():
         return Taken()
+    store.prepare()  # folders that were lost
     with Lock(store.root / "locks" / "collector").held():
         return _collected(store, outputs, keep_s, max_bytes, dry_run)
 
 
 def _collected(store: Store, outputs: Outputs, keep_s: float, max_bytes: int | None, dry_run: bool) -> Taken:
     taken = Taken()
-    found = [(path, age_s(path), _size(path)) for path in _objects(store)]
+    found = []
+    for path in _objects(store):
+        with contextlib.suppress(FileNotFoundError):  # a builder found it damaged and took it away
+            found.append((path, age_s(path), _size(path)))
     roots = _reach(store, outputs.digests())
     total = sum(size for _, _, size in found)
     candidates: list[tuple[Path, int]] = []
@@ -72,7 +76,9 @@ def _collected(store: Store, outputs: Outputs, keep_s: float, max_bytes: int | N
     taken.objects = [{"digest": path.name, "bytes": size} for path, size in candidates if path.name in removed]
     taken.kept, taken.kept_bytes = len(found) - len(taken.objects), sum(s for _, _, s in found) - sum(entry["bytes"] for entry in taken.objects)
     _take_rejected(store, keep_s, dry_run, taken)
-    _take_leftovers(store, dry_run, taken)
+    taken.leftovers = len(take_leftovers(store, dry_run=dry_run))
+    if not dry_run:
+        _take_locks(store, taken)
     return taken
 
 
@@ -114,7 +120,8 @@ def _take_objects(store: Store, outputs: Outputs, candidates: list[tuple[Path, i
         for folder in {path.parent for path in free} if moved else ():
             store.fs.fsync(folder)
         for path in filter(None, moved):
-            fs.remove_tree(store.fs, path)
+            with contextlib.suppress(FileNotFoundError):  # a check with repair removes it as well
+                fs.remove_tree(store.fs, path)
         removed |= {path.name for path in free}
     return removed
 
@@ -130,28 +137,36 @@ def _aside(store: Store, path: Path) -> Path | None:
 
 def _take_rejected(store: Store, keep_s: float, dry_run: bool, taken: Taken) -> None:
     for path in sorted((store.root / "rejected").glob("*")):
-        if path.is_dir() and age_s(path) > keep_s:
-            taken.rejected.append({"key": path.name, "bytes": _size(path)})
-            if not dry_run:
-                fs.remove_tree(store.fs, path)
+        with contextlib.suppress(FileNotFoundError):  # replaced by a builder at this moment
+            if path.is_dir() and fs.PARTIAL not in path.name and age_s(path) > keep_s:
+                taken.rejected.append({"key": path.name, "bytes": _size(path)})
+                if not dry_run:
+                    fs.remove_tree(store.fs, path)
 
 
-def _take_leftovers(store: Store, dry_run: bool, taken: Taken) -> None:
-    """Folders of killed builders (their kernel lock is free), and lock files that nobody holds."""
+def take_leftovers(store: Store, *, dry_run: bool) -> list[Path]:
+    """Remove folders of killed builders (their kernel lock is free) and files that they were writing. Returns what was, or would be, removed."""
+    found = []
     for path in leftovers(store):
+        # Removed while it is claimed: a builder that has just made it finds it taken, and makes another.
         with claimed(path) as free:
             if free:
-                taken.leftovers += 1
+                found.append(path)
                 if not dry_run:
                     fs.remove_tree(store.fs, path)
     for path in temporaries(store):
-        taken.leftovers += 1
+        found.append(path)
         if not dry_run:
             with contextlib.suppress(FileNotFoundError):
                 store.fs.unlink(path)
+    return found
+
+
+def _take_locks(store: Store, taken: Taken) -> None:
+    """Lock files that nobody holds."""
     for path in sorted((store.root / "locks").glob("*")):
         lock = Lock(path)
-        if path.name not in ("gc", "collector") and not dry_run and lock.attempt():
+        if path.name not in ("gc", "collector") and lock.attempt():
             with contextlib.suppress(FileNotFoundError):
                 store.fs.unlink(path)
             lock.release()
@@ -160,13 +175,18 @@ def _take_leftovers(store: Store, dry_run: bool, taken: Taken) -> None:
 
 def leftovers(store: Store) -> list[Path]:
     """Folders in which a stage works, or worked when it was killed."""
-    return sorted(path for path in (store.root / "work").glob(f"*{fs.PARTIAL}*") if path.is_dir())
+    return sorted(path for part in ("work", "rejected") for path in (store.root / part).glob(f"*{fs.PARTIAL}*") if path.is_dir())
 
 
 def temporaries(store: Store) -> list[Path]:
     """Files that were being written when their writer was killed: a living one needs milliseconds."""
     found = [path for pattern in (f"*/*{fs.PARTIAL}*", f"*/*/*{fs.PARTIAL}*") for path in sorted(store.root.glob(pattern))]
-    return [path for path in found if path.is_file() and age_s(path) > TEMPORARY_S]
+    old = []
+    for path in found:
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and age_s(path) > TEMPORARY_S:
+                old.append(path)
+    return old
 
 
 def _size(path: Path) -> int:

@@ -94,7 +94,7 @@ class Store:
                 fs.make_parents(self.fs, self.root / part)
             form = self.root / "form"
             try:
-                found = form.read_text(encoding="ascii").strip()
+                found = form.read_text(encoding="ascii", errors="backslashreplace").strip()
             except FileNotFoundError:
                 fs.save_file(form, f"{FORM}\n".encode(), self.fs)
                 return
@@ -118,8 +118,9 @@ class Store:
         target = self.object_path(digest)
         with fs.named_failures(target):
             lease.hold(digest)
-            if target.exists() and not self.sound(digest):
-                self.quarantine(target, "found damaged when the same artifact was made again")
+            seen = inode(target)
+            if seen is not None and not self.sound(digest):
+                self.quarantine(target, "found damaged when the same artifact was made again", seen)
             fs.make_parents(self.fs, target.parent)
             for path in sorted(made.rglob("*")):
                 if path.is_file():
@@ -144,13 +145,20 @@ class Store:
         except ContractError:
             return False
 
-    def quarantine(self, path: Path, reason: str) -> Path:
-        """Move something damaged aside, with the reason beside it. Returns where it is now."""
+    def quarantine(self, path: Path, reason: str, seen: int | None) -> Path | None:
+        """Move something damaged aside, with the reason beside it. Returns where it is now, or None where it is not there any more.
+
+        seen: its `inode` before it was read. Reading takes long: another builder may have put a whole one in its place since, and that stays.
+        """
         target = self.root / "quarantine" / f"{path.name}-{secrets.token_hex(4)}"
         with fs.named_failures(target):
             fs.make_parents(self.fs, target.parent)
-            with contextlib.suppress(FileNotFoundError):  # another builder saw it too
+            if seen is None or inode(path) != seen:
+                return None
+            try:
                 self.fs.rename(path, target)
+            except FileNotFoundError:  # another builder saw it too
+                return None
         document = {"was": path.relative_to(self.root).as_posix(), "reason": reason}
         records.save(target.with_name(f"{target.name}.json"), document, self.fs)
         return target
@@ -168,6 +176,13 @@ class Store:
         """A folder for one run of a stage, on the store's file system; removed afterwards. Those of dead builders are removed first."""
         with fs.workspace(self.root / "work" / key, self.fs) as work:
             yield work.path
+
+
+def inode(path: Path) -> int | None:
+    """What tells something from another that came under its name later; None where there is nothing."""
+    with contextlib.suppress(OSError):
+        return path.lstat().st_ino
+    return None
 
 
 class Lease:
