@@ -79,8 +79,11 @@ class Outputs:
         for folder in (Path(os.path.realpath(self.folder)), Path(os.path.realpath(self.store.root))):
             if folder == place or folder in place.parents:
                 raise UsageError(f"`{out}` lies inside `{folder}`, which is interlock's own", remedy="choose another output, by --set output=FOLDER")
+        from interlock.contracts import io
         from pipeline.driver.stage import is_ours
 
+        if outer := next((folder for folder in place.parents if io.kind_of(folder)), None):
+            raise UsageError(f"`{out}` lies inside `{outer}`, which is an artifact itself", remedy="choose another output, by --set output=FOLDER")
         fs.check_replaceable(out, lambda path: is_ours(path, cast("Kind", kind)) or _remains(path, self.record(out).get("stats", {})))
 
     def place(self, out: Path, digest: str, lease: Lease) -> None:

@@ -108,6 +108,12 @@ def test_no_output_lies_in_what_is_ours_through_a_link_either(project: StubProje
     assert not (tmp_path / "elsewhere" / "store").exists()
 
 
+def test_no_output_lies_in_another(project: StubProject) -> None:
+    project.build()
+    project.run(*BUILD, "--set", "output=out/loudest").refused(2, "an artifact itself")
+    assert {step["state"] for step in project.build()["steps"]} == {"kept"}
+
+
 class Overtaken(Fs):
     """Another builder replaces the output between its publication and its record."""
 
