@@ -66,6 +66,19 @@ def parser(name: str, summary: str, example: str) -> Parser:
 def guarded(work: Callable[[], int], *, json_output: bool = False) -> int:
     """Run `work`; every mistake of a user becomes one message on stderr (with --json a document on stdout too) and its exit code."""
     try:
+        code = _told(work, json_output)
+        print(end="", flush=True)  # stdout may be closed, and then be None
+        return code
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): no mistake of the user, and nothing must be flushed again at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        return 128 + signal.SIGPIPE
+
+
+def _told(work: Callable[[], int], json_output: bool) -> int:
+    try:
         return work()
     except errors.InterlockError as error:
         voice.tell(error)
@@ -81,10 +94,6 @@ def guarded(work: Callable[[], int], *, json_output: bool = False) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing was published; run the same command again to go on\n")
         return errors.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): no mistake of the user, and stdout must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
 
 
 def emit(document: dict[str, Any]) -> None:

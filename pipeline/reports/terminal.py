@@ -16,9 +16,14 @@ from rich.text import Text
 from interlock.voice import plain
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - called while it is handled: the command's shell knows the exit code of a reader that went away
+
+
 def console() -> Console:
     # Without a terminal there is no width to adapt to: wide enough that no path is broken.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def box() -> Box:

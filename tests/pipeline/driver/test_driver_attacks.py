@@ -233,3 +233,20 @@ def test_a_key_names_the_input_that_was_read(project: StubProject) -> None:
             assert [ref["digest"] for ref in contract["inputs"]] == list(taken.values())
     states = {step["state"] for step in project.build()["steps"]}
     assert states == {"kept"}
+
+
+@pytest.mark.parametrize("words", [(*BUILD, "--force"), ("status",), ("plan", *BUILD[1:]), ("fsck",)], ids=lambda words: words[0])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_went_away_is_no_error_of_ours(project: StubProject, words: tuple[str, ...], stream: str) -> None:
+    project.build()
+    reader, writer = os.pipe()
+    os.close(reader)
+    other = "stderr" if stream == "stdout" else "stdout"
+    streams = {stream: writer, other: subprocess.PIPE}
+    child = subprocess.Popen(project.argv(*words), cwd=project.folder, env={**os.environ, **project.environ}, text=True, **streams)  # type: ignore[call-overload]
+    os.close(writer)
+    said = "".join(filter(None, child.communicate(timeout=60)))
+    assert "Traceback" not in said and "Exception ignored" not in said
+    # What says nothing on the stream that is gone ends as ever.
+    assert child.returncode == (141 if stream == "stdout" or words[0] == "build" else 0)
+    project.build()
