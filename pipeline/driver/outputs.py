@@ -82,9 +82,9 @@ class Outputs:
         from interlock.contracts import io
         from pipeline.driver.stage import is_ours
 
+        fs.check_replaceable(out, lambda path: is_ours(path, cast("Kind", kind)) or _remains(path, self.record(out).get("stats", {})))
         if outer := next((folder for folder in place.parents if io.kind_of(folder)), None):
             raise UsageError(f"`{out}` lies inside `{outer}`, which is an artifact itself", remedy="choose another output, by --set output=FOLDER")
-        fs.check_replaceable(out, lambda path: is_ours(path, cast("Kind", kind)) or _remains(path, self.record(out).get("stats", {})))
 
     def place(self, out: Path, digest: str, lease: Lease) -> None:
         """Make `out` a copy of the stored artifact `digest`. Raises StageFailed and UsageError, and then leaves what was there."""
