@@ -96,6 +96,8 @@ class Store:
             try:
                 found = form.read_text(encoding="ascii", errors="backslashreplace").strip()
             except FileNotFoundError:
+                found = ""
+            if not found.isdigit():  # none yet, or damaged: what it says of others' stores is a number
                 fs.save_file(form, f"{FORM}\n".encode(), self.fs)
                 return
         if found != FORM:

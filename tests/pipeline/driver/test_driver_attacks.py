@@ -52,11 +52,14 @@ def alone(project: StubProject, stage: str, params: str = "") -> None:
     (project.folder / "chain.toml").write_text(f'output = "out"\noutputs = ["{stage}"]\n[[stages]]\nstage = "{stage}"\nparams = {{{params}}}\n')
 
 
-def test_a_store_whose_form_is_no_text_is_refused_in_words(project: StubProject) -> None:
+def test_a_store_of_another_form_is_refused_and_a_damaged_note_of_it_written_again(project: StubProject) -> None:
     home = project.folder / ".interlock" / "store"
     home.mkdir(parents=True)
-    (home / "form").write_bytes(b"\xff\xfe")
-    project.run(*BUILD).refused(5, "has form")
+    (home / "form").write_bytes(b"2\n")
+    project.run(*BUILD).refused(5, "has form '2'")
+    for damaged in (b"\xff\xfe", b""):
+        (home / "form").write_bytes(damaged)
+        assert project.run(*BUILD, "--force").code == 0 and (home / "form").read_bytes() == b"1\n"
 
 
 @pytest.mark.parametrize("part", ["leases", "work", "locks", "details", "actions"])
