@@ -33,12 +33,13 @@ def undisturbed(memory: Path, stub_python: Path) -> str:
 
 
 def child_of(pid: int) -> int | None:
-    """A stage's process, if the driver has one now."""
-    found = ""
+    """A stage's process, if the driver has one now; what it asks other interpreters before is none."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += task.read_text()
-    return int(found.split()[0]) if found else None
+            for child in task.read_text().split():
+                if b"request.json" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+    return None
 
 
 def strike(project: Project, draw: random.Random, how: str, longest_s: float) -> bool:
