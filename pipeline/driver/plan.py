@@ -40,7 +40,6 @@ class Step:
     action: dict[str, Any] | None = None
     fresh: bool = False
     """To be made again whatever is known: the user said so."""
-    why: list[str] = field(default_factory=list)
 
 
 class View(Protocol):

@@ -10,6 +10,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +126,15 @@ class Session:
         self.planner.look()
         self.project.index.save()
 
+    @cached_property
+    def _last_steps(self) -> dict[str, Any]:
+        """What the last build wrote of its steps: read once, a matrix asks for thousands of them."""
+        steps: dict[str, Any] = records.load(self.state_file).get("steps", {})
+        return steps
+
     def before(self, node: Node) -> dict[str, Any] | None:
         """The preimage under which the last build of this recipe made or kept the same step."""
-        key = records.load(self.state_file).get("steps", {}).get(self.labels[node.identity], {}).get("key")
+        key = self._last_steps.get(self.labels[node.identity], {}).get("key")
         action = self.project.store.action(key) if key else None
         return action["preimage"] if action else None
 
