@@ -136,7 +136,18 @@ def platform_name() -> str:
     return f"{sys.platform}-{platform.machine()}"
 
 
-def record(env: Environment) -> EnvironmentRecord:
+@dataclass(frozen=True)
+class Entered:
+    """How this process came into its environment: the launcher, and the image's digest or the store path that the environment is, if it is one."""
+
+    launcher: str = "current"
+    image: str | None = None
+
+
+DIRECTLY = Entered()
+
+
+def record(env: Environment, entered: Entered) -> EnvironmentRecord:
     """The running interpreter as contracts carry it: measured versions of the direct dependencies, `absent` where one is not installed."""
     from interlock.contracts.base import EnvironmentRecord  # pydantic: a tenth of a second that `--help` does not need
 
@@ -147,6 +158,8 @@ def record(env: Environment) -> EnvironmentRecord:
         platform=platform_name(),
         lock_digest=env.lock_digest,
         packages=dict(sorted(versions.items())),
+        launcher=entered.launcher,
+        image=entered.image,
     )
 
 

@@ -64,13 +64,21 @@ class InputRef(Frozen):
 
 
 class EnvironmentRecord(Frozen):
-    """The environment that ran a stage: `packages` are measured versions of its direct dependencies, not declared ones."""
+    """The environment that ran a stage: `packages` are measured versions of its direct dependencies, not declared ones. `launcher` is what started
+    it there, `image` the digest of the image or the store path that the environment was, if it was one. Both are absent in older documents."""
 
     name: str
     python: str
     platform: str
     lock_digest: Sha256
     packages: dict[str, str]
+    launcher: str | None = None
+    image: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        return {name: value for name, value in document.items() if value is not None}
 
 
 class CreatedBy(Frozen):
@@ -125,6 +133,8 @@ class Contract(Frozen):
     def _header_is_whole(self) -> Contract:
         if self.schema_version == 1 and "seal" in self.model_fields_set:
             raise ValueError("version 1 has no seal")
+        if self.schema_version == 1 and (self.created_by.environment.launcher or self.created_by.environment.image):
+            raise ValueError("version 1 names no launcher and no image")
         if self.schema_version == 1 and self.gates_passed:
             raise ValueError("version 1 has no gates of other packages")
         paths = [entry.path for entry in self.files]

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from interlock import errors
+from interlock.environments import ROOT, Environment
 from interlock.errors import InterlockError
 from interlock.locks import Lock
 from interlock.logs import Log
-from pipeline.driver import children, why
+from pipeline.driver import children, source_digest, why
 from pipeline.driver.graph import Given, Graph, Node, Target
 from pipeline.driver.matrix import figures
 from pipeline.driver.outputs import Outputs
 from pipeline.driver.plan import Options, Planner, Result, Step, View, keep, known_rejection
 from pipeline.driver.request import Request
 from pipeline.driver.store import Lease, Store, inode
+from pipeline.launchers import Job
 
 POLL_S = 0.05
 
@@ -268,9 +270,10 @@ class Builder:
         started = time.monotonic()
         try:
             with self._store.workplace(step.key) as folder:
-                request = self._request(node, step, self._params(node, step, paths, folder))
+                request = self._request(node, step, self._params(node, step, paths, folder), env)
                 watch = children.Watch(lambda text: self._view.line(node, text), lambda pid: self._started(node, pid), self._running.discard)
-                report = await children.run(request, env, self._planner.launcher, folder, log, watch)
+                job = self._job(node, step, paths, folder)
+                report = await children.run(request, env, self._planner.launcher, job, log, watch)
                 digest = report["contract"]["digest"]
                 self._store.insert(folder / "out", digest, self._lease)
         except errors.GateFailed as error:
@@ -296,15 +299,36 @@ class Builder:
         self._running.add(pid)
         self._view.started(node, pid)
 
-    def _request(self, node: Node, step: Step, params: dict[str, Any]) -> Request:
+    def _request(self, node: Node, step: Step, params: dict[str, Any], env: Environment) -> Request:
         assert step.preimage is not None
-        stage = node.stage
+        stage, launcher = node.stage, self._planner.launcher
         gates = [
             {"module": one.entry.module, "attribute": one.entry.attribute, "distribution": one.entry.offer.distribution, "params": one.params}
             for one in node.gates
         ]
-        source = step.preimage["source"]
-        return Request(stage.name, stage.module, stage.environment, params, os.getpid(), stage.attribute, source, stage.offer.distribution, gates)
+        return Request(
+            stage=stage.name,
+            module=stage.module,
+            environment=stage.environment,
+            params=params,
+            driver=None if launcher.HELD_BY_STDIN else os.getpid(),
+            attribute=stage.attribute,
+            source=step.preimage["source"],
+            project=str(ROOT),
+            distribution=stage.offer.distribution,
+            gates=gates,
+            launcher=self._options.launcher,
+            image=launcher.image(env),
+        )
+
+    def _job(self, node: Node, step: Step, paths: dict[str, Path], folder: Path) -> Job:
+        """The places that the step's process needs."""
+        assert step.key is not None
+        reads = [*paths.values(), *(Path(node.params[name]) for name in node.stage.reads if node.params.get(name) is not None)]
+        if node.foreign is not None:
+            reads += source_digest.places(*node.foreign)
+        refused = self._store.rejected_path(step.key).parent
+        return Job(folder.absolute(), tuple(dict.fromkeys(path.absolute() for path in reads)), (refused.absolute(),), Path.cwd())
 
     def _params(self, node: Node, step: Step, paths: dict[str, Path], folder: Path) -> dict[str, Any]:
         assert step.key is not None

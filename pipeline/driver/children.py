@@ -24,7 +24,7 @@ from interlock.environments import Environment
 from interlock.logs import Log
 from interlock.voice import plain
 from pipeline.driver.request import TRACEBACK, Request
-from pipeline.launchers import Launcher
+from pipeline.launchers import Job, Launcher
 
 # What a child may see of the driver's environment: everything else would be an input that no key knows.
 PASSED = ("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "CI", "XDG_CACHE_HOME", "SSL_CERT_FILE",
@@ -53,20 +53,20 @@ def surroundings() -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "PASSIVE"} | {name: value for name, value in os.environ.items() if name in PASSED or name.startswith(PREFIXES)}
 
 
-async def run(request: Request, env: Environment, launcher: Launcher, folder: Path, log: Log, watch: Watch) -> dict[str, Any]:
+async def run(request: Request, env: Environment, launcher: Launcher, job: Job, log: Log, watch: Watch) -> dict[str, Any]:
     """Run one stage to its end. Returns its report.
 
     Raises the stage's own InterlockError; StageFailed where it was killed or crashed; asyncio.CancelledError after ending it when cancelled.
     """
-    file = folder / "request.json"
+    file = job.folder / "request.json"
     with fs.named_failures(file):
         fs.Fs().write(file, request.to_json())
     started = time.monotonic()
-    command = launcher.command(env, ["stage", str(file), "--json"])
+    command = launcher.command(env, ["stage", str(file), "--json"], job)
     log.line(f"$ {' '.join(command)}")
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
-        env=surroundings(), limit=LINE_LIMIT,
+        *command, stdin=asyncio.subprocess.PIPE if launcher.HELD_BY_STDIN else asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE, start_new_session=True, env=surroundings(), limit=LINE_LIMIT,
     )  # fmt: skip
     watch.started(process.pid)
     assert process.stdout and process.stderr
@@ -81,7 +81,7 @@ async def run(request: Request, env: Environment, launcher: Launcher, folder: Pa
         kill_group(process.pid)  # what the child itself started and left
         watch.ended(process.pid)
     with contextlib.suppress(OSError):
-        log.line((folder / TRACEBACK).read_text(encoding="utf-8"))
+        log.line((job.folder / TRACEBACK).read_text(encoding="utf-8"))
     log.line(f"ended with {process.returncode} after {time.monotonic() - started:.1f} s")
     return _report(request, process.returncode or 0, bytes(said), list(last), log)
 

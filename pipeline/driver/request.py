@@ -30,21 +30,26 @@ TRACEBACK = "traceback"
 
 @dataclass(frozen=True)
 class Request:
-    """`params` are the stage's parameters in JSON, directories included; `driver` is the process that waits for the answer.
+    """`params` are the stage's parameters in JSON, directories included; `driver` is the process that waits for the answer, None where the open
+    standard input stands for it.
 
-    source: the digest of the stage's source in its key; distribution: the package that offers the stage, empty for interlock's own; gates: module,
-    attribute, distribution and params of each gate of another package that is asked before publication.
+    source: the digest of the stage's source in its key; project: the folder of the driver's own source; distribution: the package that offers the
+    stage, empty for interlock's own; gates: module, attribute, distribution and params of each gate of another package that is asked before
+    publication; launcher and image: what started this, for the record.
     """
 
     stage: str
     module: str
     environment: str
     params: dict[str, Any]
-    driver: int
+    driver: int | None
     attribute: str = "STAGE"
     source: str | None = None
+    project: str = str(environments.ROOT)
     distribution: str = ""
     gates: list[dict[str, Any]] = field(default_factory=list)
+    launcher: str = "current"
+    image: str | None = None
 
     def to_json(self) -> bytes:
         return json.dumps(self.__dict__, indent=1).encode()
@@ -53,10 +58,14 @@ class Request:
 def answer(file: Path, voice: Voice) -> dict[str, Any]:
     """Run the stage that `file` asks for. Returns its report; raises an InterlockError when nothing was made."""
     request = _read(file)
-    _end_with(request.driver)
+    if request.driver is None:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    else:
+        _end_with(request.driver)
     if not request.params.get("toy"):
         # Before the stage's module: a foreign interpreter may not even import it.
         environments.admit(environments.environment(request.environment), request.stage)
+    _check_source(request)
     if request.distribution:
         with _guests(request, file.parent.absolute()):
             return _run(request, voice)
@@ -72,7 +81,23 @@ def _run(request: Request, voice: Voice) -> dict[str, Any]:
     for one in request.gates:
         guard: gate.Gate[Any] = _load(request, one["module"], one["attribute"])
         asked.append(gate.Asked(guard, _parsed(guard.params, one["params"], f"gate `{guard.name}`"), one["distribution"]))
-    return stage.run(found, params, voice, gates=asked, source=request.source).as_dict()
+    entered = environments.Entered(request.launcher, request.image)
+    return stage.run(found, params, voice, gates=asked, source=request.source, entered=entered).as_dict()
+
+
+def _check_source(request: Request) -> None:
+    """A launcher that runs a copy of the project must run the driver's: a key names the source that was read here. Raises EnvironmentRefused."""
+    from pipeline.driver import keys
+
+    if request.project == str(environments.ROOT) or request.distribution or request.source is None:
+        return
+    if (found := keys.source_digest(request.module)) != request.source:
+        raise EnvironmentRefused(
+            f"launcher `{request.launcher}` runs another source of stage `{request.stage}` than the driver",
+            required=f"source digest {request.source}",
+            running=f"{found} in `{environments.ROOT}`",
+            remedy=f"bring environment `{request.environment}` up to date: interlock env check {request.environment}",
+        )
 
 
 def _load(request: Request, module: str, attribute: str) -> Any:
@@ -145,6 +170,14 @@ def _end_with(driver: int) -> None:
         threading.Thread(target=_watch, args=(driver,), daemon=True).start()
     if os.getppid() != driver:
         os._exit(130)
+
+
+def _end_with_input() -> None:
+    """The driver holds standard input open and writes nothing into it: its end is the driver's."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1 << 10):
+            pass
+    os._exit(130)
 
 
 def _watch(driver: int) -> None:

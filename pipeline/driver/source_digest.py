@@ -21,11 +21,18 @@ def of(spec: str, tokenizer: Path | None, index: Index) -> dict[str, str]:
 
     Raises OSError.
     """
+    path = _path(spec)
+    return ({"source": spec} if path is None else digests("source", path, index)) | digests("tokenizer", tokenizer, index)
+
+
+def places(spec: str, tokenizer: Path | None) -> list[Path]:
+    """The files and folders that are read where a source is opened."""
+    return [path for path in (_path(spec), tokenizer) if path is not None]
+
+
+def _path(spec: str) -> Path | None:
     scheme, _, rest = spec.partition(":")
-    if scheme in NAMED:
-        return {"source": spec} | digests("tokenizer", tokenizer, index)
-    path = Path(rest if scheme in PATHS else spec)
-    return digests("source", path, index) | digests("tokenizer", tokenizer, index)
+    return None if scheme in NAMED else Path(rest if scheme in PATHS else spec)
 
 
 def digests(name: str, path: Path | None, index: Index) -> dict[str, str]:

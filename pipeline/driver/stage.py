@@ -101,11 +101,13 @@ def run(
     *,
     gates: Sequence[Asked] = (),
     source: str | None = None,
+    entered: environments.Entered = environments.DIRECTLY,
     files: fs.Fs | None = None,
 ) -> Report:
     """Run `stage` here and publish its artifact. Raises an InterlockError and publishes nothing when anything is wrong.
 
-    gates: what is asked about the artifact before it is published; source: the digest of the stage's source, computed here where it is not known.
+    gates: what is asked about the artifact before it is published; source: the digest of the stage's source, computed here where it is not known;
+    entered: how this process was started.
     """
     started = time.monotonic()
     env = environments.environment(stage.environment)
@@ -124,7 +126,7 @@ def run(
             stage=stage.name,
             project_version=interlock.__version__,
             source_digest=source or keys.source_digest(stage.module),
-            environment=environments.record(env),
+            environment=environments.record(env, entered),
         )
         contract = _describe(stage, outcome, maker, work, voice)
         if gates:

@@ -1,9 +1,11 @@
-"""How a stage's process is started inside its environment. Each launcher is one module with the four functions of `Launcher`."""
+"""How a process is started inside an environment. Each launcher is one module with what `Launcher` names."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from interlock.environments import Environment
@@ -15,8 +17,27 @@ LAUNCHERS = {
 }
 
 
+@dataclass(frozen=True)
+class Job:
+    """The places that one stage's process needs beside its environment. All paths are absolute.
+
+    folder: its own, with its request: read and written, all that it makes is below it. reads: files and directories from which it reads. writes:
+    other directories into which it writes, where a refused candidate goes; they may not exist yet. here: the working folder, from which the relative
+    paths in its parameters start.
+    """
+
+    folder: Path
+    reads: tuple[Path, ...]
+    writes: tuple[Path, ...]
+    here: Path
+
+
 class Launcher(Protocol):
     """One way into an environment."""
+
+    HELD_BY_STDIN: bool
+    """Whether something stands between the driver and the process (a container engine, a connection). The driver then holds a pipe open as its
+    standard input, which the launcher passes through, and the process ends when that is closed. Otherwise the process is the driver's own child."""
 
     def ready(self, env: Environment) -> bool:
         """Whether the environment can be entered as it is, without work."""
@@ -30,8 +51,12 @@ class Launcher(Protocol):
         """The version of the interpreter that will run; None before it is there."""
         ...
 
-    def command(self, env: Environment, argv: Sequence[str]) -> list[str]:
-        """The argument list that runs a verb there."""
+    def image(self, env: Environment) -> str | None:
+        """What the environment is, for the record of a contract: an image's digest, a store path; None where it is a folder that the lock fills."""
+        ...
+
+    def command(self, env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
+        """The argument list that runs a verb there, isolated (`python -I`). A signal to its process group reaches the verb."""
         ...
 
 

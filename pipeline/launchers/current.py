@@ -10,6 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from interlock.environments import Environment
+from pipeline.launchers import Job
+
+HELD_BY_STDIN = False
 
 
 def ready(env: Environment) -> bool:
@@ -25,6 +28,11 @@ def python_version(env: Environment) -> str | None:
     return platform.python_version()
 
 
-def command(env: Environment, argv: Sequence[str]) -> list[str]:
+def image(env: Environment) -> str | None:
+    """None: a folder."""
+    return None
+
+
+def command(env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
     """Isolated from PYTHONPATH, user site and the current folder (`-I`)."""
     return [sys.executable, "-I", "-m", "pipeline.here", *argv]

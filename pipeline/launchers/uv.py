@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from interlock.environments import ROOT, Environment
 from interlock.errors import EnvironmentRefused
+from pipeline.launchers import Job
+
+HELD_BY_STDIN = False
 
 
 def ready(env: Environment) -> bool:
@@ -32,6 +35,11 @@ def python_version(env: Environment) -> str | None:
     return env.python_version
 
 
-def command(env: Environment, argv: Sequence[str]) -> list[str]:
+def image(env: Environment) -> str | None:
+    """None: a folder."""
+    return None
+
+
+def command(env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
     """The argument list that runs a verb in `env`: isolated from PYTHONPATH, user site and the current folder (`-I`)."""
     return [str(env.python), "-I", "-m", "pipeline.here", *argv]
