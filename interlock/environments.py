@@ -72,13 +72,8 @@ class Environment:
 
     @cached_property
     def python_version(self) -> str | None:
-        """The version of the synced environment's interpreter, as the environment itself records it; None before it is made."""
-        try:
-            text = (self.folder / ".venv" / "pyvenv.cfg").read_text(encoding="utf-8")
-        except OSError:
-            return None
-        match = re.search(r"^version(?:_info)? = (\S+)", text, re.MULTILINE)
-        return match[1] if match else None
+        """The version of the synced environment's interpreter; None before it is made."""
+        return python_version_in(self.folder / ".venv")
 
     @property
     def synced(self) -> bool:
@@ -115,6 +110,16 @@ class Environment:
             if match := _PIN.match(line):
                 found.setdefault(match[1].lower(), set()).add(match[2])
         return {name: " or ".join(sorted(versions)) for name, versions in sorted(found.items())}
+
+
+def python_version_in(venv: Path) -> str | None:
+    """The version of a virtual environment's interpreter, as the environment itself records it; None where there is none."""
+    try:
+        text = (venv / "pyvenv.cfg").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(r"^version(?:_info)? = (\S+)", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def environments(root: Path = ROOT) -> dict[str, Environment]:

@@ -23,6 +23,7 @@ from pipeline.driver import session as sessions
 from pipeline.driver.forecast import Forecast, forecast
 from pipeline.driver.graph import Node, build_graph
 from pipeline.driver.plan import Options, Result, View
+from pipeline.launchers import default_launcher
 
 if TYPE_CHECKING:
     from interlock.opening import Artifact
@@ -119,7 +120,7 @@ def build(
     first: str | None = None,
     force: bool = False,
     keep_going: bool = False,
-    launcher: str = "uv",
+    launcher: str | None = None,
     view: View | None = None,
     check: bool = True,
 ) -> Report:
@@ -131,7 +132,7 @@ def build(
         True
 
     set: values of the recipe by dotted name; only, first, force: as `--only`, `--from` and `--force`; view: who is told what happens, by default
-    lines on stdout in an interactive session and nobody elsewhere. Works inside a running event loop and from any thread.
+    lines on stdout in an interactive session and nobody elsewhere; launcher: as `--launcher`. Works inside a running event loop and from any thread.
 
     Raises the first failure as its InterlockError, or with check=False returns it in the report. Ctrl-C ends the stages, keeps what is finished, and
     raises KeyboardInterrupt. A bad recipe or option raises in either case.
@@ -140,7 +141,7 @@ def build(
         raise UsageError("`only` and `first` exclude each other", remedy="give one of them")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= 256:
         raise UsageError(f"jobs is {jobs!r}", remedy="give a number of stages between 1 and 256")
-    made = _session(recipe, set, sessions.Selection(only, first, force), Options(jobs, keep_going, launcher))
+    made = _session(recipe, set, sessions.Selection(only, first, force), Options(jobs, keep_going, launcher or default_launcher()))
     chosen = view or (Lines(made.name) if hasattr(sys, "ps1") else _silent())
     ended = made.up_to_date() or _beside(lambda: made.build(chosen), made.interrupt)
     if ended.interrupted:
@@ -159,10 +160,10 @@ def plan(
     only: str | None = None,
     first: str | None = None,
     force: bool = False,
-    launcher: str = "uv",
+    launcher: str | None = None,
 ) -> list[Planned]:
     """What `build` would do with the same arguments, and why, without doing it. Raises InterlockError for a bad recipe or option."""
-    looked = _session(recipe, set, sessions.Selection(only, first, force), Options(launcher=launcher))
+    looked = _session(recipe, set, sessions.Selection(only, first, force), Options(launcher=launcher or default_launcher()))
     looked.look()
     return [_planned(item) for item in forecast(looked)]
 

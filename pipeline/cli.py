@@ -89,11 +89,12 @@ def _admitted(verb: Verb, session: Session) -> bool:
 def _elsewhere(verb: Verb, session: Session) -> None:
     """Run the verb in its own interpreter. It takes over this process, so that signals and the terminal are its own."""
     from interlock import environments
-    from pipeline.launchers import uv
+    from pipeline.launchers import default_launcher, launcher
 
+    entered = launcher(default_launcher())
     env = environments.environment(str(verb.environment))
-    uv.prepare(env)
-    command = uv.command(env, [verb.name, *session.argv])
+    entered.prepare(env)
+    command = entered.command(env, [verb.name, *session.argv])
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - an argument list, no shell
 

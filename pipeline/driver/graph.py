@@ -82,7 +82,7 @@ class Graph:
     sets: tuple[str, ...] = ()
 
 
-def build_graph(loaded: Loaded, launcher: str = "uv") -> Graph:
+def build_graph(loaded: Loaded, launcher: str) -> Graph:
     """The graph of a recipe's cells; `launcher` says where stages of other packages are looked for.
 
     Raises UsageError for steps that do not fit together, EnvironmentRefused for packages that are not where they must be.

@@ -22,7 +22,7 @@ from pipeline.driver.index import Index
 from pipeline.driver.outputs import Outputs
 from pipeline.driver.registry import Offer
 from pipeline.driver.store import Store
-from pipeline.launchers import Launcher
+from pipeline.launchers import Launcher, default_launcher
 
 Status = Literal["known", "rejected", "blocked", "to run", "waits"]
 
@@ -65,7 +65,7 @@ class Options:
 
     jobs: int = 1
     keep_going: bool = False
-    launcher: str = "uv"
+    launcher: str = field(default_factory=default_launcher)
     paranoid: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from interlock.errors import UsageError
 
 LAUNCHERS = {
     "uv": "the locked virtual environment envs/<name>/.venv, made by uv",
+    "nix": "the package of the environment, built by nix from flake.nix",
     "current": "the running interpreter, which must be the environment or work on a toy",
 }
 
@@ -58,6 +60,11 @@ class Launcher(Protocol):
     def command(self, env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
         """The argument list that runs a verb there, isolated (`python -I`). A signal to its process group reaches the verb."""
         ...
+
+
+def default_launcher() -> str:
+    """`$INTERLOCK_LAUNCHER`, or `uv`. Shells and programs of the flake set it: where they run there may be no uv."""
+    return os.environ.get("INTERLOCK_LAUNCHER") or "uv"
 
 
 def launcher(name: str) -> Launcher:

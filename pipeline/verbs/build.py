@@ -12,7 +12,7 @@ from pipeline.driver import matrix
 from pipeline.driver import session as sessions
 from pipeline.driver.graph import Graph, build_graph
 from pipeline.driver.plan import Options
-from pipeline.launchers import LAUNCHERS
+from pipeline.launchers import LAUNCHERS, default_launcher
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a recipe by name (`interlock recipes`) or a file of your own (NAME.toml)")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE",
                         help="a value of the recipe, as in --set compress.method=int8; may be given again")  # fmt: skip
-    parser.add_argument("--launcher", choices=[*LAUNCHERS], default="uv", help="how a stage's process is started (default %(default)s)")
+    parser.add_argument("--launcher", choices=[*LAUNCHERS], default=default_launcher(),
+                        help="how a stage's process is started (default $INTERLOCK_LAUNCHER, or uv)")  # fmt: skip
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from pipeline.driver import session as sessions
 from pipeline.driver import stage
 from pipeline.driver.graph import Graph, build_graph
 from pipeline.driver.plan import Options
+from pipeline.launchers import default_launcher
 from pipeline.reports.ending import finish
 from pipeline.stages import deploy
 from pipeline.verbs import build
@@ -82,7 +83,7 @@ def graph_of(args: argparse.Namespace) -> Graph:
         "compress": {"method": args.compress},
         "deploy": {"tier": args.caws_tier, "latent_mode": args.latent_mode, "halt_head": args.halt_head},
     }
-    graph = build_graph(recipe.expand(Path("deploy"), document))
+    graph = build_graph(recipe.expand(Path("deploy"), document), default_launcher())
     target = graph.targets[0]
     deployed = target.steps["deploy"]
     placed = {(args.out_dir if node is deployed else out): node for out, node in target.placed.items()}

@@ -9,11 +9,11 @@ from typing import Any
 
 from interlock.command import Session, emit, foreign_words_to_stderr
 from interlock.voice import plain
-from pipeline.launchers import LAUNCHERS, launcher
+from pipeline.launchers import LAUNCHERS, default_launcher, launcher
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--launcher", choices=[*LAUNCHERS], default="uv", help="as given to `interlock build` (default %(default)s)")
+    parser.add_argument("--launcher", choices=[*LAUNCHERS], default=default_launcher(), help="as given to `interlock build`")
     parser.add_argument(
         "--answer", action="store_true", help="what a build starts in each environment: answer a question, JSON on standard input, for this one"
     )

@@ -12,14 +12,14 @@ from pipeline.driver import session as sessions
 from pipeline.driver.forecast import explain, forecast
 from pipeline.driver.graph import build_graph
 from pipeline.driver.plan import Options
-from pipeline.launchers import LAUNCHERS
+from pipeline.launchers import LAUNCHERS, default_launcher
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("step", help="a step of the recipe, as `interlock plan` lists them")
     parser.add_argument("--recipe", help="the recipe (default: the one that was built last here)")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="as given to `interlock build`")
-    parser.add_argument("--launcher", choices=[*LAUNCHERS], default="uv", help="as given to `interlock build` (default %(default)s)")
+    parser.add_argument("--launcher", choices=[*LAUNCHERS], default=default_launcher(), help="as given to `interlock build`")
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
