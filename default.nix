@@ -3,6 +3,7 @@
 # with the environments, models and stores that lie in a working tree.
 let
   inherit ((builtins.fromJSON (builtins.readFile ./flake.lock)).nodes) nixpkgs;
-  outputs = (import ./flake.nix).outputs { self = outputs; nixpkgs = builtins.getFlake (toString (builtins.fetchTree nixpkgs.locked)); };
+  source = builtins.unsafeDiscardStringContext (builtins.fetchTree nixpkgs.locked).outPath; # getFlake takes a path without its origin
+  outputs = (import ./flake.nix).outputs { self = outputs; nixpkgs = builtins.getFlake source; };
 in
 outputs

@@ -33,7 +33,7 @@ def prepare(env: Environment) -> None:
     """Build its package. Raises EnvironmentRefused."""
     if ready(env):
         return
-    system = _system()
+    system = system_name()
     required = f"the package `{env.name}` of the flake, with Python {env.requires_python}"
     if system not in env.definition["tool"]["interlock"]["systems"]:
         raise EnvironmentRefused(
@@ -91,7 +91,7 @@ def _given() -> Path | None:
     return Path(named) if named else None
 
 
-def _system() -> str:
+def system_name() -> str:
     """This machine as Nix names it: `x86_64-linux`, `aarch64-darwin`."""
     machine = platform.machine().lower()
     return f"{ {'arm64': 'aarch64', 'amd64': 'x86_64'}.get(machine, machine) }-{sys.platform}"

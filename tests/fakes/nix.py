@@ -22,10 +22,10 @@ import pytest
 from fakes.shell import Said, run
 
 from interlock.environments import ROOT, environments
+from pipeline.launchers.nix import system_name
 
 STAND_IN = ROOT / "tests" / "fixtures" / "nixpkgs"
 PARTS = ("interlock", "pipeline", "runtime", "eval", "envs", "nix", "flake.nix", "default.nix")
-SYSTEM = "x86_64-linux"
 SETTINGS = """
 experimental-features = nix-command flakes
 sandbox = false
@@ -106,7 +106,7 @@ class NixProject:
             subprocess.run([*command, "--implementation=cp", version, *fitting, "--dest", self.base / "wheels", "--requirement", asked], check=True)
 
     def wheels(self, name: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((self.root / "envs" / name / f"wheels-{SYSTEM}.json").read_bytes())
+        document: dict[str, Any] = json.loads((self.root / "envs" / name / f"wheels-{system_name()}.json").read_bytes())
         return document
 
     def shrink(self, name: str, keep: set[str]) -> None:
@@ -116,13 +116,28 @@ class NixProject:
         needed = re.findall(r'^    "([A-Za-z0-9-]+)', definition.read_text(), re.MULTILINE)
         for dependency in set(needed) - keep:
             definition.write_text(re.sub(rf'^    "{dependency}\b.*\n', "", definition.read_text(), flags=re.MULTILINE))
+        definition.write_text(re.sub(r"^systems = .*", f'systems = ["{system_name()}"]', definition.read_text(), flags=re.MULTILINE))
         entries = re.split(r"^(?=\S)", (folder / "requirements.lock").read_text(), flags=re.MULTILINE)
         text = "".join(entry for entry in entries if entry.startswith("--") or entry.partition("==")[0] in keep)
         (folder / "requirements.lock").write_text(text)
         document = self.wheels(name)
         document["wheels"] = {package: wheel for package, wheel in document["wheels"].items() if package in keep}
-        document["lock"] = hashlib.sha256(text.encode()).hexdigest()
-        (folder / f"wheels-{SYSTEM}.json").write_text(json.dumps(document))
+        self._list(name, document)
+
+    def add(self, name: str, wheel: Path) -> None:
+        """Put one more wheel into an environment's lock and list, as `ci/lock` does for a dependency of its definition."""
+        package, version = wheel.name.split("-")[:2]
+        sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        with (self.root / "envs" / name / "requirements.lock").open("a") as lock:
+            lock.write(f"{package}=={version} \\\n    --hash=sha256:{sha256}\n")
+        document = self.wheels(name)
+        document["wheels"][package] = {"file": wheel.name, "sha256": sha256}
+        self._list(name, document)
+
+    def _list(self, name: str, document: dict[str, Any]) -> None:
+        folder = self.root / "envs" / name
+        document["lock"] = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()
+        (folder / f"wheels-{system_name()}.json").write_text(json.dumps(document))
 
     def remove(self) -> None:
         """Nix makes what is in its store read-only, folders too."""
