@@ -63,11 +63,20 @@ assert lib.assertMsg (list.lock == builtins.hashFile "sha256" lock)
 {
   inherit package;
 
-  # In a shell the working tree runs, and its builds start every stage through launcher `nix`.
+  # In a shell the working tree runs, also from a folder in it, and its builds start every stage through launcher `nix`.
   shell = pkgs.mkShell {
     name = "interlock-${name}";
     packages = [ package ];
-    shellHook = "export PYTHONPATH=$PWD INTERLOCK_LAUNCHER=nix";
+    shellHook = ''
+      root=$PWD
+      until [ -z "$root" ] || [ -e "$root/pipeline/here.py" ]; do root=''${root%/*}; done
+      if [ -z "$root" ]; then
+        echo "interlock: this shell runs a working tree, and \`$PWD\` is in none" >&2
+        echo "hint: change to a clone of the repository, or run the flake's own copy: nix run …#interlock -- VERB" >&2
+        exit 4
+      fi
+      export PYTHONPATH=$root INTERLOCK_LAUNCHER=nix
+    '';
   };
 
   # `docker load` reads what the built program prints. One environment in it, so its stages run in the interpreter that is there.
@@ -78,7 +87,7 @@ assert lib.assertMsg (list.lock == builtins.hashFile "sha256" lock)
     extraCommands = "mkdir -m 1777 tmp work";
     config = {
       Entrypoint = [ "${package}/bin/interlock" ];
-      Env = [ "HOME=/work" "INTERLOCK_LAUNCHER=current" ];
+      Env = [ "HOME=/work" "USER=interlock" "INTERLOCK_LAUNCHER=current" ]; # libraries ask for the user's name, and there is no /etc/passwd
       WorkingDir = "/work";
       User = "1000:1000";
       Labels = { "interlock.environment" = name; "interlock.lock" = list.lock; };

@@ -1,8 +1,8 @@
 """Launcher `nix`: the packages of the flake, one per environment, each with its own copy of the project.
 
 Here: building them with nix, seeing whether they are those of this working tree, starting a verb in them. Not here: what is in them (nix/).
-A package is a link in `.interlock/nix/`, which keeps it from Nix's garbage collection. Where the project itself was started from a store
-(`nix run`), its packages are in the folder that `$INTERLOCK_NIX_ENVIRONMENTS` names, and nothing is built.
+A package is a link in the project's `.interlock/nix/`, which keeps it from Nix's garbage collection. A program of the flake that has all packages
+(`nix run`) names their folder by `$INTERLOCK_NIX_ENVIRONMENTS`, and nothing is built.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def command(env: Environment, argv: Sequence[str], job: Job | None = None) -> li
 
 
 def _package(env: Environment) -> Path:
-    return (_given() or ROOT / ".interlock" / "nix") / env.name
+    from pipeline.driver.store import project_folder
+
+    return (_given() or project_folder() / "nix") / env.name
 
 
 def _given() -> Path | None:

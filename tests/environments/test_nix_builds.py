@@ -105,7 +105,7 @@ def test_a_shell_runs_the_working_tree_and_its_builds_run_in_the_package(project
     said = project.nix("develop", ".#train", "-c", "sh", "-c", f"cd {folder} && interlock build chain.toml --json")
     made = digests(said)
     found = environment_of(folder / "out" / "loudest")
-    link = project.root / ".interlock" / "nix" / "train"
+    link = project.base / "home" / "nix" / "train"
     assert (found["launcher"], found["image"]) == ("nix", str(link.resolve())) and found["image"].startswith(f"{project.store}/")
     roots = project.nix("store", "delete", found["image"])
     assert roots.code != 0 and "still alive" in roots.err, "nothing keeps the package from garbage collection"
@@ -126,6 +126,12 @@ def test_the_wrong_shell_ends_in_the_message_that_names_the_right_one(project: N
     entry = ["python", "-m", "pipeline.export_pytorch", "--checkpoint", "a.pt", "--out", "b"]
     said = project.nix("develop", ".#train", "-c", *entry)
     said.refused(4, "`export` belongs to environment `export`", "required Python >=3.10,<3.12", "nix develop .#export -c interlock export")
+
+
+def test_a_shell_outside_a_working_tree_says_so_and_one_inside_finds_its_top(project: NixProject) -> None:
+    shell = ["nix", "develop", f"path:{project.root}#train", "-c", "python", "-c", "import pipeline; print(pipeline.__file__)"]
+    run(shell, cwd=project.base, environ=project.environ).refused(4, "this shell runs a working tree", "nix run")
+    assert run(shell, cwd=project.root / "pipeline" / "driver", environ=project.environ).out == f"{project.root}/pipeline/__init__.py\n"
 
 
 def test_a_check_imports_the_environment(project: NixProject) -> None:
