@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fakes.shell import Said
 
-from interlock.environments import ROOT, environments
+from interlock.environments import ROOT, Environment, environments
 
 ROOMS = ("interlock", "pipeline", "runtime", "eval", "envs", "ci", "examples")
 FILES = ("pyproject.toml", "tox.ini", "README.md", "LICENSE")
@@ -54,13 +54,17 @@ def clone(folder: Path, source: Path = ROOT) -> Clone:
         shutil.copytree(source / room, folder / room, ignore=leave)
     for file in FILES:
         shutil.copy2(source / file, folder / file)
-    for name, env in environments().items():
-        venv = folder / "envs" / name / ".venv"
-        subprocess.run([UV, "venv", "--quiet", "--no-project", "--python", str(env.python.resolve()), str(venv)], check=True, env=_surroundings())
-        packages = _site_packages(venv)
-        (packages / "_clone.pth").write_text(f"{folder}\n{_site_packages(env.folder / '.venv')}\n")
-        (venv / ".synced").write_bytes(env.lock_file.read_bytes())
+    for env in environments().values():
+        venv_like(env, folder)
     return Clone(folder)
+
+
+def venv_like(env: Environment, folder: Path) -> None:
+    """Make an environment of the clone in `folder`: its own interpreter and project, the packages of the real one."""
+    venv = folder / "envs" / env.name / ".venv"
+    subprocess.run([UV, "venv", "--quiet", "--no-project", "--python", str(env.python.resolve()), str(venv)], check=True, env=_surroundings())
+    (_site_packages(venv) / "_clone.pth").write_text(f"{folder}\n{_site_packages(env.folder / '.venv')}\n")
+    (venv / ".synced").write_bytes(env.lock_file.read_bytes())
 
 
 def _site_packages(venv: Path) -> Path:

@@ -102,7 +102,7 @@ class NixProject:
             platforms = {platform for part in parts for platform in part[4].split(".")}
             fitting = [*(f"--abi={abi}" for abi in sorted(abis)), *(f"--platform={platform}" for platform in sorted(platforms))]
             version = f"--python-version={self.wheels(name)['python']}"
-            command = [ROOT / ".uv" / "bin" / "python", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+            command = [ROOT / ".uv" / "bin" / "python", "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:", "--require-hashes"]
             subprocess.run([*command, "--implementation=cp", version, *fitting, "--dest", self.base / "wheels", "--requirement", asked], check=True)
 
     def wheels(self, name: str) -> dict[str, Any]:
