@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes.nix import NixProject, nix_project
 from fakes.shell import Said, run
-from fakes.stub_builds import CHAIN, STUB
+from fakes.stub_builds import CHAIN, SMALL, stub_wheel
 
 from interlock.environments import Environment, environments
 from interlock.errors import EnvironmentRefused
@@ -19,12 +18,6 @@ from pipeline.launchers import nix
 from pipeline.launchers.nix import system_name
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("nix")]
-
-# What interlock itself imports: enough for its command line and for stages that touch no tensor.
-SMALL = {
-    "annotated-types", "jinja2", "markdown-it-py", "markupsafe", "mdurl", "msgspec", "packaging", "pydantic", "pydantic-core", "pygments", "rich",
-    "typing-extensions", "typing-inspection",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +48,6 @@ def env(project: NixProject, monkeypatch: pytest.MonkeyPatch) -> Environment:
     for name, value in project.environ.items():
         monkeypatch.setenv(name, value)
     return environments(project.root)["train"]
-
-
-def stub_wheel(folder: Path) -> Path:
-    """The stub stages as a wheel: stages of other packages come into an environment of Nix by its lock."""
-    made = folder / "interlock_stub-1.0-py3-none-any.whl"
-    info = "interlock_stub-1.0.dist-info"
-    with zipfile.ZipFile(made, "w") as archive:
-        for file in [*STUB.glob("interlock_stub/*.py"), STUB / info / "METADATA", STUB / info / "entry_points.txt"]:
-            archive.write(file, file.relative_to(STUB))
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*archive.namelist(), f"{info}/RECORD"]))
-    return made
 
 
 def chain(folder: Path) -> Path:

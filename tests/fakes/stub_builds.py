@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import venv
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from fakes.shell import Said, run
 from interlock.environments import ROOT
 
 STUB = Path(__file__).parent / "stub_package"
+
+# What interlock itself imports: enough for its command line and for stages that touch no tensor.
+SMALL = {
+    "annotated-types", "jinja2", "markdown-it-py", "markupsafe", "mdurl", "msgspec", "packaging", "pydantic", "pydantic-core", "pygments", "rich",
+    "typing-extensions", "typing-inspection",
+}  # fmt: skip
 
 CHAIN = """
 output = "out"
@@ -79,3 +86,15 @@ class StubProject:
         assert said.code == 0, said.err
         document: dict[str, Any] = json.loads(said.out)
         return document
+
+
+def stub_wheel(folder: Path) -> Path:
+    """The stub stages as a wheel: so come stages of other packages into an environment that is made from a lock."""
+    made = folder / "interlock_stub-1.0-py3-none-any.whl"
+    info = "interlock_stub-1.0.dist-info"
+    with zipfile.ZipFile(made, "w") as archive:
+        for file in [*STUB.glob("interlock_stub/*.py"), STUB / info / "METADATA", STUB / info / "entry_points.txt"]:
+            archive.write(file, file.relative_to(STUB))
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*archive.namelist(), f"{info}/RECORD"]))
+    return made
