@@ -19,39 +19,31 @@ let
       --find-links ${wheelhouse} --require-hashes --requirement ${lock}
   '';
 
-  # Linux wheels expect a few libraries of the system. NixOS has no such place, so they are named; the last one is where it puts the GPU driver.
-  libraries = lib.makeLibraryPath [ pkgs.stdenv.cc.cc.lib pkgs.zlib ] + ":/run/opengl-driver/lib";
-  setLibraries = lib.optionalString isLinux "export LD_LIBRARY_PATH=${libraries}\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}";
+  # What the locked Linux wheels need of a system beside glibc: the NEEDED entries that no wheel brings. NixOS has no place where they would be found, so
+  # the interpreter loads them when it starts, by their paths; a library that is there already is not looked for. LD_LIBRARY_PATH would reach every
+  # process that a stage starts, compilers and nix itself among them, which need their own.
+  libraries = lib.optionals isLinux [
+    "${lib.getLib pkgs.stdenv.cc.cc}/lib/libgcc_s.so.1"
+    "${lib.getLib pkgs.stdenv.cc.cc}/lib/libstdc++.so.6"
+    "${lib.getLib pkgs.zlib}/lib/libz.so.1"
+    "${lib.getLib pkgs.libuuid}/lib/libuuid.so.1" # coremltools' libmodelpackage
+  ];
 
   # bin/python and bin/interlock run the copy in `project`. An edit of the source rebuilds this and that, not `locked`.
   package = pkgs.runCommand "interlock-${name}" { meta.mainProgram = "interlock"; } ''
-    mkdir -p $out/bin
+    ${python.interpreter} -m venv --without-pip $out
     ln -s ${project} $out/project
-    ${python.interpreter} -m venv --without-pip $out/venv
     site=lib/python${python.pythonVersion}/site-packages
     {
+      ${lib.concatMapStringsSep "\n" (path: "echo \"import ctypes; ctypes.CDLL('${path}')\"") libraries}
       echo "import site; site.addsitedir('${locked}/$site')"
       echo ${project}
-    } > $out/venv/$site/interlock.pth
-
-    cat > $out/venv/bin/interlock <<'EOF'
-    import sys
-    from pipeline.cli import main
-    sys.exit(main())
-    EOF
-    # wrap NAME WORDS...: $out/bin/NAME runs the interpreter with these words first, in the same process.
-    wrap() {
-      program=$out/bin/$1
-      shift
-      {
-        echo '#!${pkgs.runtimeShell}'
-        echo '${setLibraries}'
-        echo "exec $out/venv/bin/python $* \"\$@\""
-      } > $program
-      chmod +x $program
-    }
-    wrap python
-    wrap interlock $out/venv/bin/interlock
+    } > $out/$site/interlock.pth
+    {
+      echo "#!$out/bin/python"
+      echo "import sys; from pipeline.cli import main; sys.exit(main())"
+    } > $out/bin/interlock
+    chmod +x $out/bin/interlock
   '';
 in
 assert lib.assertMsg (satisfies python.version definition.project.requires-python)

@@ -69,16 +69,17 @@ def prepare(env: Environment) -> None:
 
 
 def python_version(env: Environment) -> str | None:
-    return python_version_in(_package(env) / "venv")
+    return python_version_in(_package(env))
 
 
 def image(env: Environment) -> str | None:
     """The package's path in the store: a name for every file in it, the project's included."""
-    return str(_package(env).resolve())
+    package = _package(env)
+    return str(package.resolve()) if package.exists() else None
 
 
 def command(env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
-    """The package's own `python`, which names the system's libraries and becomes the interpreter (exec)."""
+    """The package's interpreter, isolated from PYTHONPATH, user site and the current folder (`-I`)."""
     return [str(_package(env).resolve() / "bin" / "python"), "-I", "-m", "pipeline.here", *argv]
 
 

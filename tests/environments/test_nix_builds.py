@@ -81,6 +81,15 @@ def test_a_package_runs_its_own_copy_of_the_project(project: NixProject, train: 
     assert digest == run([str(train / "bin" / "python"), "-I", "-c", tree, project.root], environ=project.environ).out.strip()
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="macOS wheels need no library of the system")
+def test_an_interpreter_has_the_libraries_of_wheels_and_what_it_starts_has_not(project: NixProject, train: Path) -> None:
+    maps = "print(open('/proc/self/maps').read())"
+    loaded = run([str(train / "bin" / "python"), "-I", "-c", maps], cwd=project.base, environ=project.environ).out
+    assert [name for name in ("libgcc_s.so.1", "libstdc++.so.6", "libz.so.1", "libuuid.so.1") if f"/{name.partition('.so')[0]}" not in loaded] == []
+    started = "import subprocess, sys; subprocess.run(['cat', '/proc/self/maps'])"
+    assert "libuuid" not in run([str(train / "bin" / "python"), "-I", "-c", started], cwd=project.base, environ=project.environ).out
+
+
 def test_a_shell_runs_the_working_tree_and_its_builds_run_in_the_package(project: NixProject, tmp_path: Path) -> None:
     folder = chain(tmp_path / "work")
     said = project.nix("develop", ".#train", "-c", "sh", "-c", f"cd {folder} && interlock build chain.toml --json")
