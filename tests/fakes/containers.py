@@ -1,0 +1,179 @@
+"""A copy of the project whose environments are images, made and run by the real engine of this machine, with a storage of its own.
+
+The environments are shrunken to what interlock's command line imports, with the stub stages beside it. All wheels lie in the base image, which is
+made of this machine's own Python, so that a build needs no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fakes.shell import Said, run
+from fakes.stub_builds import CHAIN, SMALL, STUB, stub_wheel
+
+from interlock.environments import ROOT, Environment, environments
+
+PARTS = (
+    "interlock",
+    "pipeline",
+    "runtime",
+    "eval",
+    "envs",
+    "ci",
+    "pyproject.toml",
+    "tox.ini",
+    "README.md",
+    "LICENSE",
+    "Containerfile",
+    ".dockerignore",
+)
+# The project is installed with what its environment has.
+BUILD = {"hatchling", "pathspec", "pluggy", "trove-classifiers"}
+
+
+def settings() -> dict[str, str]:
+    """How containers run here. Where there is no engine the test is skipped, and in CI it fails."""
+    found = subprocess.run([ROOT / "ci" / "container-engine"], capture_output=True, text=True, check=False)
+    if found.returncode and not os.environ.get("CI"):
+        pytest.skip("there is no container engine here, and ci/container-engine cannot install one")
+    assert found.returncode == 0, found.stderr
+    lines = [shlex.split(line)[0].partition("=") for line in found.stdout.splitlines()]
+    return {"INTERLOCK_CONTAINER_ENGINE": os.environ.get("INTERLOCK_CONTAINER_ENGINE", "podman")} | {name: value for name, _, value in lines}
+
+
+@dataclass(frozen=True)
+class ContainerProject:
+    """The copy in `base / "project"`; builds of stub stages run in folders beside it, with `python` as the driver."""
+
+    base: Path
+    environ: dict[str, str]
+
+    @property
+    def root(self) -> Path:
+        return self.base / "project"
+
+    @property
+    def env(self) -> Environment:
+        return environments(self.root)["train"]
+
+    @property
+    def calls(self) -> list[str]:
+        """What the engine was asked, one line each."""
+        file = self.base / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def engine(self, *words: str) -> Said:
+        return run([*shlex.split(self.environ["INTERLOCK_CONTAINER_ENGINE"]), *words], environ=self.environ)
+
+    def containers(self) -> list[str]:
+        """Names of all that run or ran and are not gone."""
+        return self.engine("ps", "--all", "--format", "{{.Names}}").out.split()
+
+    def argv(self, *words: object) -> list[str]:
+        return [str(self.base / "python" / "bin" / "python"), "-I", "-m", "pipeline.here", *map(str, words)]
+
+    def folder(self, name: str, sleep_s: float = 0.0) -> Path:
+        """A folder with the chain of stub stages as a recipe."""
+        made = self.base / name
+        made.mkdir()
+        (made / "chain.toml").write_text(CHAIN.format(text="word", rows=3, sleep_s=sleep_s))
+        return made
+
+    def interlock(self, folder: Path, *words: str) -> Said:
+        return run(self.argv(*words), cwd=folder, environ=self.environ | {"INTERLOCK_HOME": str(folder / ".interlock")})
+
+    def remove(self) -> None:
+        for container in self.containers():
+            self.engine("rm", "--force", container)
+        self.engine("rmi", "--all", "--force")
+
+
+def container_project(base: Path) -> ContainerProject:
+    """A copy of the working tree in `base`, its base image made, no image of an environment yet."""
+    here = settings()
+    _engine(base, here)
+    made = ContainerProject(base, here | {"INTERLOCK_CONTAINER_BASE": "localhost/base:{python}"})
+    leave = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache")
+    for part in PARTS:
+        source, target = ROOT / part, made.root / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target, ignore=leave) if source.is_dir() else shutil.copy2(source, target)
+    for name in environments():
+        _shrink(made.root / "envs" / name)
+    (base / "wheels").mkdir()
+    wheel = stub_wheel(base / "wheels")
+    with made.env.lock_file.open("a") as lock:
+        lock.write(f"interlock-stub==1.0 --hash=sha256:{_sha256(wheel)}\n")
+    _base_image(made)
+    _driver(made)
+    return made
+
+
+def _engine(base: Path, here: dict[str, str]) -> None:
+    """The engine of this machine with a storage of its own, behind a program of its name that writes down what it is asked."""
+    words = shlex.split(here["INTERLOCK_CONTAINER_ENGINE"])
+    name, program = Path(words[0]).name, shutil.which(words[0])
+    assert program is not None
+    own = ["--root", str(base / "storage"), "--runroot", str(base / "run")] if name == "podman" else []
+    (base / "bin").mkdir()
+    file = base / "bin" / name
+    file.write_text(f'#!/bin/sh\necho "$*" >>{base}/calls\nexec {shlex.join([program, *words[1:], *own])} "$@"\n')
+    file.chmod(0o755)
+    here["INTERLOCK_CONTAINER_ENGINE"] = str(file)
+
+
+def _shrink(folder: Path) -> None:
+    """Leave in a definition and its lock what the command line needs."""
+    keep = SMALL | BUILD
+    definition, lock = folder / "pyproject.toml", folder / "requirements.lock"
+    needed = re.findall(r'^    "([A-Za-z0-9-]+)', definition.read_text(), re.MULTILINE)
+    text = definition.read_text()
+    for dependency in set(needed) - keep:
+        text = re.sub(rf'^    "{dependency}\b.*\n', "", text, flags=re.MULTILINE)
+    definition.write_text(text)
+    entries = re.split(r"^(?=\S)", lock.read_text(), flags=re.MULTILINE)
+    lock.write_text("".join(entry for entry in entries if entry.startswith("--") or entry.partition("==")[0] in keep))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _base_image(made: ContainerProject) -> None:
+    """`localhost/base:3.13`, and under the name of 3.11 the same: what a person gets who names the wrong one."""
+    bare = subprocess.run(
+        [ROOT / "ci" / "base-image", "3.13", "localhost/bare:3.13"], env=os.environ | made.environ, capture_output=True, check=False
+    )
+    assert bare.returncode == 0, bare.stderr
+    pip = [str(ROOT / ".uv" / "bin" / "python"), "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.13"]
+    wheels = made.base / "wheels"
+    entries = made.env.lock_file.read_text().replace("interlock-stub==", "# interlock-stub==")
+    (made.base / "all.txt").write_text(entries + (ROOT / "ci" / "uv.txt").read_text())
+    subprocess.run([*pip, "--require-hashes", "--dest", str(wheels), "--requirement", str(made.base / "all.txt")], check=True)
+    recipe = made.base / "Containerfile"
+    recipe.write_text(
+        "FROM localhost/bare:3.13\nCOPY wheels /wheels\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels UV_NO_INDEX=1 UV_FIND_LINKS=/wheels UV_OFFLINE=1\n"
+    )
+    (made.base / ".dockerignore").write_text("*\n!wheels\n")
+    further = shlex.split(made.environ.get("INTERLOCK_CONTAINER_BUILD", ""))
+    said = made.engine("build", *further, "--tag", "localhost/base:3.13", "--tag", "localhost/base:3.11", "--file", str(recipe), str(made.base))
+    assert said.code == 0, said.err
+
+
+def _driver(made: ContainerProject) -> None:
+    """A Python whose project is the copy, with the packages of the running one and the stub stages, for the driver and for launcher `current`."""
+    folder = made.base / "python"
+    venv.create(folder, symlinks=True)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "copy.pth").write_text("\n".join([str(made.root), str(STUB), *packages]) + "\n")
