@@ -1,7 +1,8 @@
 """A copy of the project that a real nix builds, with a store of its own and a stand-in for nixpkgs (tests/fixtures/nixpkgs).
 
-Nothing needs root, a daemon or /nix, and nothing is left behind. Derivations run without a sandbox and use this machine's Python, uv and shell; the
-wheels come from the package index that pip is set up with, once, and Nix holds each of them against the hash in the project's list.
+Nothing needs root, a daemon or /nix, and nothing is left behind. Derivations use this machine's Python, uv and shell, shown to them in Nix's sandbox: there
+is no network in it, no home and no working tree (where the kernel forbids sandboxes, Nix goes on without). The wheels come from the package index
+that pip is set up with, once, and Nix holds each of them against the hash in the project's list.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ STAND_IN = ROOT / "tests" / "fixtures" / "nixpkgs"
 PARTS = ("interlock", "pipeline", "runtime", "eval", "envs", "nix", "flake.nix", "default.nix")
 SETTINGS = """
 experimental-features = nix-command flakes
-sandbox = false
+sandbox = {sandbox}
+sandbox-fallback = true
+sandbox-paths = {paths}
 build-users-group =
 substituters =
 flake-registry =
@@ -67,11 +71,20 @@ class NixProject:
         own = {name: str(self.base / "nix" / folder) for name, folder in folders.items()}
         path = f"{Path(nix()).parent}:{HOST_PATH}"
         return own | {
-            "NIX_CONFIG": SETTINGS,
+            "NIX_CONFIG": self._settings,
             "NIX_REMOTE": "",
             "INTERLOCK_HOME": str(self.base / "home"),
             "PATH": path,
+            "TMPDIR": str(self.base / "tmp"),  # shells leave folders there
         }
+
+    @property
+    def _settings(self) -> str:
+        host = json.loads((self.base / "nixpkgs" / "host.json").read_bytes())
+        interpreters = [str(Path(one["interpreter"]).parent.parent) for one in host.values() if isinstance(one, dict)]
+        shown = ["/bin", "/usr", "/lib", "/lib64", *interpreters, str(Path(host["uv"]).parent), host["wheels"]]
+        # macOS has another sandbox, without paths to show.
+        return SETTINGS.format(sandbox=str(sys.platform == "linux").lower(), paths=" ".join(path for path in shown if Path(path).exists()))
 
     def nix(self, *words: str) -> Said:
         """`nix WORDS` in the copy; `.#NAME` names an output of its flake."""
@@ -156,7 +169,8 @@ def nix_project(base: Path) -> NixProject:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target, ignore=leave) if source.is_dir() else shutil.copy2(source, target)
     shutil.copytree(STAND_IN, base / "nixpkgs")
-    (base / "wheels").mkdir()
+    for folder in ("wheels", "tmp"):
+        (base / folder).mkdir()
     (base / "nixpkgs" / "host.json").write_text(json.dumps(_host(base)))
     return made
 
