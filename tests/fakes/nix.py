@@ -1,8 +1,8 @@
 """A copy of the project that a real nix builds, with a store of its own and a stand-in for nixpkgs (tests/fixtures/nixpkgs).
 
-Nothing needs root, a daemon or /nix, and nothing is left behind. Derivations use this machine's Python, uv and shell, shown to them in Nix's sandbox: there
-is no network in it, no home and no working tree (where the kernel forbids sandboxes, Nix goes on without). The wheels come from the package index
-that pip is set up with, once, and Nix holds each of them against the hash in the project's list.
+Nothing needs root, a daemon or /nix, and nothing is left behind. Derivations use this machine's Python, uv and shell, shown to them in Nix's sandbox:
+there is no network in it, no home and no working tree (where the kernel forbids sandboxes, Nix goes on without). The wheels come from the package
+index that pip is set up with, once, and Nix holds each of them against the hash in the project's list.
 """
 
 from __future__ import annotations
