@@ -17,7 +17,7 @@ from interlock.errors import EnvironmentRefused
 from pipeline.launchers import nix
 from pipeline.launchers.nix import system_name
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("nix")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from pipeline.launchers.nix import system_name
 
-pytestmark = [pytest.mark.e2e, pytest.mark.needs("nix")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

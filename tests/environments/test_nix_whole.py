@@ -17,7 +17,6 @@ from interlock.environments import environments
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.needs("nix"),
     pytest.mark.skipif(os.environ.get("INTERLOCK_NIX") != "whole", reason="takes minutes and 20 GB: ci/test-nix runs it"),
 ]
 
