@@ -96,7 +96,7 @@ def engine() -> Engine:
     named = shlex.split(os.environ.get("INTERLOCK_CONTAINER_ENGINE", ""))
     for words in [named] if named else [["podman"], ["docker"]]:
         places = [Path(folder, words[0]).absolute() for folder in os.get_exec_path()]
-        if found := [place for place in places if place.is_file() and os.access(place, os.X_OK)]:
+        if found := [place for place in places if os.access(place, os.X_OK) and place.is_file()]:
             return Engine((str(found[0]), *words[1:]))
     raise EnvironmentRefused(
         "there is no container engine",
