@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ class ContainerProject:
     """The copy in `base / "project"`; builds of stub stages run in folders beside it, with `python` as the driver."""
 
     base: Path
+    runroot: Path
     environ: dict[str, str]
 
     @property
@@ -96,13 +98,13 @@ class ContainerProject:
         for container in self.containers():
             self.engine("rm", "--force", container)
         self.engine("rmi", "--all", "--force")
+        shutil.rmtree(self.runroot, ignore_errors=True)
 
 
 def container_project(base: Path) -> ContainerProject:
     """A copy of the working tree in `base`, its base image made, no image of an environment yet."""
     here = settings()
-    _engine(base, here)
-    made = ContainerProject(base, here | {"INTERLOCK_CONTAINER_BASE": "localhost/base:{python}"})
+    made = ContainerProject(base, _engine(base, here), here | {"INTERLOCK_CONTAINER_BASE": "localhost/base:{python}"})
     leave = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache")
     for part in PARTS:
         source, target = ROOT / part, made.root / part
@@ -119,17 +121,20 @@ def container_project(base: Path) -> ContainerProject:
     return made
 
 
-def _engine(base: Path, here: dict[str, str]) -> None:
-    """The engine of this machine with a storage of its own, behind a program of its name that writes down what it is asked."""
+def _engine(base: Path, here: dict[str, str]) -> Path:
+    """The engine of this machine with a storage of its own, behind a program of its name that writes down what it is asked. Returns its run root."""
     words = shlex.split(here["INTERLOCK_CONTAINER_ENGINE"])
     name, program = Path(words[0]).name, shutil.which(words[0])
     assert program is not None
-    own = ["--root", str(base / "storage"), "--runroot", str(base / "run")] if name == "podman" else []
+    # podman refuses a longer path than 50 characters here, and folders of tests have longer ones.
+    runroot = Path(tempfile.mkdtemp(prefix="run-", dir="/tmp"))
+    own = ["--root", str(base / "storage"), "--runroot", str(runroot)] if name == "podman" else []
     (base / "bin").mkdir()
     file = base / "bin" / name
     file.write_text(f'#!/bin/sh\necho "$*" >>{base}/calls\nexec {shlex.join([program, *words[1:], *own])} "$@"\n')
     file.chmod(0o755)
     here["INTERLOCK_CONTAINER_ENGINE"] = str(file)
+    return runroot
 
 
 def _shrink(folder: Path) -> None:
