@@ -152,7 +152,7 @@ class Entered:
 DIRECTLY = Entered()
 
 
-def record(env: Environment, entered: Entered) -> EnvironmentRecord:
+def record(env: Environment, entered: Entered = DIRECTLY) -> EnvironmentRecord:
     """The running interpreter as contracts carry it: measured versions of the direct dependencies, `absent` where one is not installed."""
     from interlock.contracts.base import EnvironmentRecord  # pydantic: a tenth of a second that `--help` does not need
 
