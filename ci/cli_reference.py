@@ -29,9 +29,20 @@ def _section(verb: Verb) -> str:
     options = parser(f"interlock {verb.name}", verb.summary, verb.example)
     importlib.import_module(verb.module).add_options(options)
     where = f"Runs in environment `{verb.environment}`." if verb.environment else "Runs in any environment."
-    rows = "\n".join(_rows(options))
-    lines = [f"## interlock {verb.name}", "", f"{verb.summary[:1].upper()}{verb.summary[1:]}. {where}", "", "```sh", verb.example, "```"]
-    return "\n".join([*lines, "", "| option | meaning |", "|---|---|", rows, ""])
+    head = f"## interlock {verb.name}\n\n{verb.summary[:1].upper()}{verb.summary[1:]}. {where}\n\n```sh\n{verb.example}\n```\n"
+    actions = [action for action in options._actions if isinstance(action, argparse._SubParsersAction)]
+    below = [_action(one) for group in actions for one in group.choices.values()]
+    return "\n".join([head, *(below or [_table(options)])])
+
+
+def _action(options: argparse.ArgumentParser) -> str:
+    """One action of a verb that has several, each with options of its own."""
+    summary, (_, example) = str(options.description), str(options.epilog).split("\n", 1)
+    return f"### {options.prog}\n\n{summary[:1].upper()}{summary[1:]}.\n\n```sh\n{example.strip()}\n```\n\n{_table(options)}"
+
+
+def _table(options: argparse.ArgumentParser) -> str:
+    return "\n".join(["| option | meaning |", "|---|---|", *_rows(options), ""])
 
 
 def _rows(options: argparse.ArgumentParser) -> Iterator[str]:

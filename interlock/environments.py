@@ -91,15 +91,22 @@ class Environment:
         wanted = [Requirement(line) for line in self.definition["project"]["dependencies"]]
         return sorted(need.name for need in wanted if need.marker is None or need.marker.evaluate())
 
-    def pins(self) -> dict[str, str]:
-        """Locked versions that apply to the running interpreter, by normalised name."""
-        from packaging.markers import Marker
+    def pins(self, python: str | None = None, lock: Path | None = None) -> dict[str, str]:
+        """Locked versions that apply to an interpreter of this machine, by normalised name.
+
+        `python` is its version, of the running one by default; `lock` is a lock of the folder, `requirements.lock` by default.
+        """
+        from packaging.markers import Marker, default_environment
         from packaging.utils import canonicalize_name
 
+        there = default_environment()
+        if python is not None:
+            there["python_full_version"] = there["implementation_version"] = python
+            there["python_version"] = ".".join(python.split(".")[:2])
         found = {}
-        for line in self.lock_file.read_text(encoding="utf-8").splitlines():
+        for line in (lock or self.lock_file).read_text(encoding="utf-8").splitlines():
             match = _PIN.match(line)
-            if match and (not match[3] or Marker(match[3].strip()).evaluate()):
+            if match and (not match[3] or Marker(match[3].strip()).evaluate(dict(there))):
                 found[str(canonicalize_name(match[1]))] = match[2]
         return found
 

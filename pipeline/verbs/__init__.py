@@ -59,6 +59,8 @@ VERBS = (
          "interlock stages"),
     Verb("stage", "pipeline.verbs.stage", None, "run one stage from its request file: what `build` starts in each environment",
          "interlock stage request.json"),
+    Verb("env", "pipeline.verbs.env", None, "the environments: what each is, and the proof that what is installed is what is locked",
+         "interlock env check train"),
     Verb("mil", "pipeline.verbs.mil", None, "look into any saved Core ML package: run it here, find where it first differs, lint it",
          "interlock mil inspect models/student/deployed/model.mlpackage"),
 )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Verb `env`: the environments: what they are, whether they are what their locks say, entering one.
+
+Here: the table of actions; beside it one module per action with its options (`add_options`) and its work (`run`), as verbs have. Not here: the proof
+(pipeline/installed), making an environment (ci/sync), making locks (ci/lock).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from dataclasses import dataclass
+
+from interlock.command import Session
+from interlock.environments import Environment, environments
+from interlock.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Action:
+    """`module` has `add_options(parser)` and `run(args, session) -> int`."""
+
+    module: str
+    summary: str
+    example: str
+
+
+ACTIONS = {
+    "list": Action("pipeline.verbs.env.table", "every environment: interpreter, packages, lock, size", "interlock env list"),
+    "show": Action("pipeline.verbs.env.show", "one environment: its packages and what runs in it", "interlock env show export"),
+    "check": Action("pipeline.verbs.env.check", "prove that what is installed is what is locked, by the hash of every file",
+                    "interlock env check train"),
+}  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help="; ".join(f"{n}: {a.summary}" for n, a in ACTIONS.items()))
+    for name, action in ACTIONS.items():
+        one = actions.add_parser(
+            name,
+            help=action.summary,
+            description=action.summary,
+            epilog=f"example:\n  {action.example}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        # Without a default: `interlock env --json list` said it before.
+        one.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the report as one JSON document on stdout")
+        importlib.import_module(action.module).add_options(one)
+
+
+def run(args: argparse.Namespace, session: Session) -> int:
+    return int(importlib.import_module(ACTIONS[args.action].module).run(args, session))
+
+
+def named(names: list[str]) -> list[Environment]:
+    """The environments of these names, or all. Raises UsageError."""
+    known = environments()
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no environment `{name}`", remedy=f"there are {', '.join(known)}")
+    return [known[name] for name in names or known]
