@@ -61,6 +61,8 @@ VERBS = (
          "interlock stage request.json"),
     Verb("env", "pipeline.verbs.env", None, "the environments: what each is, and the proof that what is installed is what is locked",
          "interlock env check train"),
+    Verb("ci", "pipeline.verbs.ci", None, "what CI runs: systems, environments and interpreters, derived from their definitions",
+         "interlock ci matrix"),
     Verb("mil", "pipeline.verbs.mil", None, "look into any saved Core ML package: run it here, find where it first differs, lint it",
          "interlock mil inspect models/student/deployed/model.mlpackage"),
 )  # fmt: skip

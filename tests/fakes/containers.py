@@ -43,9 +43,9 @@ BUILD = {"hatchling", "pathspec", "pluggy", "trove-classifiers"}
 
 
 def settings() -> dict[str, str]:
-    """How containers run here. Where there is no engine the test is skipped, and in CI it fails."""
+    """How containers run here. Where there is no engine the test is skipped, and in CI on Linux it fails."""
     found = subprocess.run([ROOT / "ci" / "container-engine"], capture_output=True, text=True, check=False)
-    if found.returncode and not os.environ.get("CI"):
+    if found.returncode and (sys.platform != "linux" or not os.environ.get("CI")):
         pytest.skip("there is no container engine here, and ci/container-engine cannot install one")
     assert found.returncode == 0, found.stderr
     lines = [shlex.split(line)[0].partition("=") for line in found.stdout.splitlines()]
