@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import re
 import runpy
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from fakes.shell import module
 from pydantic import BaseModel
 
 import interlock.contracts
+from interlock.command import parser
 from interlock.contracts.base import Contract, Frozen
 from interlock.environments import ROOT
+from interlock.errors import UsageError
+from pipeline.ci import works
 from pipeline.driver.keys import module_file
 from pipeline.verbs import VERBS
 from runtime.config import ENVIRONMENT, RuntimeConfig
@@ -92,6 +96,45 @@ def test_docs_contracts_names_every_environment_variable_of_the_runtime() -> Non
 def test_relative_links_resolve(page: Path) -> None:
     targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)) if "://" not in target]
     assert [target for target in targets if target and not (page.parent / target).exists()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name within a page, as hosts of Markdown derive it from headings."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_into_pages_name_a_heading(page: Path) -> None:
+    links = [target.partition("#") for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)) if "://" not in target]
+    named = [(page.parent / path if path else page, anchor) for path, _, anchor in links if anchor]
+    assert [f"{target.name}#{anchor}" for target, anchor in named if target.suffix == ".md" and anchor not in anchors(target)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_command_lines_in_blocks_parse(page: Path) -> None:
+    """Every `interlock VERB …` of a shell block is one that the verb's own parser takes."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text_of(page), re.M | re.S)
+    lines = [line for block in blocks for line in re.sub(r"\\\n", " ", block).splitlines() if line.startswith("interlock ")]
+    for line in lines:
+        name, *words = shlex.split(line, comments=True)[1:]
+        (verb,) = [verb for verb in VERBS if verb.name == name]
+        options = parser(f"interlock {name}", verb.summary, verb.example)
+        importlib.import_module(verb.module).add_options(options)
+        try:
+            options.parse_args(words)
+        except UsageError as error:
+            pytest.fail(f"{line}: {error}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_verbs_and_tox_environments_in_code_exist(page: Path) -> None:
+    spans = list(code(text_of(page)))
+    verbs = {found[1] for span in spans if (found := re.match(r"interlock ([a-z][\w-]*)(?=\s|$)", span))}
+    assert verbs - {verb.name for verb in VERBS} == set()
+    named = {name for span in spans for found in re.findall(r"\btox (?:run )?-e ([\w,-]+)", span) for name in found.split(",") if name.islower()}
+    named |= {name for span in spans if span.startswith("ci/test ") for name in span.split()[1:] if re.fullmatch(r"[a-z][\w-]+", name)}
+    assert named - works().keys() == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
