@@ -265,8 +265,11 @@ class _SilentTask:
 
 
 def for_terminal() -> Voice:
-    """rich on a terminal, plain lines elsewhere."""
-    return RichVoice() if sys.stderr.isatty() else PlainVoice()
+    """rich on a terminal, plain lines elsewhere, and in an interpreter that has no rich."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(ModuleNotFoundError):
+            return RichVoice()
+    return PlainVoice()
 
 
 def tell(error: InterlockError, stream: TextIO | None = None) -> None:

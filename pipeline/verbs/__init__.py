@@ -55,6 +55,8 @@ VERBS = (
          "interlock gc --keep 7d --max-size 20GB --dry-run"),
     Verb("fsck", "pipeline.verbs.fsck", None, "read every byte of the store, and move what is damaged aside",
          "interlock fsck --repair"),
+    Verb("doctor", "pipeline.verbs.doctor", None, "what is wrong with this machine, this clone, an artifact, each with what to do about it",
+         "interlock doctor models/student/deployed"),
     Verb("stages", "pipeline.verbs.stages", None, "stages and gates that recipes can use, those of installed packages among them",
          "interlock stages"),
     Verb("stage", "pipeline.verbs.stage", None, "run one stage from its request file: what `build` starts in each environment",

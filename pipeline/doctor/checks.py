@@ -1,0 +1,32 @@
+"""The list of checks, in the order in which their findings are shown.
+
+Here: names, groups, limits of time. Not here: what they do (the modules named), what each means (docs/doctor.md).
+"""
+
+from __future__ import annotations
+
+from pipeline.doctor.running import Check
+
+OF_MACHINE = (
+    Check("system", "machine", "pipeline.doctor.machine:system"),
+    Check("interpreters", "machine", "pipeline.doctor.interpreters:interpreters", limit_s=10.0),
+    Check("tools", "machine", "pipeline.doctor.interpreters:tools", limit_s=10.0),
+    Check("memory", "machine", "pipeline.doctor.machine:memory"),
+    Check("processors", "machine", "pipeline.doctor.machine:processors"),
+    Check("descriptors", "machine", "pipeline.doctor.machine:descriptors"),
+    Check("clock", "machine", "pipeline.doctor.machine:clock"),
+    Check("text", "machine", "pipeline.doctor.machine:text"),
+    Check("compiler", "machine", "pipeline.doctor.machine:compiler"),
+    Check("chromium", "machine", "pipeline.doctor.machine:chromium"),
+    Check("space", "machine", "pipeline.doctor.store:space"),
+    Check("locks", "environments", "pipeline.doctor.locks:locks"),
+    Check("wheel-lists", "environments", "pipeline.doctor.locks:wheel_lists"),
+    Check("virtual-environments", "environments", "pipeline.doctor.environments:virtual_environments", limit_s=10.0),
+    Check("native-libraries", "environments", "pipeline.doctor.environments:native_libraries"),
+    Check("launcher", "launchers", "pipeline.doctor.launchers:named"),
+    Check("nix", "launchers", "pipeline.doctor.launchers:nix", limit_s=10.0),
+    Check("container", "launchers", "pipeline.doctor.launchers:container"),
+    Check("file-system", "store", "pipeline.doctor.store:file_system"),
+    Check("store", "store", "pipeline.doctor.store:contents"),
+)
+OF_ARTIFACT: tuple[Check, ...] = ()
