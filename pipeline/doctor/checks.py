@@ -29,4 +29,14 @@ OF_MACHINE = (
     Check("file-system", "store", "pipeline.doctor.store:file_system"),
     Check("store", "store", "pipeline.doctor.store:contents"),
 )
-OF_ARTIFACT: tuple[Check, ...] = ()
+OF_ARTIFACT = (
+    Check("contract", "artifact", "pipeline.doctor.proof:contract", limit_s=60.0),
+    Check("placeholder", "artifact", "pipeline.doctor.proof:placeholder", limit_s=10.0),
+    Check("halt-head", "artifact", "pipeline.doctor.halt:halt_head", limit_s=20.0),
+    Check("latent-mode", "artifact", "pipeline.doctor.latent:latent_mode", limit_s=20.0),
+    Check("outputs", "artifact", "pipeline.doctor.outputs:outputs", limit_s=20.0),
+    Check("shapes", "artifact", "pipeline.doctor.shapes:shapes", limit_s=20.0),
+    Check("producers", "artifact", "pipeline.doctor.origin:producers", limit_s=10.0),
+    Check("converter-messages", "artifact", "pipeline.doctor.origin:converter_messages", limit_s=10.0),
+    Check("device-rules", "artifact", "pipeline.doctor.proof:device_rules", limit_s=30.0),
+)

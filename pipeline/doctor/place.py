@@ -9,11 +9,16 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interlock.environments import Environment, environments
 from pipeline.doctor.finding import Finding, error, optional
 from pipeline.driver.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.doctor.artifact import Artifact
 
 # Launchers that enter virtual environments made here, of Pythons found here.
 LOCAL = ("uv", "tox")
@@ -27,6 +32,14 @@ class Place:
     store: Store
     launcher: str
     directory: Path | None = None
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """What `directory` holds, read once for all checks."""
+        from pipeline.doctor.artifact import Artifact  # pydantic, which a bare Python has not
+
+        assert self.directory is not None
+        return Artifact(self.directory, self.store.find)
 
     def environments(self) -> dict[str, Environment]:
         """Raises StageFailed where the clone defines none."""
