@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -311,7 +310,6 @@ class Builder:
             module=stage.module,
             environment=stage.environment,
             params=params,
-            driver=None if launcher.HELD_BY_STDIN else os.getpid(),
             attribute=stage.attribute,
             source=step.preimage["source"],
             project=str(ROOT),

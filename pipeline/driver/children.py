@@ -1,7 +1,8 @@
 """Stage processes: started in their environment, listened to, and never left behind.
 
 Here: one child from request to answer. Not here: when it is wanted (build.py), what it does (request.py).
-A child has a process group of its own, so that a key pressed at the terminal reaches the driver alone, which then ends the group.
+A child has a process group of its own, so that a key pressed at the terminal reaches the driver alone, which then ends the group. Its standard input
+is a pipe into which the driver writes nothing: where that is closed, the driver is dead, and the child ends itself (leash.py).
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ async def run(request: Request, env: Environment, launcher: Launcher, job: Job, 
     command = launcher.command(env, ["stage", str(file), "--json"], job)
     log.line(f"$ {' '.join(command)}")
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE if launcher.HELD_BY_STDIN else asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, start_new_session=True, env=surroundings(), limit=LINE_LIMIT,
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
+        env=surroundings(), limit=LINE_LIMIT,
     )  # fmt: skip
     watch.started(process.pid)
     assert process.stdout and process.stderr
@@ -130,8 +131,9 @@ def _report(request: Request, code: int, said: bytes, last: list[str], log: Log)
     if code == 0 and isinstance(document, dict) and "contract" in document:
         return document
     where = f"its log is `{log.path}`"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+    killed_by = -code if code < 0 else code - 128  # an engine or a connection in between can only end with the second
+    if killed_by > 0:
+        name = signal.Signals(killed_by).name if killed_by in signal.valid_signals() else str(killed_by)
         why = "if the system ran out of memory, close other programs or use fewer --jobs" if name == "SIGKILL" else "see its log"
         raise errors.StageFailed(f"stage `{request.stage}` was killed by {name}", remedy=f"{why}; then run the same command again; {where}")
     if isinstance(document, dict) and "error" in document:

@@ -1,19 +1,15 @@
 """One stage's request: all that its process is told, in one file. What a launcher starts answers it and ends.
 
-Here: reading the request, ending with the driver, the answer. Not here: writing it (driver/children.py), the stage's shell (driver/stage.py).
+Here: reading the request, the answer. Not here: writing it (driver/children.py), ending with the driver (leash.py), the stage's shell (stage.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +19,7 @@ from typing import Any
 from interlock import environments, fs
 from interlock.errors import EnvironmentRefused, InterlockError, StageFailed, UsageError
 from interlock.voice import Voice
+from pipeline.driver import leash
 
 # Beside the request: the traceback of another package's stage, for the log and not for the screen.
 TRACEBACK = "traceback"
@@ -30,8 +27,7 @@ TRACEBACK = "traceback"
 
 @dataclass(frozen=True)
 class Request:
-    """`params` are the stage's parameters in JSON, directories included; `driver` is the process that waits for the answer, None where the open
-    standard input stands for it.
+    """`params` are the stage's parameters in JSON, directories included.
 
     source: the digest of the stage's source in its key; project: the folder of the driver's own source; distribution: the package that offers the
     stage, empty for interlock's own; gates: module, attribute, distribution and params of each gate of another package that is asked before
@@ -42,7 +38,6 @@ class Request:
     module: str
     environment: str
     params: dict[str, Any]
-    driver: int | None
     attribute: str = "STAGE"
     source: str | None = None
     project: str = str(environments.ROOT)
@@ -58,10 +53,7 @@ class Request:
 def answer(file: Path, voice: Voice) -> dict[str, Any]:
     """Run the stage that `file` asks for. Returns its report; raises an InterlockError when nothing was made."""
     request = _read(file)
-    if request.driver is None:
-        threading.Thread(target=_end_with_input, daemon=True).start()
-    else:
-        _end_with(request.driver)
+    leash.hold()
     if not request.params.get("toy"):
         # Before the stage's module: a foreign interpreter may not even import it.
         environments.admit(environments.environment(request.environment), request.stage)
@@ -160,27 +152,3 @@ def _read(file: Path) -> Request:
         return Request(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise StageFailed(f"`{file}` is no request ({error})", remedy="requests are written by `interlock build`; run that") from None
-
-
-def _end_with(driver: int) -> None:
-    """Let no stage outlive its driver: what it would make, nobody would take."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
-    else:
-        threading.Thread(target=_watch, args=(driver,), daemon=True).start()
-    if os.getppid() != driver:
-        os._exit(130)
-
-
-def _end_with_input() -> None:
-    """The driver holds standard input open and writes nothing into it: its end is the driver's."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 1 << 10):
-            pass
-    os._exit(130)
-
-
-def _watch(driver: int) -> None:
-    while os.getppid() == driver:
-        time.sleep(0.5)
-    os._exit(130)

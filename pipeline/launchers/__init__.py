@@ -38,10 +38,6 @@ class Job:
 class Launcher(Protocol):
     """One way into an environment."""
 
-    HELD_BY_STDIN: bool
-    """Whether something stands between the driver and the process (a container engine, a connection). The driver then holds a pipe open as its
-    standard input, which the launcher passes through, and the process ends when that is closed. Otherwise the process is the driver's own child."""
-
     def ready(self, env: Environment) -> bool:
         """Whether the environment can be entered as it is, without work."""
         ...
@@ -59,7 +55,10 @@ class Launcher(Protocol):
         ...
 
     def command(self, env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
-        """The argument list that runs a verb there, isolated (`python -I`). A signal to its process group reaches the verb."""
+        """The argument list that runs a verb there, isolated (`python -I`).
+
+        A signal to its process group reaches the verb, and so does the end of its standard input, which is the driver's end (driver/leash.py).
+        """
         ...
 
 

@@ -32,7 +32,6 @@ from pipeline.driver import records
 from pipeline.launchers import Job
 from pipeline.launchers.container_engine import Engine, engine, flags, refused
 
-HELD_BY_STDIN = True
 REGISTRY = "docker.io/library/python:{python}-slim"
 LABEL = "org.interlock"
 

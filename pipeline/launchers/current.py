@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from interlock.environments import Environment
 from pipeline.launchers import Job
 
-HELD_BY_STDIN = False
-
 
 def ready(env: Environment) -> bool:
     """It runs already."""

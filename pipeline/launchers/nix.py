@@ -18,7 +18,6 @@ from interlock.environments import ROOT, Environment, python_version_in
 from interlock.errors import EnvironmentRefused
 from pipeline.launchers import Job
 
-HELD_BY_STDIN = False
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 LEFT_OUT = ("__pycache__", ".venv")  # as in nix/project.nix
 

@@ -12,8 +12,6 @@ from interlock.environments import ROOT, Environment
 from interlock.errors import EnvironmentRefused
 from pipeline.launchers import Job
 
-HELD_BY_STDIN = False
-
 
 def ready(env: Environment) -> bool:
     """Whether it was made from the lock as it is now."""
