@@ -78,8 +78,12 @@ class Environment:
     @property
     def synced(self) -> bool:
         """Whether `envs/<name>/.venv` was made from the lock as it is now."""
+        return self.made(self.folder / ".venv")
+
+    def made(self, venv: Path) -> bool:
+        """Whether the virtual environment in `venv` was made from the lock as it is now: ci/install leaves a copy of what it has installed."""
         try:
-            return (self.folder / ".venv" / ".synced").read_bytes() == self.lock_file.read_bytes()
+            return (venv / ".synced").read_bytes() == self.lock_file.read_bytes()
         except OSError:
             return False
 

@@ -14,6 +14,7 @@ from interlock.errors import UsageError
 
 LAUNCHERS = {
     "uv": "the locked virtual environment envs/<name>/.venv, made by uv",
+    "tox": "the environment of that name in .tox, made by tox",
     "nix": "the package of the environment, built by nix from flake.nix",
     "container": "an image of the environment, made from Containerfile by podman or docker: no network, of the machine only what a stage needs",
     "current": "the running interpreter, which must be the environment or work on a toy",
