@@ -103,14 +103,14 @@ class Environment:
         from packaging.markers import Marker, default_environment
         from packaging.utils import canonicalize_name
 
-        there = default_environment()
+        there = {name: str(value) for name, value in default_environment().items()}
         if python is not None:
             there["python_full_version"] = there["implementation_version"] = python
             there["python_version"] = ".".join(python.split(".")[:2])
         found = {}
         for line in (lock or self.lock_file).read_text(encoding="utf-8").splitlines():
             match = _PIN.match(line)
-            if match and (not match[3] or Marker(match[3].strip()).evaluate(dict(there))):
+            if match and (not match[3] or Marker(match[3].strip()).evaluate(there)):
                 found[str(canonicalize_name(match[1]))] = match[2]
         return found
 

@@ -10,6 +10,7 @@ import binascii
 import csv
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
@@ -88,12 +89,11 @@ def distributions(venv: Path) -> list[Distribution]:
 
 
 def _read(folder: Path, venv: Path) -> Distribution:
-    from packaging.utils import canonicalize_name
-
     try:
         with (folder / "METADATA").open("rb") as file:
             header = BytesHeaderParser().parse(file)
         name, version = str(header["Name"]), str(header["Version"])
     except OSError:  # what its folder is called, then
         name, _, version = folder.name.removesuffix(".dist-info").partition("-")
-    return Distribution(str(canonicalize_name(name)), version, folder, venv)
+    # PEP 503. Without the package `packaging`: what is read here may be what is damaged.
+    return Distribution(re.sub(r"[-_.]+", "-", name).lower(), version, folder, venv)

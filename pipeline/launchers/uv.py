@@ -14,8 +14,8 @@ from pipeline.launchers import Job
 
 
 def ready(env: Environment) -> bool:
-    """Whether it was made from the lock as it is now."""
-    return env.synced
+    """Whether it was made from the lock as it is now, by an interpreter that is still there."""
+    return env.synced and env.python.exists()
 
 
 def prepare(env: Environment) -> None:
@@ -39,5 +39,12 @@ def image(env: Environment) -> str | None:
 
 
 def command(env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
-    """The argument list that runs a verb in `env`: isolated from PYTHONPATH, user site and the current folder (`-I`)."""
+    """The argument list that runs a verb in `env`: isolated from PYTHONPATH, user site and the current folder (`-I`).
+
+    Where there is a verb to run, code in the environment must be what was installed. Raises EnvironmentRefused.
+    """
+    if argv:
+        from pipeline.installed import glance
+
+        glance.refuse_changed(env, env.python)
     return [str(env.python), "-I", "-m", "pipeline.here", *argv]
