@@ -116,5 +116,21 @@ def foreign_words_to_stderr() -> Iterator[None]:
         os.close(ours)
 
 
+@contextlib.contextmanager
+def foreign_words_dropped() -> Iterator[None]:
+    """While code of other packages runs, whatever it or its libraries print is dropped."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    ours = [(stream, os.dup(stream)) for stream in (1, 2)]
+    for stream, _ in ours:
+        os.dup2(nowhere, stream)
+    try:
+        yield
+    finally:
+        for stream, kept in ours:
+            os.dup2(kept, stream)
+            os.close(kept)
+        os.close(nowhere)
+
+
 def words(argv: Sequence[str] | None) -> list[str]:
     return list(sys.argv[1:] if argv is None else argv)
