@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 
 class Fs:
@@ -40,6 +41,12 @@ class Fs:
                     if isinstance(error, OSError) and error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
                         raise
                     shutil.copyfileobj(reader, writer, 1 << 22)
+
+    def receive(self, stream: IO[bytes], path: Path) -> None:
+        """Create `path` with all that `stream` gives; it must not exist."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
 
     def call(self, writer: Callable[[Path], None], path: Path) -> None:
         """Let a library write `path` itself (torch.jit.save, a package's save)."""

@@ -92,6 +92,11 @@ def _elsewhere(verb: Verb, session: Session) -> None:
     from pipeline.launchers import default_launcher, launcher
 
     entered = launcher(default_launcher())
+    if entered.ELSEWHERE:
+        raise errors.UsageError(
+            f"`{verb.name}` by itself cannot be started by launcher `{default_launcher()}`: it would see no file of this machine",
+            remedy=f"start it here (INTERLOCK_LAUNCHER=uv interlock {verb.name} …), or build a recipe, which sends its inputs along",
+        )
     env = environments.environment(str(verb.environment))
     entered.prepare(env)
     command = entered.command(env, [verb.name, *session.argv])

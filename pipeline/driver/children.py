@@ -25,11 +25,11 @@ from interlock.environments import Environment
 from interlock.logs import Log
 from interlock.voice import plain
 from pipeline.driver.request import TRACEBACK, Request
-from pipeline.launchers import Job, Launcher
+from pipeline.launchers import THREADS, Job, Launcher
 
 # What a child may see of the driver's environment: everything else would be an input that no key knows.
 PASSED = ("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "CI", "XDG_CACHE_HOME", "SSL_CERT_FILE",
-          "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "CC")  # fmt: skip
+          "CC", *THREADS)  # fmt: skip
 PREFIXES = ("INTERLOCK_", "UV_")
 # How long a child may take to end by itself after it was asked to.
 GRACE_S = 10.0

@@ -17,8 +17,12 @@ LAUNCHERS = {
     "tox": "the environment of that name in .tox, made by tox",
     "nix": "the package of the environment, built by nix from flake.nix",
     "container": "an image of the environment, made from Containerfile by podman or docker: no network, of the machine only what a stage needs",
+    "ssh": "a clone of this project on another machine of the same platform, its environments made there",
     "current": "the running interpreter, which must be the environment or work on a toy",
 }
+
+# What decides how a stage's threads compute: how many there are, and how they wait.
+THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Job:
 
 class Launcher(Protocol):
     """One way into an environment."""
+
+    ELSEWHERE: bool
+    """Whether a process without a job sees other files than the driver at the same paths."""
 
     def ready(self, env: Environment) -> bool:
         """Whether the environment can be entered as it is, without work."""
@@ -66,6 +73,12 @@ class Launcher(Protocol):
 def default_launcher() -> str:
     """`$INTERLOCK_LAUNCHER`, or `uv`. Shells and programs of the flake set it: where they run there may be no uv."""
     return os.environ.get("INTERLOCK_LAUNCHER") or "uv"
+
+
+def on_path(program: str) -> str | None:
+    """Where a program is, as the shell finds it; None where it is not."""
+    places = [Path(folder, program).absolute() for folder in os.get_exec_path()]
+    return next((str(place) for place in places if os.access(place, os.X_OK) and place.is_file()), None)
 
 
 def launcher(name: str) -> Launcher:

@@ -29,14 +29,14 @@ from interlock.canonical import canonical_json
 from interlock.environments import ROOT, Environment, platform_name
 from interlock.errors import EnvironmentRefused
 from pipeline.driver import records
-from pipeline.launchers import Job
+from pipeline.launchers import THREADS, Job
 from pipeline.launchers.container_engine import Engine, engine, flags, refused
+from pipeline.launchers.sources import digests
 
+ELSEWHERE = True
 REGISTRY = "docker.io/library/python:{python}-slim"
 LABEL = "org.interlock"
 
-# What a stage reads from its environment beside INTERLOCK_*: how many threads it takes, and how they wait.
-THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
 _PROBE = "import json, platform, sys; print(json.dumps([platform.python_version(), f'{sys.platform}-{platform.machine()}']))"
 
 
@@ -173,17 +173,7 @@ def _sources(env: Environment) -> dict[str, str]:
     """The digest of every file that the Containerfile copies into the image of `env`, by its name."""
     copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Containerfile").read_text(encoding="utf-8"), re.MULTILINE)
     names = [name for line in copied for name in line.replace("${ENV}", env.name).split()]
-    return {str(file.relative_to(ROOT)): hashlib.sha256(file.read_bytes()).hexdigest() for name in sorted(set(names)) for file in _files(ROOT / name)}
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """A file, or those below a folder that .dockerignore lets pass."""
-    if not path.is_dir():
-        yield path
-        return
-    for child in sorted(path.iterdir()):
-        if child.name not in ("__pycache__", ".venv"):
-            yield from _files(child)
+    return digests(ROOT, names)
 
 
 def _key(env: Environment, sources: dict[str, str]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from interlock.environments import Environment
 from interlock.errors import EnvironmentRefused
+from pipeline.launchers import on_path
 
 # What an engine is told by its own environment. A stage's process gets none of these, so they are set for the engine alone.
 ITS_OWN = ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF",
@@ -95,9 +96,8 @@ def engine() -> Engine:
     """`$INTERLOCK_CONTAINER_ENGINE`, or podman, or docker. Raises EnvironmentRefused where there is none."""
     named = shlex.split(os.environ.get("INTERLOCK_CONTAINER_ENGINE", ""))
     for words in [named] if named else [["podman"], ["docker"]]:
-        places = [Path(folder, words[0]).absolute() for folder in os.get_exec_path()]
-        if found := [place for place in places if os.access(place, os.X_OK) and place.is_file()]:
-            return Engine((str(found[0]), *words[1:]))
+        if (found := on_path(words[0])) is not None:
+            return Engine((found, *words[1:]))
     raise EnvironmentRefused(
         "there is no container engine",
         required=f"`{named[0]}` (INTERLOCK_CONTAINER_ENGINE)" if named else "podman or docker on PATH",

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from interlock.environments import Environment
 from pipeline.launchers import Job
 
+ELSEWHERE = False
+
 
 def ready(env: Environment) -> bool:
     """It runs already."""

@@ -18,6 +18,7 @@ from interlock.environments import ROOT, Environment, python_version_in
 from interlock.errors import EnvironmentRefused
 from pipeline.launchers import Job
 
+ELSEWHERE = False
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 LEFT_OUT = ("__pycache__", ".venv")  # as in nix/project.nix
 

@@ -15,6 +15,8 @@ from interlock.environments import ROOT, Environment, python_version_in
 from interlock.errors import EnvironmentRefused
 from pipeline.launchers import Job
 
+ELSEWHERE = False
+
 
 def ready(env: Environment) -> bool:
     """Whether it was made from the lock as it is now."""

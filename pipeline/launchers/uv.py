@@ -12,6 +12,8 @@ from interlock.environments import ROOT, Environment
 from interlock.errors import EnvironmentRefused
 from pipeline.launchers import Job
 
+ELSEWHERE = False
+
 
 def ready(env: Environment) -> bool:
     """Whether it was made from the lock as it is now, by an interpreter that is still there."""
