@@ -1,19 +1,16 @@
-"""Images built by a real engine and stages run in them: the same bytes as elsewhere, and of the machine only what the stage needs."""
+"""Images built by a real engine, and what a process in one sees of the machine. What every launcher must do: test_launcher_conformance.py."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakes.containers import ContainerProject, container_project
-from fakes.shell import Said
 
 from interlock.environments import Environment, environments
 from interlock.errors import EnvironmentRefused
@@ -61,38 +58,6 @@ def env(project: ContainerProject, monkeypatch: pytest.MonkeyPatch) -> Environme
     return project.env
 
 
-def digests(said: Said) -> dict[str, str]:
-    assert said.code == 0, said.err
-    return {step["step"]: step["digest"] for step in json.loads(said.out)["steps"]}
-
-
-def eventually(holds: Any, within_s: float = 20.0) -> bool:
-    end = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def test_a_build_in_containers_makes_the_bytes_of_a_build_without(project: ContainerProject, env: Environment) -> None:
-    folder = project.folder("same")
-    made = digests(project.interlock(folder, "build", "chain.toml", "--launcher", "container", "--json"))
-    found = json.loads(next((folder / "out" / "loudest").glob("*_contract.json")).read_bytes())["created_by"]["environment"]
-    assert (found["launcher"], found["image"], found["python"]) == ("container", container.image(env), container.python_version(env))
-    assert all(path.stat().st_uid == os.getuid() for path in folder.rglob("*"))
-    assert project.containers() == []
-
-    asked = len(project.calls)
-    started = time.monotonic()
-    again = project.interlock(folder, "build", "chain.toml", "--launcher", "container", "--json")
-    assert digests(again) == made and time.monotonic() - started < 5
-    assert project.calls[asked:] == [], "the engine was asked although there was nothing to do"
-
-    current = project.folder("same-current")
-    assert digests(project.interlock(current, "build", "chain.toml", "--launcher", "current", "--json")) == made
-
-
 def test_a_stage_sees_its_places_and_nothing_else_of_the_machine(project: ContainerProject, env: Environment, tmp_path: Path) -> None:
     mine, reads, hidden, refused, here = (tmp_path / name for name in ("mine", "reads", "hidden", "refused, or: not", "here"))
     for folder in (mine, reads, hidden, here):
@@ -134,19 +99,6 @@ def test_an_image_says_what_it_is_and_starts_by_itself(project: ContainerProject
     assert project.engine(*bare, "--version").out.startswith("interlock ")
     assert json.loads(project.engine(*bare, "stages", "--json").out) is not None
     assert project.engine(*bare[:-1], "--entrypoint=python", identity, "-c", "import importlib.util as u; print(u.find_spec('uv'))").out == "None\n"
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_no_container_outlives_its_driver(project: ContainerProject, env: Environment, how: signal.Signals) -> None:
-    folder = project.folder(f"ended-by-{how.name}", sleep_s=120.0)
-    environ = os.environ | project.environ | {"INTERLOCK_HOME": str(folder / ".interlock")}
-    command = project.argv("build", "chain.toml", "--launcher", "container")
-    with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        assert eventually(lambda: any(name.startswith("interlock-train-") for name in project.containers()))
-        time.sleep(1.0)  # in the middle of its work
-        driver.send_signal(how)
-        assert driver.wait(15) == (-9 if how == signal.SIGKILL else 130)
-    assert eventually(lambda: project.containers() == []), project.containers()
 
 
 def test_a_base_image_of_another_python_is_refused_by_the_definition(project: ContainerProject, env: Environment) -> None:

@@ -100,16 +100,12 @@ def test_a_shell_runs_the_working_tree_and_its_builds_run_in_the_package(project
     roots = project.nix("store", "delete", found["image"])
     assert roots.code != 0 and "still alive" in roots.err, "nothing keeps the package from garbage collection"
 
-    # The same command by itself, from a store that has both environments, and the same stages in the running interpreter.
+    # The same command by itself, from a store that has both environments.
     own = {"INTERLOCK_HOME": str(tmp_path / "home")}
     command = ["nix", "run", f"path:{project.root}#interlock", "--", "build", "chain.toml", "--json", "--force"]
     again = run(command, cwd=chain(tmp_path / "run"), environ=project.environ | own)
     assert digests(again) == made
     assert environment_of(tmp_path / "run" / "out" / "loudest")["image"] == found["image"]
-    by_hand = [str(link / "bin" / "interlock"), "build", "chain.toml", "--json", "--launcher", "current"]
-    own = {"INTERLOCK_HOME": str(tmp_path / "third")}
-    current = run(by_hand, cwd=chain(tmp_path / "current"), environ=project.environ | own)
-    assert digests(current) == made
 
 
 def test_the_wrong_shell_ends_in_the_message_that_names_the_right_one(project: NixProject) -> None:

@@ -1,45 +1,23 @@
 """A copy of the project whose environments are images, made and run by the real engine of this machine, with a storage of its own.
 
-The environments are shrunken to what interlock's command line imports, with the stub stages beside it. All wheels lie in the base image, which is
-made of this machine's own Python, so that a build needs no network.
+All wheels lie in the base image, which is made of this machine's own Python, so that a build needs no network.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fakes.shell import Said, run
-from fakes.stub_builds import CHAIN, SMALL, STUB, stub_wheel
+from fakes.small_projects import small_project
 
 from interlock.environments import ROOT, Environment, environments
-
-PARTS = (
-    "interlock",
-    "pipeline",
-    "runtime",
-    "eval",
-    "envs",
-    "ci",
-    "pyproject.toml",
-    "tox.ini",
-    "README.md",
-    "LICENSE",
-    "Containerfile",
-    ".dockerignore",
-)
-# The project is installed with what its environment has.
-BUILD = {"hatchling", "pathspec", "pluggy", "trove-classifiers"}
 
 
 def settings() -> dict[str, str]:
@@ -54,7 +32,7 @@ def settings() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ContainerProject:
-    """The copy in `base / "project"`; builds of stub stages run in folders beside it, with `python` as the driver."""
+    """The copy in `base / "project"`; a driver for it in `base / "python"`."""
 
     base: Path
     runroot: Path
@@ -81,19 +59,6 @@ class ContainerProject:
         """Names of all that run or ran and are not gone."""
         return self.engine("ps", "--all", "--format", "{{.Names}}").out.split()
 
-    def argv(self, *words: object) -> list[str]:
-        return [str(self.base / "python" / "bin" / "python"), "-I", "-m", "pipeline.here", *map(str, words)]
-
-    def folder(self, name: str, sleep_s: float = 0.0) -> Path:
-        """A folder with the chain of stub stages as a recipe."""
-        made = self.base / name
-        made.mkdir()
-        (made / "chain.toml").write_text(CHAIN.format(text="word", rows=3, sleep_s=sleep_s))
-        return made
-
-    def interlock(self, folder: Path, *words: str) -> Said:
-        return run(self.argv(*words), cwd=folder, environ=self.environ | {"INTERLOCK_HOME": str(folder / ".interlock")})
-
     def remove(self) -> None:
         for container in self.containers():
             self.engine("rm", "--force", container)
@@ -105,19 +70,8 @@ def container_project(base: Path) -> ContainerProject:
     """A copy of the working tree in `base`, its base image made, no image of an environment yet."""
     here = settings()
     made = ContainerProject(base, _engine(base, here), here | {"INTERLOCK_CONTAINER_BASE": "localhost/base:{python}"})
-    leave = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache")
-    for part in PARTS:
-        source, target = ROOT / part, made.root / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, ignore=leave) if source.is_dir() else shutil.copy2(source, target)
-    for name in environments():
-        _shrink(made.root / "envs" / name)
-    (base / "wheels").mkdir()
-    wheel = stub_wheel(base / "wheels")
-    with made.env.lock_file.open("a") as lock:
-        lock.write(f"interlock-stub==1.0 --hash=sha256:{_sha256(wheel)}\n")
+    small_project(base)
     _base_image(made)
-    _driver(made)
     return made
 
 
@@ -135,23 +89,6 @@ def _engine(base: Path, here: dict[str, str]) -> Path:
     file.chmod(0o755)
     here["INTERLOCK_CONTAINER_ENGINE"] = str(file)
     return runroot
-
-
-def _shrink(folder: Path) -> None:
-    """Leave in a definition and its lock what the command line needs."""
-    keep = SMALL | BUILD
-    definition, lock = folder / "pyproject.toml", folder / "requirements.lock"
-    needed = re.findall(r'^    "([A-Za-z0-9-]+)', definition.read_text(), re.MULTILINE)
-    text = definition.read_text()
-    for dependency in set(needed) - keep:
-        text = re.sub(rf'^    "{dependency}\b.*\n', "", text, flags=re.MULTILINE)
-    definition.write_text(text)
-    entries = re.split(r"^(?=\S)", lock.read_text(), flags=re.MULTILINE)
-    lock.write_text("".join(entry for entry in entries if entry.startswith("--") or entry.partition("==")[0] in keep))
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _base_image(made: ContainerProject) -> None:
@@ -173,12 +110,3 @@ def _base_image(made: ContainerProject) -> None:
     further = shlex.split(made.environ.get("INTERLOCK_CONTAINER_BUILD", ""))
     said = made.engine("build", *further, "--tag", "localhost/base:3.13", "--tag", "localhost/base:3.11", "--file", str(recipe), str(made.base))
     assert said.code == 0, said.err
-
-
-def _driver(made: ContainerProject) -> None:
-    """A Python whose project is the copy, with the packages of the running one and the stub stages, for the driver and for launcher `current`."""
-    folder = made.base / "python"
-    venv.create(folder, symlinks=True)
-    site = next((folder / "lib").glob("python*/site-packages"))
-    packages = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "copy.pth").write_text("\n".join([str(made.root), str(STUB), *packages]) + "\n")

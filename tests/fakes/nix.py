@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from fakes.shell import Said, run
+from fakes.small_projects import copy_tree
 
 from interlock.environments import ROOT, environments
 from pipeline.launchers.nix import system_name
@@ -163,11 +164,7 @@ class NixProject:
 def nix_project(base: Path) -> NixProject:
     """A copy of the working tree in `base`, not yet locked and nothing fetched."""
     made = NixProject(base)
-    leave = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache")
-    for part in PARTS:
-        source, target = ROOT / part, made.root / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, ignore=leave) if source.is_dir() else shutil.copy2(source, target)
+    copy_tree(made.root, PARTS)
     shutil.copytree(STAND_IN, base / "nixpkgs")
     for folder in ("wheels", "tmp"):
         (base / folder).mkdir()
