@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import configparser
 import importlib.util
 import json
 import re
@@ -17,6 +16,7 @@ from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
 from interlock.environments import ROOT, environments
+from pipeline import ci
 from pipeline.launchers.nix import system_name
 
 pytestmark = pytest.mark.train
@@ -109,9 +109,6 @@ def test_the_flake_pins_nixpkgs_and_nothing_else(root: Path) -> None:
     assert {key: locked[key] for key in ("type", "owner", "repo")} == {key: original[key] for key in ("type", "owner", "repo")}
 
 
-def test_tox_and_the_flake_use_the_same_interpreters(wheels: ModuleType, root: Path) -> None:
-    tox = configparser.ConfigParser(interpolation=None)
-    tox.read(root / "tox.ini")
+def test_tox_and_the_flake_use_the_same_interpreters(wheels: ModuleType) -> None:
     for name in environments():
-        based = {tox[section]["base_python"] for section in tox.sections() if f"install {name} " in tox[section].get("commands_pre", "")}
-        assert based == {f"python{target.python}" for target in wheels.targets(name)}
+        assert {target.python for target in wheels.targets(name)} == {ci.works()[name].python} == {ci.works()[f"test-{name}"].python}
