@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -88,9 +89,16 @@ def _told(work: Callable[[], int], json_output: bool) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in OURS:
             raise
-        sys.stderr.write(f"environment: this interpreter has no package `{error.name}` ({sys.executable})\n")
-        sys.stderr.write("hint: use the command `interlock`, which starts each stage in its own environment, or `tox -e ENVIRONMENT -- …`\n")
-        return errors.EnvironmentRefused.exit_code
+        refused = errors.EnvironmentRefused(
+            f"this interpreter has no package `{error.name}`",
+            required="an environment of envs/, with its locked packages",
+            running=f"Python {platform.python_version()} ({sys.executable})",
+            remedy="run the same by `.venv/bin/interlock`, which `make environments` makes and which starts each stage in its own environment",
+        )
+        voice.tell(refused)
+        if json_output:
+            emit(refused.as_dict())
+        return refused.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing was published; run the same command again to go on\n")
         return errors.INTERRUPTED

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from interlock.errors import EnvironmentRefused, StageFailed
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from interlock.contracts.base import EnvironmentRecord
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,23 +92,25 @@ class Environment:
     @property
     def direct(self) -> list[str]:
         """Names of the direct dependencies that apply to the running interpreter."""
+        return sorted(need.name for need in self.needs())
+
+    def needs(self, python: str | None = None) -> list[Requirement]:
+        """The direct dependencies that apply to an interpreter of this version, the running one by default."""
         from packaging.requirements import Requirement
 
+        there = _markers(python)
         wanted = [Requirement(line) for line in self.definition["project"]["dependencies"]]
-        return sorted(need.name for need in wanted if need.marker is None or need.marker.evaluate())
+        return [need for need in wanted if need.marker is None or need.marker.evaluate(there)]
 
     def pins(self, python: str | None = None, lock: Path | None = None) -> dict[str, str]:
         """Locked versions that apply to an interpreter of this machine, by normalised name.
 
         `python` is its version, of the running one by default; `lock` is a lock of the folder, `requirements.lock` by default.
         """
-        from packaging.markers import Marker, default_environment
+        from packaging.markers import Marker
         from packaging.utils import canonicalize_name
 
-        there = {name: str(value) for name, value in default_environment().items()}
-        if python is not None:
-            there["python_full_version"] = there["implementation_version"] = python
-            there["python_version"] = ".".join(python.split(".")[:2])
+        there = _markers(python)
         found = {}
         for line in (lock or self.lock_file).read_text(encoding="utf-8").splitlines():
             match = _PIN.match(line)
@@ -121,6 +125,17 @@ class Environment:
             if match := _PIN.match(line):
                 found.setdefault(match[1].lower(), set()).add(match[2])
         return {name: " or ".join(sorted(versions)) for name, versions in sorted(found.items())}
+
+
+def _markers(python: str | None) -> dict[str, str]:
+    """What markers ask of an interpreter of this machine in another version; of the running one for None."""
+    from packaging.markers import default_environment
+
+    there = {name: str(value) for name, value in default_environment().items()}
+    if python is not None:
+        there["python_full_version"] = there["implementation_version"] = python
+        there["python_version"] = ".".join(python.split(".")[:2])
+    return there
 
 
 def python_version_in(venv: Path) -> str | None:
@@ -188,12 +203,13 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def admit(env: Environment, verb: str, argv: Sequence[str] = ()) -> None:
+def admit(env: Environment, verb: str, argv: Sequence[str] = (), remedy: str | None = None) -> None:
     """Let the running interpreter do `verb`, or refuse it before any work. Raises EnvironmentRefused.
 
     Refused: a Python outside `requires-python`, or a direct dependency whose installed version is not the locked one. Works in an interpreter
-    that has no package at all.
+    that has no package at all. `remedy` is for what is no verb that a person could have called.
     """
+    remedy = remedy or _ways(env, verb, argv)
     running = f"Python {platform.python_version()} ({sys.executable})"
     try:
         fits, wrong = _fits(env), _wrong_packages(env)
@@ -205,14 +221,14 @@ def admit(env: Environment, verb: str, argv: Sequence[str] = ()) -> None:
             f"`{verb}` belongs to environment `{env.name}`",
             required=f"Python {env.requires_python} (requires-python of envs/{env.name}/pyproject.toml)",
             running=running,
-            remedy=_ways(env, verb, argv),
+            remedy=remedy,
         )
     if wrong:
         raise EnvironmentRefused(
             f"the packages of environment `{env.name}` are not the locked ones",
             required=f"the versions of envs/{env.name}/requirements.lock",
             running=f"{running} with {', '.join(wrong)}",
-            remedy=f"run `ci/sync {env.name}`, then {_ways(env, verb, argv)}",
+            remedy=f"run `ci/sync {env.name}`, then {remedy}",
         )
 
 

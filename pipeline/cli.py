@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from interlock import __version__, errors
 from interlock.command import Session, guarded, parser, words
@@ -57,7 +58,12 @@ def _dispatch(given: list[str], launch: bool) -> int:
     asks_help = bool({"-h", "--help"} & set(session.argv))
     if verb.environment and not launch and not asks_help and "--toy" not in session.argv:
         session.admit(verb.environment)  # before the verb's module: a foreign interpreter may not even import it
-    module = importlib.import_module(verb.module)
+    try:
+        module = importlib.import_module(verb.module)
+    except ModuleNotFoundError:
+        if not (verb.environment and launch):
+            raise
+        _elsewhere(verb, session)  # an interpreter without packages cannot even read the verb's options
     options = parser(f"interlock {verb.name}", verb.summary, verb.example)
     module.add_options(options)
     args = options.parse_args(session.argv)
@@ -86,7 +92,7 @@ def _admitted(verb: Verb, session: Session) -> bool:
     return False
 
 
-def _elsewhere(verb: Verb, session: Session) -> None:
+def _elsewhere(verb: Verb, session: Session) -> NoReturn:
     """Run the verb in its own interpreter. It takes over this process, so that signals and the terminal are its own."""
     from interlock import environments
     from pipeline.launchers import default_launcher, launcher

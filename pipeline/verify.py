@@ -15,6 +15,7 @@ from typing import Any, Literal
 from interlock.contracts import io, strict
 from interlock.contracts.base import Contract, InputRef
 from interlock.errors import ContractError, Violation
+from interlock.producers import unfit
 from interlock.voice import Voice
 from pipeline.contents import REMEDY, content_violations, inheritance_violations
 from pipeline.driver.stage import digesting
@@ -49,10 +50,18 @@ class Verified:
     def contract(self) -> Contract:
         return self.reached[0].contract
 
+    @property
+    def not_admitted(self) -> dict[str, list[str]]:
+        """By digest, how a maker is not the environment that today's definition says: such an artifact is whole, and no stage takes it."""
+        makers = {one.contract.digest: one.contract.created_by for one in self.reached if not one.contract.toy}
+        told = {digest: [f"{found} instead of {wanted}" for wanted, found in unfit(made.stage, made.environment)] for digest, made in makers.items()}
+        return {digest: reasons for digest, reasons in told.items() if reasons}
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "contract": json.loads(io.pretty(self.contract)),
             "reached": [one.as_dict() for one in self.reached],
+            "not_admitted": self.not_admitted,
             "not_reached": [ref.model_dump(mode="json") for ref in self.missing],
         }
 

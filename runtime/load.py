@@ -14,6 +14,7 @@ from interlock.contracts import checkpoint, deployment, export, io, package
 from interlock.contracts.base import Contract
 from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
 from interlock.errors import ContractError, UsageError, Violation, refuse
+from interlock.producers import check_producer
 from runtime.backends.coreml import Units, coreml_backend, require_core_ml
 from runtime.backends.protocol import Backend
 from runtime.config import RuntimeConfig
@@ -67,6 +68,8 @@ def load(
 
 def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode: PackageMode) -> Loaded:
     manifest = io.read_contract(folder / deployment.FILE, deployment.DeploymentContract)
+    for file, contract in {deployment.FILE: manifest, **io.read_parts(folder, manifest)}.items():
+        check_producer(folder / file, contract)
     if manifest.artifacts.pytorch_decode is None:
         raise UsageError(f"`{folder}` has no decode file, so it cannot generate", remedy="deploy an export made with --mode both")
     files = [manifest.artifacts.pytorch_export, manifest.artifacts.runtime_config, checkpoint.TOKENIZER]
@@ -96,6 +99,7 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode:
 
 def _checkpoint(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
     contract = io.read_contract(folder / checkpoint.FILE, checkpoint.CheckpointContract)
+    check_producer(folder / checkpoint.FILE, contract)
     if name != "eager":
         raise UsageError(f"backend `{name}` runs exported files, `{folder}` is a checkpoint", remedy="use --backend eager, or deploy it first")
     if contract.tokenizer is None:

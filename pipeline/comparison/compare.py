@@ -14,7 +14,7 @@ from interlock.errors import UsageError
 from interlock.voice import Task, Voice, path_text
 from pipeline.comparison.fields import compare_fields
 from pipeline.comparison.records import Comparison, File, Found, Side, outcome_of, reasons_of
-from pipeline.driver.stage import read_input
+from pipeline.driver.stage import read_whole
 
 
 def compare(a: Path, b: Path, bound: float, voice: Voice) -> Comparison:
@@ -42,7 +42,7 @@ def compare(a: Path, b: Path, bound: float, voice: Voice) -> Comparison:
 
 
 def _proven(directory: Path, kind: str, voice: Voice) -> Contract:
-    contract: Contract = read_input(directory, io.KINDS[kind][1], voice)
+    contract: Contract = read_whole(directory, io.KINDS[kind][1], voice)
     return contract
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from interlock import environments, errors
 from interlock.environments import Environment
 from interlock.errors import InterlockError, UsageError
+from interlock.producers import check_producer
 from pipeline.driver import keys, source_digest
 from pipeline.driver.extensions import AskedGate
 from pipeline.driver.graph import Given, Graph, Node
@@ -150,18 +151,25 @@ class Planner:
         """The digest of each input, or None as long as one is not known. Raises ContractError for a given directory that is none."""
         found: dict[str, str] = {}
         for name, source in node.inputs.items():
-            digest = self.given_digest(source) if isinstance(source, Given) else self.steps[source.identity].digest
+            digest = self.given_digest(source, toy=node.toy) if isinstance(source, Given) else self.steps[source.identity].digest
             if digest is None:
                 return None
             found[name] = digest
         return found
 
-    def given_digest(self, given: Given) -> str:
-        """The digest of an artifact directory that the user named."""
+    def given_digest(self, given: Given, *, toy: bool = False) -> str:
+        """The digest of an artifact directory that the user named. Raises ContractError, and EnvironmentRefused unless a toy is to be made of it."""
         from interlock.contracts import io
 
         file, model = io.KINDS[given.kind]
-        return str(self._index.value(given.path.absolute() / file, "contract", lambda path: io.read_contract(path, model).digest))
+
+        def digest(path: Path) -> str:
+            contract = io.read_contract(path, model)
+            if not toy:
+                check_producer(path, contract)
+            return contract.digest
+
+        return str(self._index.value(given.path.absolute() / file, "contract of a toy" if toy else "contract", digest))
 
     def settle(self, step: Step, inputs: dict[str, str]) -> None:
         """Give `step` its key and what is known under it."""

@@ -56,7 +56,8 @@ def answer(file: Path, voice: Voice) -> dict[str, Any]:
     leash.hold()
     if not request.params.get("toy"):
         # Before the stage's module: a foreign interpreter may not even import it.
-        environments.admit(environments.environment(request.environment), request.stage)
+        remedy = f"let a launcher enter `{request.environment}`: interlock build RECIPE --launcher uv"
+        environments.admit(environments.environment(request.environment), request.stage, remedy=remedy)
     _check_source(request)
     if request.distribution:
         with _guests(request, file.parent.absolute()):

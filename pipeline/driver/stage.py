@@ -23,6 +23,7 @@ from interlock import environments, fs
 from interlock.contracts import io
 from interlock.contracts.base import Contract, CreatedBy, Frozen, GatePassed, InputRef, Kind
 from interlock.errors import ContractError, StageFailed
+from interlock.producers import check_producer
 from interlock.voice import Voice
 from pipeline.driver import index, keys
 from pipeline.driver.gate import Asked, Candidate, ask
@@ -114,7 +115,7 @@ def run(
     if not params.toy:
         environments.admit(env, stage.name, argv)
     fs.check_replaceable(params.out, lambda out: is_ours(out, stage.produces))
-    given = {name: read_input(getattr(params, name), io.KINDS[kind][1], voice) for name, kind in stage.inputs.items()}
+    given = {name: read_input(getattr(params, name), io.KINDS[kind][1], voice, toy=params.toy) for name, kind in stage.inputs.items()}
     with fs.workspace(params.out, files) as work:
         outcome = _work(stage, params, work, voice)
         outcome = Outcome(
@@ -213,9 +214,20 @@ def digesting(directory: Path, voice: Voice) -> Iterator[Callable[[int], None]]:
         yield task.advance
 
 
-def read_input(directory: Path, model: type[C], voice: Voice) -> C:
-    """The consumer's side of a boundary: contract, files and their digests. Raises ContractError."""
-    io.read_contract(io.contract_path(directory, model.model_fields["kind"].default), model)
+def read_input(directory: Path, model: type[C], voice: Voice, *, toy: bool = False) -> C:
+    """The consumer's side of a boundary: contract, files and their digests, and who made it. Raises ContractError and EnvironmentRefused.
+
+    toy: whether what is made of it will be one; then anybody may have made it.
+    """
+    file = io.contract_path(directory, model.model_fields["kind"].default)
+    contract = io.read_contract(file, model)
+    if not toy:
+        check_producer(file, contract)
+    return read_whole(directory, model, voice)
+
+
+def read_whole(directory: Path, model: type[C], voice: Voice) -> C:
+    """A contract and the proof of its files, whoever made them. Raises ContractError."""
     with digesting(directory, voice) as progress:
         return io.read_artifact(directory, model, progress)
 

@@ -50,11 +50,11 @@ class Run:
     mixed: Callable[[float], tuple[package.FrontierPoint, ...]] | None = None
 
 
-def from_checkpoint(directory: Path, made_from: str | None, voice: Voice) -> Reference:
+def from_checkpoint(directory: Path, made_from: str | None, voice: Voice, *, toy: bool = False) -> Reference:
     """made_from: the digest that the checkpoint must have, None where nothing says so. Raises ContractError for another one."""
     from runtime.student.checkpoint import load_student
 
-    contract = stage.read_input(directory, checkpoint.CheckpointContract, voice)
+    contract = stage.read_input(directory, checkpoint.CheckpointContract, voice, toy=toy)
     if made_from not in (None, contract.digest):
         found = Violation(str(directory / checkpoint.FILE), "/digest", f"{made_from}, which the input was made from", contract.digest)
         raise ContractError(found, remedy="name the checkpoint that it was made from")

@@ -37,6 +37,10 @@ def show_verified(proven: Verified) -> None:
         size = sum(entry.bytes for entry in contract.files)
         line = f"verified {contract.kind} {one.directory}: {len(contract.files)} files, {human(size, 'B')}, digest {contract.digest[:16]}"
         out.print(mark(True), Text(plain(line)))
+    kinds = {one.contract.digest: one.contract.kind for one in proven.reached}
+    for digest, reasons in proven.not_admitted.items():
+        told = f"no stage takes {kinds[digest]} {digest[:16]}: it was made by another environment than is defined now ({'; '.join(reasons)})"
+        out.print(Text(plain(told), style="yellow"))
     for ref in proven.missing:
         why = "a foreign file, known by its digest alone" if ref.kind == "source" else "neither in the directory nor in the store"
         out.print(Text(plain(f"not reached: {ref.kind} {ref.digest[:16]}, {why}"), style="dim" if ref.kind == "source" else "yellow"))

@@ -112,7 +112,7 @@ def _published(params: Params, voice: Voice) -> tuple[_Fp16, verdict.Reference, 
     """A finished package, to be compressed."""
     from pipeline.export.shapes import prompt_ids
 
-    source = stage.read_input(params.source, package.PackageContract, voice)
+    source = stage.read_input(params.source, package.PackageContract, voice, toy=params.toy)
     _allow_toy(params, source, params.source / package.FILE)
     if source.compression.method != "none":
         found = Violation(str(params.source / package.FILE), "/compression/method", "`none`", f"`{source.compression.method}`")
@@ -120,7 +120,7 @@ def _published(params: Params, voice: Voice) -> tuple[_Fp16, verdict.Reference, 
     require_space(params.out.parent, 2 * sum(entry.bytes for entry in source.files) + (64 << 20))
     assert params.checkpoint is not None
     made_from = source.gate.reference_digest if source.gate.reference == "checkpoint" else None
-    reference = verdict.from_checkpoint(params.checkpoint, made_from, voice)
+    reference = verdict.from_checkpoint(params.checkpoint, made_from, voice, toy=params.toy)
     assert reference.checkpoint is not None
     inputs = (*(ref for ref in source.inputs if ref.kind == "export"), InputRef(kind="package", digest=source.digest))
     made = _Fp16(params.source / package.PACKAGE, _kept(source), inputs, source.toy, source.digest)
@@ -138,7 +138,7 @@ def _converted(params: Params, work: Workspace, voice: Voice) -> tuple[_Fp16, ve
     from pipeline.coreml.messages import classified
     from pipeline.export.shapes import prompt_ids
 
-    source = stage.read_input(params.source, export.ExportContract, voice)
+    source = stage.read_input(params.source, export.ExportContract, voice, toy=params.toy)
     _check(params, source)
     size = sum(entry.bytes for entry in source.files)
     require_space(params.out.parent, 4 * size + (64 << 20))
@@ -153,7 +153,7 @@ def _converted(params: Params, work: Workspace, voice: Voice) -> tuple[_Fp16, ve
     if params.checkpoint is None:
         reference = verdict.from_export(params.source, source)
     else:
-        reference = verdict.from_checkpoint(params.checkpoint, verdict.checkpoint_of(source.inputs), voice)
+        reference = verdict.from_checkpoint(params.checkpoint, verdict.checkpoint_of(source.inputs), voice, toy=params.toy)
     prompt = prompt_ids(params.source, source)
     body = {
         "layout": params.layout,

@@ -29,8 +29,8 @@ class Params(stage.Params):
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
-    exported = stage.read_input(params.export, export.ExportContract, voice)
-    packaged = stage.read_input(params.package, package.PackageContract, voice) if params.package else None
+    exported = stage.read_input(params.export, export.ExportContract, voice, toy=params.toy)
+    packaged = stage.read_input(params.package, package.PackageContract, voice, toy=params.toy) if params.package else None
     _check(params, exported, packaged)
     contracts: list[Contract] = [exported, *([packaged] if packaged else [])]
     require_space(params.out.parent, sum(entry.bytes for contract in contracts for entry in contract.files) + (16 << 20))

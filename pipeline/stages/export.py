@@ -55,7 +55,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     with voice.task("load torch"):
         from pipeline.export import shapes, torchscript
         from runtime.student.checkpoint import load_student
-    source = stage.read_input(params.checkpoint, checkpoint.CheckpointContract, voice)
+    source = stage.read_input(params.checkpoint, checkpoint.CheckpointContract, voice, toy=params.toy)
     require_space(params.out.parent, 4 * source.parameters + (256 << 20))
     with voice.task("load the student"):
         student = load_student(params.checkpoint, source)

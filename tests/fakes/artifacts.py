@@ -8,13 +8,14 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from fakes.makers import maker
+
 from interlock.contracts import checkpoint, dataset, evaluation, io
-from interlock.contracts.base import CreatedBy, EnvironmentRecord, InputRef, digest_of, seal_of
+from interlock.contracts.base import InputRef, digest_of, seal_of
 
 ARCH = checkpoint.Arch(
     d_model=4, n_layers=1, n_heads=2, n_kv_heads=1, d_head=2, d_ff=4, vocab_size=3, rope_theta=1e4, norm_eps=1e-5, tie_embeddings=True, max_position=8
 )
-ENVIRONMENT = EnvironmentRecord(name="train", python="3.13.0", platform="linux-x86_64", lock_digest="0" * 64, packages={"torch": "2.13.0"})
 
 
 def weights(fill: int = 0) -> bytes:
@@ -58,10 +59,6 @@ def resealed(document: dict[str, Any]) -> dict[str, Any]:
     """An edited contract with the digest and seal of its new values: only the rules of its fields can refuse it."""
     document = document | {"digest": digest_of(document)}
     return document if document["schema_version"] == 1 else document | {"seal": seal_of(document)}
-
-
-def maker(stage: str) -> CreatedBy:
-    return CreatedBy(stage=stage, project_version="0", source_digest="1" * 64, environment=ENVIRONMENT)
 
 
 def write_dataset(directory: Path) -> dataset.DatasetContract:

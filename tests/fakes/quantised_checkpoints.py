@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 from fakes.gguf_blocks import encoded
+from fakes.makers import maker
 
 from interlock.contracts import checkpoint, io
-from interlock.contracts.base import CreatedBy, EnvironmentRecord, InputRef
+from interlock.contracts.base import InputRef
 from pipeline.coreml.compression.gguf_blocks import decode
 from runtime.student.model import Student
-
-RECORD = EnvironmentRecord(name="train", python="3.13.0", platform="linux-x86_64", lock_digest="0" * 64, packages={"torch": "2.13.0"})
 
 
 def kinds_of(student: Student) -> dict[str, str]:
@@ -41,7 +40,7 @@ def write_quantised(directory: Path, student: Student, kinds: Mapping[str, str])
 def describe(directory: Path, student: Student, kinds: Mapping[str, str]) -> checkpoint.CheckpointContract:
     """Write the contract of what is in the directory now."""
     contract = checkpoint.CheckpointContract(
-        created_by=CreatedBy(stage="import", project_version="0", source_digest="1" * 64, environment=RECORD),
+        created_by=maker("import"),
         inputs=(InputRef(kind="source", digest="2" * 64),),
         files=io.entries(directory),
         arch=student.arch,

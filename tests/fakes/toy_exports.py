@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fakes.makers import maker
 from fakes.toys import ARCH
 
 from interlock.contracts import io
@@ -15,8 +16,7 @@ def toy_export(folder: Path, *, halt_head: bool = False, lengths: tuple[int, ...
     from safetensors.torch import save_file
 
     from interlock.contracts import checkpoint
-    from interlock.contracts.base import CreatedBy, InputRef
-    from interlock.environments import environment, record
+    from interlock.contracts.base import InputRef
     from pipeline.driver import stage
     from pipeline.stages import export
     from runtime.student.checkpoint import random_student
@@ -27,7 +27,7 @@ def toy_export(folder: Path, *, halt_head: bool = False, lengths: tuple[int, ...
     made.mkdir()
     save_file({name: tensor.clone() for name, tensor in student.state_dict().items()}, made / checkpoint.WEIGHTS)
     contract = checkpoint.CheckpointContract(
-        created_by=CreatedBy(stage="import", project_version="0", source_digest="1" * 64, environment=record(environment("export"))),
+        created_by=maker("import"),
         inputs=(InputRef(kind="source", digest="2" * 64),),
         files=io.entries(made),
         arch=arch,
