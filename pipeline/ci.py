@@ -65,12 +65,12 @@ def works(root: Path = ROOT) -> dict[str, Work]:
     found = {}
     for section in tox.sections():
         for name in _expand(section.removeprefix("testenv:")) if section.startswith("testenv:") else ():
-            installs = re.search(r"install (\S+) \{env_python\} (\S+)|sync .*\s(\S+\.txt)$", tox[section].get("commands_pre", ""))
+            installs = re.search(r"install (\S+) \{env_python\} (\S+)|sync .*\s(\S+\.(?:txt|lock))$", tox[section].get("commands_pre", ""))
             if installs is None:
                 continue
             python = tox[section].get("base_python", "python" + re.sub(r".*py(\d)(\d+).*", r"\1.\2", name)).removeprefix("python")
             labels = _words(tox[section].get("labels", ""))
-            lock = f"envs/{installs[1]}/{installs[2]}" if installs[1] else installs[3].replace("{/}", "/")
+            lock = f"envs/{installs[1]}/{installs[2]}" if installs[1] else _filled(installs[3], name, tox[section].get("set_env", ""))
             found[name] = Work(name, python, installs[1], lock, frozenset(labels))
     return found
 
@@ -89,6 +89,12 @@ def _tox(root: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string((root / "tox.ini").read_text(encoding="utf-8"))
     return parser
+
+
+def _filled(path: str, name: str, set_env: str) -> str:
+    """A path of tox.ini for one environment: `{env:X}` is what `set_env` gives X under a factor of its name."""
+    values = {key: value for factor, key, value in re.findall(r"^(\S+): (\w+) = (\S+)$", set_env, re.MULTILINE) if factor in name.split("-")}
+    return re.sub(r"\{env:(\w+)\}", lambda found: values[found[1]], path.replace("{/}", "/"))
 
 
 def _words(text: str) -> list[str]:

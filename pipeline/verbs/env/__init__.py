@@ -1,7 +1,7 @@
 """Verb `env`: the environments: what they are, whether they are what their locks say, entering one.
 
 Here: the table of actions; beside it one module per action with its options (`add_options`) and its work (`run`), as verbs have. Not here: the proof
-(pipeline/installed), making an environment (ci/sync), making locks (ci/lock).
+(pipeline/installed), making an environment (ci/sync), making locks (ci/lock), trying a new one (pipeline/updating).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ACTIONS = {
     "show": Action("pipeline.verbs.env.show", "one environment: its packages and what runs in it", "interlock env show export"),
     "check": Action("pipeline.verbs.env.check", "prove that what is installed is what is locked, by the hash of every file",
                     "interlock env check train"),
+    "update": Action("pipeline.verbs.env.update", "move locked versions, if the probe and the toy recipe lose nothing under the new lock",
+                     "interlock env update export --package numpy"),
 }  # fmt: skip
 
 
