@@ -24,6 +24,7 @@ OF_MACHINE = (
     Check("virtual-environments", "environments", "pipeline.doctor.environments:virtual_environments", limit_s=10.0),
     Check("native-libraries", "environments", "pipeline.doctor.environments:native_libraries"),
     Check("launcher", "launchers", "pipeline.doctor.launchers:named"),
+    Check("tox", "launchers", "pipeline.doctor.launchers:tox"),
     Check("nix", "launchers", "pipeline.doctor.launchers:nix", limit_s=10.0),
     Check("container", "launchers", "pipeline.doctor.launchers:container"),
     Check("file-system", "store", "pipeline.doctor.store:file_system"),

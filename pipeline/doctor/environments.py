@@ -27,10 +27,11 @@ print(json.dumps({{"version": platform.python_version(), "fits": fits}}))
 
 # The compiled parts are loaded by their files: importing the package takes seconds and imports torch.
 _NATIVE = """
-import importlib.machinery, importlib.util, json, pathlib
+import importlib.machinery, importlib.util, json, pathlib, sys
 spec = importlib.machinery.PathFinder.find_spec("coremltools")
 folder, told = spec and pathlib.Path(spec.origin).parent, {{}}
 for name in {names!r}:
+    print(name, file=sys.stderr, flush=True)  # the last one, if loading it ends this process
     files = sorted(folder.glob(name + ".*")) if folder else []
     try:
         part = importlib.util.spec_from_file_location(name, files[0])
@@ -52,7 +53,7 @@ def virtual_environments(place: Place) -> Iterator[Finding]:
 
 
 def _made(place: Place, env: Environment) -> Finding:
-    folder, again = f"envs/{env.name}/.venv", f"rm -rf envs/{env.name}/.venv && ci/sync {env.name}"
+    folder, again = f"envs/{env.name}/.venv", f"ci/sync --force {env.name}"
     expected = f"Python {env.requires_python} with envs/{env.name}/requirements.lock"
     if not (env.folder / ".venv").is_dir():
         return place.needed(f"environment `{env.name}` is not made", expected=expected, remedy=f"ci/sync {env.name}", evidence=f"no folder {folder}")
@@ -81,9 +82,9 @@ def native_libraries(place: Place) -> Iterator[Finding]:
         told, answer = _ask(env, _NATIVE.format(names=_PARTS))
         if answer is None:
             yield error(
-                f"the compiled parts of coremltools could not be tried: {told.why}",
+                f"the compiled parts of coremltools cannot be loaded; it ended at {told.why}",
                 expected=f"an answer of the Python of environment `{env.name}`",
-                remedy=f"rm -rf envs/{env.name}/.venv && ci/sync {env.name}",
+                remedy=f"ci/sync --force {env.name}",
                 evidence=str(env.python),
             )
         elif not answer["wrong"]:
@@ -92,7 +93,7 @@ def native_libraries(place: Place) -> Iterator[Finding]:
             yield error(
                 f"coremltools' {name} in environment `{env.name}` does not load: {problem}",
                 expected="a wheel with its compiled parts, and the system libraries that they name",
-                remedy=f"rm -rf envs/{env.name}/.venv && ci/sync {env.name}; if a system library is named: apt-get install libstdc++6 zlib1g",
+                remedy=f"ci/sync --force {env.name}; if a system library is named: apt-get install libstdc++6 zlib1g",
                 evidence=str(answer["folder"]) if answer else str(env.python),
             )
 

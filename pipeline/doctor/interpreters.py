@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.doctor.asking import ask
+from pipeline.doctor.asking import ask, which
 from pipeline.doctor.finding import Finding, info
 from pipeline.doctor.place import Place
 
@@ -23,9 +22,10 @@ def interpreters(place: Place) -> Iterator[Finding]:
     surroundings = place.surroundings()
     for env, name in sorted(place.pythons().items()):
         found = _found(place, name, surroundings)
-        shim = next((path for path in map(Path, filter(None, [shutil.which(name)])) if path.parent.name == "shims"), None)
+        first = which(name)
+        shim = first if first and Path(first).parent.name == "shims" else None
         if found:
-            beside = f"; `{name}` on PATH is pyenv's shim {shim}, which ci/env looks behind" if shim and Path(found) != shim else ""
+            beside = f"; `{name}` on PATH is pyenv's shim {shim}, which ci/env looks behind" if shim else ""
             yield info(f"{name} for environment `{env}`: {found}{beside}", "PATH and pyenv's folders, as ci/env searches them")
             continue
         version = name.removeprefix("python")
@@ -40,7 +40,7 @@ def interpreters(place: Place) -> Iterator[Finding]:
 
 def _found(place: Place, name: str, surroundings: dict[str, str]) -> str | None:
     """By uv where it is there; it does not count Pythons of virtual environments."""
-    uv = shutil.which("uv", path=surroundings["PATH"])
+    uv = which("uv", path=surroundings["PATH"])
     if uv:
         told = ask([uv, "python", "find", "--no-project", "--system", name.removeprefix("python")], environ=surroundings, cwd=place.root)
         if told.code is not None:

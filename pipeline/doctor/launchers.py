@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 
+from interlock.environments import python_version_in
 from interlock.errors import EnvironmentRefused, InterlockError
 from interlock.voice import human
-from pipeline.doctor.asking import Answer, ask
+from pipeline.doctor.asking import Answer, ask, which
 from pipeline.doctor.finding import Finding, error, info, optional, warning
-from pipeline.doctor.place import Place
+from pipeline.doctor.place import Place, free_bytes
 
 # An image with torch and CUDA takes 5 GB, and as much again while it is made (launchers/container_engine.py).
 IMAGE_BYTES = 10 << 30
@@ -33,7 +33,7 @@ def named(place: Place) -> Iterator[Finding]:
 
 
 def nix(place: Place) -> Iterator[Finding]:
-    path = shutil.which("nix")
+    path = which("nix")
     if path is None:
         yield _absent(place, "nix", "there is no nix", "apt-get install nix-bin (elsewhere: https://nixos.org/download)", "PATH")
         return
@@ -54,6 +54,17 @@ def nix(place: Place) -> Iterator[Finding]:
         remedy="mkdir -p ~/.config/nix && echo 'experimental-features = nix-command flakes' >> ~/.config/nix/nix.conf",
         evidence=flakes.why,
     )
+
+
+def tox(place: Place) -> Iterator[Finding]:
+    """Its own environments, which the first build by it makes."""
+    for env in place.environments().values():
+        folder = place.root / ".tox" / env.name
+        if env.made(folder):
+            yield info(f"tox has environment `{env.name}`: Python {python_version_in(folder)}, filled from its lock", str(folder))
+        else:
+            found, remedy = f"tox has no environment `{env.name}` of the lock as it is", f"ci/env tox run -e {env.name} -- --help"
+            yield optional(found, expected="one, for launcher `tox`; its first build makes it", remedy=remedy, evidence=str(folder))
 
 
 def container(place: Place) -> Iterator[Finding]:
@@ -82,7 +93,7 @@ def _room(told: Answer) -> tuple[int, str] | None:
     try:
         document = json.loads(told.out)
         folder = document.get("DockerRootDir") or document.get("store", {}).get("graphRoot")
-        return shutil.disk_usage(folder).free, str(folder)
+        return free_bytes(folder), str(folder)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 

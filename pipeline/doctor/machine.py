@@ -9,7 +9,6 @@ import locale
 import os
 import platform
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from interlock.environments import platform_name
 from interlock.voice import human
-from pipeline.doctor.asking import ask
+from pipeline.doctor.asking import ask, which
 from pipeline.doctor.finding import Finding, info, optional, warning
 from pipeline.doctor.place import Place
 
@@ -126,7 +125,7 @@ def compiler(place: Place) -> Iterator[Finding]:
     argv = shlex.split(os.environ.get("CC", "")) or ["cc"]
     told = ask([*argv, "--version"])
     if told.ok:
-        yield info((told.out.splitlines() or ["a compiler without a version"])[0], shutil.which(argv[0]) or argv[0])
+        yield info((told.out.splitlines() or ["a compiler without a version"])[0], which(argv[0]) or argv[0])
         return
     yield warning(
         f"no C compiler: {told.why}",
@@ -139,7 +138,7 @@ def compiler(place: Place) -> Iterator[Finding]:
 def chromium(place: Place) -> Iterator[Finding]:
     """Only tests of pages open it; names as in ci/chromium."""
     names = [name for name in (os.environ.get("INTERLOCK_CHROMIUM"), *CHROMIUM) if name]
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = next(filter(None, map(which, names)), None)
     if path:
         yield info(f"Chromium for tests of pages: {path}", "PATH")
     else:

@@ -63,3 +63,9 @@ class Place:
         path = [str(self.root / ".venv" / "bin"), str(self.root / ".uv" / "bin"), *os.get_exec_path(), *behind]
         kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
         return kept | {"PATH": os.pathsep.join(path), "UV_PYTHON_DOWNLOADS": "never"}
+
+
+def free_bytes(folder: Path) -> int:
+    """What this user may still write on the file system of `folder`. Raises OSError."""
+    told = os.statvfs(folder)
+    return told.f_bavail * told.f_frsize

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import struct
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from interlock import fs, generations
 from interlock.environments import Environment
 from interlock.voice import human
 from pipeline.doctor.finding import Finding, error, info, warning
-from pipeline.doctor.place import Place
+from pipeline.doctor.place import Place, free_bytes
 from pipeline.driver import gc
 from pipeline.driver.store import FORM, PARTS
 
@@ -47,7 +46,7 @@ def _is_made(env: Environment) -> bool:
 
 
 def _room(folder: Path, needed: int, what: str, remedy: str) -> Finding:
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if free >= needed:
         return info(f"{human(free, 'B')} free for {what}", str(folder))
     expected = f"about {human(needed, 'B')}"
