@@ -1,6 +1,6 @@
 """Asking other programs, which may be missing, broken or stuck.
 
-Here: finding one, and one call that always answers, in time. Not here: what is asked.
+Here: one call that always answers, in time. Not here: what is asked.
 """
 
 from __future__ import annotations
@@ -35,13 +35,6 @@ class Answer:
         """In one line, why it is not ok: its last words, or its status."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         return self.problem or (lines[-1][:200] if lines else f"it ended with status {self.code}")
-
-
-def which(name: str, path: str | None = None) -> str | None:
-    """The program of that name on `path` (by default PATH), or by its own path."""
-    folders = [""] if os.sep in name else os.get_exec_path() if path is None else path.split(os.pathsep)
-    places = (Path(folder, name).absolute() for folder in folders)
-    return next((str(place) for place in places if os.access(place, os.X_OK) and place.is_file()), None)
 
 
 def ask(argv: Sequence[str | Path], *, limit_s: float = LIMIT_S, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Answer:

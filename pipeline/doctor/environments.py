@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from interlock.environments import Environment
+from interlock.environments import Environment, platform_name
+from interlock.errors import EnvironmentRefused
 from pipeline.doctor.asking import Answer, ask
-from pipeline.doctor.finding import Finding, error, info
+from pipeline.doctor.finding import Finding, error, info, warning
 from pipeline.doctor.place import Place
 
 _WHO = """
@@ -74,6 +75,25 @@ def _made(place: Place, env: Environment) -> Finding:
     return info(f"environment `{env.name}`: Python {who['version']}, filled from its lock", str(env.python))
 
 
+def installed(place: Place) -> Iterator[Finding]:
+    """A glance at the code in each environment, as before a stage starts; `interlock env check` reads every file."""
+    from pipeline.installed import glance, note
+
+    for env in place.environments().values():
+        venv = env.folder / ".venv"
+        if not env.python.exists():
+            continue  # virtual_environments says so
+        if note.read(venv) is None:
+            found, expected = f"environment `{env.name}` has no note of what was installed", "the note that ci/install leaves"
+            yield warning(found, expected=expected, remedy=f"ci/sync --force {env.name}", evidence=str(venv / note.FILE))
+            continue
+        try:
+            glance.refuse_changed(env, env.python)
+            yield info(f"the code in environment `{env.name}` is as it was installed (`interlock env check` reads every file)", str(venv / note.FILE))
+        except EnvironmentRefused as changed:
+            yield place.needed(f"{changed.problem}: {changed.running}", expected=changed.required, remedy=changed.remedy, evidence=str(venv))
+
+
 def native_libraries(place: Place) -> Iterator[Finding]:
     """The compiled parts of coremltools, loaded where conversion will load them: without them it writes no weights, and says so late."""
     for env in place.environments().values():
@@ -105,3 +125,31 @@ def _ask(env: Environment, code: str) -> tuple[Answer, dict[str, Any] | None]:
         return told, json.loads(told.out) if told.ok else None
     except ValueError:
         return told, None
+
+
+def compatibility(place: Place) -> Iterator[Finding]:
+    """What was measured of the locked versions: whether each way of converting gives a package that computes what torch does."""
+    from pipeline.compat.table import good, load
+
+    table = load()
+    for env in place.environments().values():
+        python = env.python_version or place.pythons()[env.name].removeprefix("python") + ".0"
+        pins = env.pins(python)
+        if "coremltools" not in pins:
+            continue
+        versions = pins["torch"], python, pins["coremltools"], pins["numpy"]
+        words = "torch {}, Python {}, coremltools {}, numpy {}".format(*versions)
+        column = table.column_for(*versions, platform_name()) or table.column_for(*versions)
+        if column is None:
+            expected = "versions that are in the table (docs/compat.md)"
+            yield warning(f"nobody has measured {words}", expected=expected, remedy="ci/compat", evidence="pipeline/compat/table.json")
+            continue
+        bad = [name for name, result in column.cells.items() if not good(result)]
+        where = f"pipeline/compat/table.json, measured on {column.versions.platform}"
+        if bad:
+            told, expected = f"{words}: {', '.join(bad)} do not convert correctly", "every case, or nothing that needs these (docs/compat.md)"
+            yield warning(
+                told, expected=expected, remedy=f"lock other versions: make lock UPGRADE=--upgrade, or envs/{env.name}/pyproject.toml", evidence=where
+            )
+        else:
+            yield info(f"{words}: {len(column.cells)} conversions measured, all as expected", where)

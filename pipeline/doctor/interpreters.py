@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.doctor.asking import ask, which
+from pipeline.doctor.asking import ask
 from pipeline.doctor.finding import Finding, info
 from pipeline.doctor.place import Place
+from pipeline.launchers import on_path
 
 _PINNED = re.compile(r"^([\w.-]+)==([^\s;\\]+)", re.MULTILINE)
 
@@ -22,7 +23,7 @@ def interpreters(place: Place) -> Iterator[Finding]:
     surroundings = place.surroundings()
     for env, name in sorted(place.pythons().items()):
         found = _found(place, name, surroundings)
-        first = which(name)
+        first = on_path(name)
         shim = first if first and Path(first).parent.name == "shims" else None
         if found:
             beside = f"; `{name}` on PATH is pyenv's shim {shim}, which ci/env looks behind" if shim else ""
@@ -40,12 +41,13 @@ def interpreters(place: Place) -> Iterator[Finding]:
 
 def _found(place: Place, name: str, surroundings: dict[str, str]) -> str | None:
     """By uv where it is there; it does not count Pythons of virtual environments."""
-    uv = which("uv", path=surroundings["PATH"])
+    folders = surroundings["PATH"].split(os.pathsep)
+    uv = next((path for folder in folders if os.access(path := Path(folder, "uv"), os.X_OK)), None)
     if uv:
         told = ask([uv, "python", "find", "--no-project", "--system", name.removeprefix("python")], environ=surroundings, cwd=place.root)
         if told.code is not None:
             return told.out.strip() if told.ok else None
-    for folder in surroundings["PATH"].split(os.pathsep):  # not yet set up: whatever runs under that name
+    for folder in folders:  # not yet set up: whatever runs under that name
         if os.access(path := Path(folder, name), os.X_OK) and ask([path, "-I", "-c", ""], environ=surroundings).ok:
             return str(path)
     return None

@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterator
 
 from interlock.environments import python_version_in
-from interlock.errors import EnvironmentRefused, InterlockError
+from interlock.errors import EnvironmentRefused
 from interlock.voice import human
-from pipeline.doctor.asking import Answer, ask, which
+from pipeline.doctor.asking import Answer, ask
 from pipeline.doctor.finding import Finding, error, info, optional, warning
 from pipeline.doctor.place import Place, free_bytes
+from pipeline.launchers import on_path
 
 # An image with torch and CUDA takes 5 GB, and as much again while it is made (launchers/container_engine.py).
 IMAGE_BYTES = 10 << 30
@@ -33,7 +34,7 @@ def named(place: Place) -> Iterator[Finding]:
 
 
 def nix(place: Place) -> Iterator[Finding]:
-    path = which("nix")
+    path = on_path("nix")
     if path is None:
         yield _absent(place, "nix", "there is no nix", "apt-get install nix-bin (elsewhere: https://nixos.org/download)", "PATH")
         return
@@ -88,6 +89,27 @@ def container(place: Place) -> Iterator[Finding]:
         yield make(found, expected=f"{human(IMAGE_BYTES, 'B')} to make an image", remedy=remedy, evidence=room[1])
 
 
+def ssh(place: Place) -> Iterator[Finding]:
+    """Only where a host is named, or builds go there: whether its clone answers, one environment after the other."""
+    if place.launcher != "ssh" and "INTERLOCK_SSH_HOST" not in os.environ:
+        yield info("no other machine is named", "INTERLOCK_SSH_HOST")
+        return
+    from pipeline.launchers import ssh_connection
+
+    try:
+        to = ssh_connection.place()
+    except EnvironmentRefused as problem:
+        yield _refusal(place, problem, "ssh")
+        return
+    for env in place.environments().values():
+        told = ask(to.command(to.python(env.name), "-I", "-c", "import pipeline.launchers.ssh_there"), limit_s=20.0)
+        if told.ok:
+            yield info(f"environment `{env.name}` answers on {to.host}", to.root)
+        else:
+            yield _refusal(place, ssh_connection.refused(to, env, told.code or 255, told.err or told.why), "ssh")
+            return
+
+
 def _room(told: Answer) -> tuple[int, str] | None:
     """Bytes that are free where the engine keeps images, if it says where and that is here."""
     try:
@@ -98,9 +120,8 @@ def _room(told: Answer) -> tuple[int, str] | None:
         return None
 
 
-def _refusal(place: Place, problem: InterlockError) -> Finding:
-    running = problem.running if isinstance(problem, EnvironmentRefused) else ""
-    return _absent(place, "container", problem.problem, problem.remedy, running)
+def _refusal(place: Place, problem: EnvironmentRefused, launcher: str = "container") -> Finding:
+    return _absent(place, launcher, problem.problem, problem.remedy, problem.running)
 
 
 def _absent(place: Place, launcher: str, found: str, remedy: str, evidence: str) -> Finding:

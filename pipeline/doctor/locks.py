@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interlock.environments import Environment
-from pipeline.doctor.asking import ask, which
+from pipeline.doctor.asking import ask
 from pipeline.doctor.finding import Finding, error, info
 from pipeline.doctor.place import Place
+from pipeline.launchers import on_path
 
 FIRST_LINE = "--require-hashes"
 _ENTRY = re.compile(r"([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; [^\\]+?)? \\")
@@ -86,7 +87,7 @@ def _wrong(env: Environment, file: str, found: str, expected: str) -> Finding:
 def wheel_lists(place: Place) -> Iterator[Finding]:
     """ci/wheels.py: every list for Nix was made from its lock as it is now. A lock that was edited by hand shows here, too."""
     script = place.root / "ci" / "wheels.py"
-    for python in (place.root / ".venv" / "bin" / "python", Path(sys.executable), Path(which("python3") or sys.executable)):
+    for python in (place.root / ".venv" / "bin" / "python", Path(sys.executable), Path(on_path("python3") or sys.executable)):
         if ask([python, "-I", "-c", "import packaging, tomllib"]).ok:
             break
     else:

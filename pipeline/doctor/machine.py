@@ -16,9 +16,10 @@ from pathlib import Path
 
 from interlock.environments import platform_name
 from interlock.voice import human
-from pipeline.doctor.asking import ask, which
+from pipeline.doctor.asking import ask
 from pipeline.doctor.finding import Finding, info, optional, warning
 from pipeline.doctor.place import Place
+from pipeline.launchers import on_path
 
 # Two interpreters with torch and coremltools in memory, and the weights of a small student in three forms.
 MEMORY_BYTES = 4 << 30
@@ -125,7 +126,7 @@ def compiler(place: Place) -> Iterator[Finding]:
     argv = shlex.split(os.environ.get("CC", "")) or ["cc"]
     told = ask([*argv, "--version"])
     if told.ok:
-        yield info((told.out.splitlines() or ["a compiler without a version"])[0], which(argv[0]) or argv[0])
+        yield info((told.out.splitlines() or ["a compiler without a version"])[0], on_path(argv[0]) or argv[0])
         return
     yield warning(
         f"no C compiler: {told.why}",
@@ -138,7 +139,7 @@ def compiler(place: Place) -> Iterator[Finding]:
 def chromium(place: Place) -> Iterator[Finding]:
     """Only tests of pages open it; names as in ci/chromium."""
     names = [name for name in (os.environ.get("INTERLOCK_CHROMIUM"), *CHROMIUM) if name]
-    path = next(filter(None, map(which, names)), None)
+    path = next(filter(None, map(on_path, names)), None)
     if path:
         yield info(f"Chromium for tests of pages: {path}", "PATH")
     else:

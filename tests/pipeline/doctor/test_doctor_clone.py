@@ -10,7 +10,9 @@ from fakes.clones import venv_like
 from fakes.doctors import clone, looked, program, wrong
 
 from interlock.environments import environments
+from pipeline.doctor.checks import OF_MACHINE
 from pipeline.doctor.place import Place
+from pipeline.installed import note
 
 pytestmark = pytest.mark.train
 
@@ -32,7 +34,8 @@ def venv(place: Place, env: str) -> Path:
 
 
 def test_a_sound_clone_gives_no_alarm(place: Place) -> None:
-    found = looked(place, "system", "interpreters", "tools", "locks", "wheel-lists", "virtual-environments", "native-libraries", "launcher", "store")
+    of_clone = [check.name for check in OF_MACHINE if check.group == "environments"]
+    found = looked(place, "system", "interpreters", "tools", *of_clone, "launcher", "tox", "store")
     assert wrong(found) == []
     text = " ".join(one.found for one in found)
     assert all(words in text for words in ("python3.11", "python3.13", "uv ", "tox ", "torch 2.", "libmilstoragepython", "there is no store yet"))
@@ -66,7 +69,7 @@ def test_a_version_edited_in_a_lock_is_told_by_the_lists_and_by_the_environment(
 def test_a_lock_without_hashes_or_with_another_line_is_told_by_its_line(place: Place) -> None:
     lines = lock(place, "train").read_text().splitlines(keepends=True)
     lock(place, "train").write_text("".join(lines[1:]))
-    assert any("line 1 is `annotated-doc" in one.found for one in wrong(looked(place, "locks")))
+    assert any(f"line 1 is `{lines[1][:10]}" in one.found for one in wrong(looked(place, "locks")))
     lock(place, "train").write_text("".join([*lines[:1], "torch==2.13.0\n", *lines[1:]]))
     assert any("line 2 is `torch==2.13.0`" in one.found for one in wrong(looked(place, "locks")))
     lock(place, "train").unlink()
@@ -121,6 +124,28 @@ def test_compiled_parts_that_do_not_load_are_named_with_the_loaders_words(place:
     (site / "coremltools" / "libmilstoragepython.so").write_bytes((real / "libmilstoragepython.so").read_bytes()[:4096])
     (ended,) = wrong(looked(place, "native-libraries"))
     assert "libmilstoragepython" in ended.found and "ci/sync --force export" in ended.remedy
+
+
+def test_code_that_was_added_to_an_environment_is_named(place: Place) -> None:
+    venv(place, "export")
+    venv_like(environments()["export"], place.root)
+    made = place.root / "envs" / "export" / ".venv"
+    (unknown,) = wrong(looked(place, "installed"))
+    assert unknown.level == "warning" and "has no note" in unknown.found
+    note.write(made, lock(place, "export"), "interlock")
+    assert wrong(looked(place, "installed")) == []
+    (site,) = made.glob("lib/python3*/site-packages")
+    (site / "sitecustomize.py").write_text("")
+    (added,) = wrong(looked(place, "installed"))
+    assert added.level == "error" and "sitecustomize.py (added)" in added.found and "ci/sync --force export" in added.remedy
+
+
+def test_versions_that_nobody_has_measured(place: Place) -> None:
+    (known,) = looked(place, "compatibility")
+    assert known.level == "info" and "torch 2.13.0, Python 3.11" in known.found and "27 conversions" in known.found
+    lock(place, "export").write_text(lock(place, "export").read_text().replace("\nnumpy==2.3.5 ", "\nnumpy==2.3.4 "))
+    (unknown,) = wrong(looked(place, "compatibility"))
+    assert unknown.level == "warning" and "nobody has measured" in unknown.found and "numpy 2.3.4" in unknown.found
 
 
 def test_tools_of_other_versions_or_none(place: Place) -> None:

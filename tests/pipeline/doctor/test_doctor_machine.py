@@ -97,6 +97,23 @@ def test_what_a_container_engine_says_is_understood(place: Place, path: Path, mo
     assert "there is no container engine" in wrong(looked(by_container, "container"))[0].found
 
 
+def test_another_machine_is_asked_only_where_one_is_named(place: Place, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOST", "ROOT"):
+        monkeypatch.delenv(f"INTERLOCK_SSH_{name}", raising=False)
+    monkeypatch.delenv("INTERLOCK_SSH", raising=False)
+    assert [one.found for one in looked(place, "ssh")] == ["no other machine is named"]
+    there = Place(place.root, place.store, "ssh")
+    assert "does not know where to go" in wrong(looked(there, "ssh"))[0].found
+    monkeypatch.setenv("INTERLOCK_SSH_HOST", "me@there")
+    monkeypatch.setenv("INTERLOCK_SSH_ROOT", str(ROOT))
+    program(path, "ssh", "echo 'ssh: Could not resolve hostname there: Name or service not known' >&2; exit 255")
+    (found,) = wrong(looked(there, "ssh"))
+    assert found.level == "error" and "nobody knows that name" in found.found and "INTERLOCK_SSH_HOST" in found.remedy
+    program(path, "ssh", 'for last; do :; done; exec /bin/sh -c "$last"')  # there is here
+    answers = looked(place, "ssh")
+    assert wrong(answers) == [] and [one.found for one in answers] == [f"environment `{env}` answers on me@there" for env in ("export", "train")]
+
+
 def test_a_launcher_that_does_not_exist(place: Place) -> None:
     (found,) = wrong(looked(Place(place.root, place.store, "docker"), "launcher"))
     assert "`docker`" in found.found and "container" in found.expected
