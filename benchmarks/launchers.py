@@ -2,14 +2,13 @@
 
 Here: the measurement and its table. Run: `envs/train/.venv/bin/python -m benchmarks.launchers`, with `--toy` for the bytes: exit 1 where they differ.
 A launcher whose environment is not made yet, or whose tool is not here, is left out and named; `interlock build toy --launcher NAME` makes it. Each
-command is timed once in every round, in turn; figures are medians, what comes over the interpreter is a median of differences within a round.
+command is timed once in every round, in turn; figures are the least of all rounds, which other programs of the machine disturb least.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ NOTHING = ("-I", "-c", "pass")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of `python -m benchmarks.launchers`."""
     parser = command.parser("python -m benchmarks.launchers", "what entering an environment costs", "python -m benchmarks.launchers --toy")
-    parser.add_argument("--rounds", type=int, default=9, help="how often each command is timed (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each command is timed (default %(default)s)")
     parser.add_argument("--toy", action="store_true", help="build the toy recipe under each launcher too, and compare the digests")
     parser.add_argument("--without", nargs="*", default=[], choices=[*LAUNCHERS], help="launchers to leave out")
     digests: set[str] = set()
@@ -125,10 +124,10 @@ def _run(argv: list[str]) -> float:
 
 
 def _row(name: str, found: dict[str, list[float]], bare: dict[str, list[float]]) -> dict[str, Any]:
-    over = {what: statistics.median(one - base for one, base in zip(taken, bare[what], strict=True)) for what, taken in found.items()}
+    over = {what: min(taken) - min(bare[what]) for what, taken in found.items()}
     limit = LIMITS.get(name)
     return {
-        **{f"{what}_s": statistics.median(taken) for what, taken in found.items()},
+        **{f"{what}_s": min(taken) for what, taken in found.items()},
         **{f"{what}_over_s": value for what, value in over.items()},
         "limit_s": limit,
         "holds": None if limit is None else max(over.values()) <= limit,
@@ -155,7 +154,7 @@ def _toy(name: str, folder: Path) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> list[str]:
     """The report as lines for people."""
-    lines = [f"entering environment `train`, medians of {report['rounds']} rounds, seconds; in brackets over the {BARE}"]
+    lines = [f"entering environment `train`, least of {report['rounds']} rounds, seconds; in brackets over the {BARE}"]
     lines += [f"{'by':<18}{'python -c pass':>22}{'interlock --version':>22}{'limit':>8}"]
     for name, row in report["commands"].items():
         cells = "".join(f"{row[f'{what}_s']:>13.3f} ({row[f'{what}_over_s']:+.3f})" for what in ("nothing", "version"))
