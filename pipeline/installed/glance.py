@@ -19,9 +19,9 @@ from pipeline.installed.files import code_stats
 SHOWN = 5
 
 
-def refuse_changed(env: Environment, python: Path) -> None:
+def refuse_changed(env: Environment, python: Path, then: str = "") -> None:
     """Raises EnvironmentRefused where code in the virtual environment of `python` is not as it was installed. Without a note there is nothing to
-    compare with."""
+    compare with. `then` is what makes that one anew, where `ci/sync` does not."""
     changed = changes(python.parent.parent)
     if not changed:
         return
@@ -30,7 +30,7 @@ def refuse_changed(env: Environment, python: Path) -> None:
         f"environment `{env.name}` is not as it was installed",
         required=f"the files of envs/{env.name}/requirements.lock",
         running=f"{', '.join(f'{path} ({what})' for path, what in sorted(changed.items())[:SHOWN])}{more}",
-        remedy=f"make it anew: `ci/sync --force {env.name}` (`interlock env check {env.name}` names every difference)",
+        remedy=f"make it anew: `ci/sync --force {env.name}`{then} (`interlock env check {env.name}` names every difference)",
     )
 
 

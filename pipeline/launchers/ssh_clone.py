@@ -15,6 +15,7 @@ from interlock.canonical import canonical_json
 from interlock.environments import ROOT, Environment
 from interlock.errors import EnvironmentRefused
 from pipeline.driver.keys import PACKAGES
+from pipeline.installed import glance
 from pipeline.launchers import sources
 
 
@@ -41,11 +42,10 @@ def measured(env: Environment) -> Clone:
 
 def serving(env: Environment) -> Clone:
     """This clone, asked to stand for another, by the interpreter of the environment."""
-    problem = ""
-    if not env.synced:
-        problem = "it was not made from this lock"
+    problem = "" if env.synced else "it was not made from this lock"
     try:
         environments.admit(env, env.name)
+        glance.refuse_changed(env, env.python)
     except EnvironmentRefused as refusal:
         problem = refusal.running
     return Clone(**measured(env).as_dict() | {"problem": problem})
@@ -53,7 +53,7 @@ def serving(env: Environment) -> Clone:
 
 def difference(env: Environment, ours: Clone, theirs: Clone) -> tuple[str, str, str] | None:
     """What is required, what was found and what to do, where one clone cannot work for the other."""
-    sync = f"`ssh {{host}} 'cd {{root}} && ci/sync {env.name}'`"
+    sync = f"`ssh {{host}} 'cd {{root}} && ci/sync --force {env.name}'`"
     if ours.platform != theirs.platform:
         return f"platform {ours.platform}, which a key names", f"platform {theirs.platform}", "name a machine of the same platform"
     if ours.source != theirs.source:

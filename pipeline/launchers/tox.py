@@ -19,8 +19,8 @@ ELSEWHERE = False
 
 
 def ready(env: Environment) -> bool:
-    """Whether it was made from the lock as it is now."""
-    return env.made(_folder(env))
+    """Whether it was made from the lock as it is now, by an interpreter that is still there."""
+    return env.made(_folder(env)) and _python(env).exists()
 
 
 def prepare(env: Environment) -> None:
@@ -47,8 +47,20 @@ def image(env: Environment) -> str | None:
 
 
 def command(env: Environment, argv: Sequence[str], job: Job | None = None) -> list[str]:
-    """Isolated from PYTHONPATH, user site and the current folder (`-I`)."""
-    return [str(_folder(env) / "bin" / "python"), "-I", "-m", "pipeline.here", *argv]
+    """Isolated from PYTHONPATH, user site and the current folder (`-I`).
+
+    Where there is a verb to run, code in the environment must be what was installed. Raises EnvironmentRefused.
+    """
+    if argv:
+        from pipeline.installed import glance
+
+        # An edited file may be uv's own copy too, which the first command lets it forget.
+        glance.refuse_changed(env, _python(env), f", then `ci/env tox run --recreate -e {env.name}`")
+    return [str(_python(env)), "-I", "-m", "pipeline.here", *argv]
+
+
+def _python(env: Environment) -> Path:
+    return _folder(env) / "bin" / "python"
 
 
 def _folder(env: Environment) -> Path:
