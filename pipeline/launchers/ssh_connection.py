@@ -36,7 +36,7 @@ REASONS = (
      "ssh does not take these words", "correct INTERLOCK_SSH"),
     (r"(?i)no module named|modulenotfounderror|importerror", "the clone there is another version of interlock, or its environment is broken",
      "bring it to the state of this one, then `ssh {host} 'cd {root} && ci/sync {env}'`"),
-    (r"(?i)no such file or directory|not found|cannot execute|permission non accordée", "there is no such environment",
+    (r"(?i)no such file or directory|not found|cannot execute", "there is no such environment",
      "make it: `ssh {host} 'cd {root} && ci/sync {env}'`"),
 )  # fmt: skip
 
@@ -78,7 +78,13 @@ def place() -> Place:
             running=f"INTERLOCK_SSH_HOST={host!r}, INTERLOCK_SSH_ROOT={root!r}",
             remedy="set both, or use another launcher: --launcher uv",
         )
-    program, *further = shlex.split(os.environ.get("INTERLOCK_SSH", "")) or ["ssh"]
+    given = os.environ.get("INTERLOCK_SSH", "")
+    try:
+        program, *further = shlex.split(given) or ["ssh"]
+    except ValueError as error:
+        raise EnvironmentRefused(
+            f"INTERLOCK_SSH is no command ({error})", required="words as a shell takes them", running=given, remedy="correct INTERLOCK_SSH"
+        ) from None
     found = on_path(program)
     if found is None:
         raise EnvironmentRefused(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -137,8 +138,9 @@ def _broken(to: Place, job: dict[str, Any], code: int, last: deque[str], *, star
     if not started:
         return refused(to, environments.environment(job["environment"]), code, "".join(last))
     told = next((line.strip() for line in reversed(last) if line.strip()), f"ssh ended with {code}")
+    broke = "the connection broke" if code in (255, -signal.SIGKILL, -signal.SIGTERM) else f"what served it ended with {code}"
     return StageFailed(
-        f"the connection to {to.host} broke while the stage ran there: {told[:300]}",
+        f"{broke} while the stage ran on {to.host}: {told[:300]}",
         remedy="the stage ends there and its folder is removed; run the same command again: what was finished is kept",
     )
 

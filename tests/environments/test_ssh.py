@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,9 @@ import pytest
 from fakes.launchers import Bench, chain, report, ssh
 from fakes.shell import Said, interlock, run
 
+from interlock.errors import StageFailed
 from pipeline.launchers.ssh_connection import Place, refused
+from pipeline.launchers.ssh_frames import Channel, unpack
 
 pytestmark = pytest.mark.e2e
 
@@ -76,7 +80,7 @@ def test_a_connection_that_breaks_ends_the_stage_and_the_same_command_goes_on(be
     (connection,) = (pid for pid in having(b"pipeline.launchers.ssh_there") if Path(f"/proc/{pid}/exe").resolve().name == "ssh")
     os.kill(connection, signal.SIGKILL)
     out, err = build.communicate(timeout=20)
-    Said(build.returncode, out, err).refused(5, "the connection to", "broke while the stage ran there", "run the same command again")
+    Said(build.returncode, out, err).refused(5, "the connection broke while the stage ran on", "run the same command again")
     assert eventually(lambda: bench.left() == [] and not working(bench), 5), "the stage is still there"
 
     (folder / "recipe.toml").write_text(SLOW.replace("60.0", "0.0"))
@@ -163,6 +167,22 @@ def test_without_a_host_the_message_names_the_variables(bench: Bench, folder: Pa
 def test_a_verb_by_itself_is_not_started_where_its_files_are_not(tmp_path: Path) -> None:
     said = interlock("export", "--checkpoint", "none", "--out", "out", cwd=tmp_path, environ={"INTERLOCK_LAUNCHER": "ssh"})
     said.refused(2, "`export` by itself cannot be started by launcher `ssh`", "INTERLOCK_LAUNCHER=uv interlock export")
+
+
+@pytest.mark.parametrize("kind", ["..", "/absolute", "link", "device"])
+def test_an_archive_from_the_other_side_leaves_its_folder_by_no_way(tmp_path: Path, kind: str) -> None:
+    member = tarfile.TarInfo({"..": "a/../../outside", "/absolute": str(tmp_path / "outside")}.get(kind, "a/inside"))
+    member.type, member.linkname = {"link": (tarfile.SYMTYPE, "/etc"), "device": (tarfile.CHRTYPE, "")}.get(kind, (tarfile.REGTYPE, ""))
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as writer:
+        writer.addfile(member, io.BytesIO())
+    source, target = os.pipe()
+    channel = Channel(source, target)
+    channel.send(b"D", archive.getvalue())
+    channel.send(b"E")
+    with pytest.raises(StageFailed, match="no file of ours"):
+        unpack(channel, lambda name: tmp_path / "inside" / name)
+    assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.parametrize(
