@@ -172,13 +172,14 @@ def _fresh(fs: Fs, out: Path) -> tuple[Path, int]:
     while True:
         path = out.with_name(f"{out.name}{PARTIAL}{secrets.token_hex(4)}")
         fs.mkdir(path)
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Between mkdir and flock a sweeper may have taken it for a left-over.
+        # Between mkdir and flock a sweeper may take it for a left-over.
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(lock).st_ino:
-                return path, lock
-        os.close(lock)
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(lock).st_ino:
+                    return path, lock
+            os.close(lock)
 
 
 def sweep(fs: Fs, out: Path, keep: Path | None = None) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import forks
-from fakes.filesystems import FailingFs, KillingFs, RecordingFs
+from fakes.filesystems import FailingFs, KillingFs, RecordingFs, Watching
 from fakes.publications import NEW, OLD, build, command, left_over, state
 
 from interlock import fs
@@ -164,3 +165,18 @@ def test_a_copy_between_file_systems_is_whole(tmp_path: Path, monkeypatch: pytes
     fs.Fs().copy(tmp_path / "source", tmp_path / "middle")
     fs.Fs().copy(tmp_path / "source", tmp_path / "start")
     assert (tmp_path / "middle").read_bytes() == (tmp_path / "start").read_bytes() == data
+
+
+def test_a_workspace_that_a_sweeper_took_before_it_was_held_is_made_again(tmp_path: Path) -> None:
+    class Swept(Watching):
+        times = 0
+
+        def after(self, name: str, args: tuple[Any, ...]) -> None:
+            if name == "mkdir" and fs.PARTIAL in args[0].name and self.times < 3:
+                self.times += 1
+                fs.sweep(fs.Fs(), tmp_path / "out")
+
+    files = Swept()
+    with fs.workspace(tmp_path / "out", files) as work:
+        assert files.times == 3 and work.path.is_dir()
+    assert left_over(tmp_path / "out") == []
