@@ -148,7 +148,7 @@ class _Check:
             if one.name == "interlock":
                 yield from _project(one)
             elif one.name not in self.pins and not is_guest(one):
-                yield Difference(one.name, f"nothing that envs/{self.env.name}/{self.lock.name} does not name", f"version {one.version}", one.name)
+                yield Difference(one.name, "not installed", f"version {one.version}, of which {self.lock.name} knows nothing", one.name)
 
     def entries(self, present: list[Distribution]) -> tuple[list[tuple[Entry, str]], list[Difference]]:
         """Each file that a RECORD names, with its distribution; and the RECORDs that cannot be read."""

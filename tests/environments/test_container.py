@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -155,3 +156,25 @@ def test_a_note_that_was_damaged_counts_as_none(project: ContainerProject, env: 
     assert (container.ready(env), container.image(env), container.python_version(env)) == (False, None, None)
     file.write_bytes(whole)
     assert container.ready(env)
+
+
+def test_env_check_proves_the_image_by_the_hashes_of_the_files_in_it(project: ContainerProject, env: Environment, tmp_path: Path) -> None:
+    folder = project.folder("checked")
+    told = project.interlock(folder, "env", "check", "train", "--launcher", "container", "--json")
+    assert told.code == 0, told
+    proof = json.loads(told.out)["environments"]["train"]
+    assert proof["differences"] == [] and proof["dists"] > 10 and proof["files"] > 500
+
+    # An image of the same name in which a file was edited: the engine knows no better.
+    (tmp_path / "Containerfile").write_text(
+        f"FROM {container.image(env)}\nUSER 0\nRUN echo >>$(echo /opt/venv/lib/python3*/site-packages/rich/box.py)\nUSER 10001:10001\n"
+    )
+    tag = "localhost/edited:1"
+    further = shlex.split(project.environ.get("INTERLOCK_CONTAINER_BUILD", ""))
+    assert project.engine("build", *further, "--tag", tag, "--file", str(tmp_path / "Containerfile"), str(tmp_path)).code == 0
+    edited = project.engine("image", "inspect", "--format", "{{.Id}}", tag).out.strip()
+    command = [
+        edited if word == container.image(env) else word for word in container.command(env, ["env", "check", "train", "--launcher", "current"])
+    ]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert said.returncode == 4 and "/opt/venv/lib/python3.13/site-packages/rich/box.py" in said.stdout

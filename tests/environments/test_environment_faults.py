@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 from pathlib import Path
 
@@ -116,3 +117,57 @@ def test_an_interpreter_that_is_gone_is_told_with_the_ways_to_get_it(project: Le
     python.unlink()
     python.symlink_to(there)
     assert project.interlock("env", "check", "export").code == 0
+
+
+def test_a_lock_that_is_not_what_its_definition_asks_for_is_named_and_made(project: LeanClone) -> None:
+    """`--check` changes nothing; `env lock` is what the message names; the next command installs what it made."""
+    folder = project.root / "envs" / "export"
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert project.interlock("env", "lock", "export", "train").code == 0  # what is cut out of the real locks has no list of wheels yet
+    assert project.interlock("env", "lock", "export", "--check").code == 0
+    made = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+    definition = folder / "pyproject.toml"
+    definition.write_text(definition.read_text().replace('"idna"', '"idna<3.10"'))
+    stale = project.interlock("env", "lock", "export", "--check")
+    stale.refused(4, "envs/export/requirements.lock is not what envs/export/pyproject.toml asks for", "< idna==3.2", "> idna==3.9", "env lock export")
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == made | {"pyproject.toml": definition.read_bytes()}
+
+    told = project.interlock("env", "lock", "export", "--json")
+    assert "envs/export/requirements.lock" in json.loads(told.out)["changed"]
+    assert project.run("ci/sync", "export").code == 0 and project.installed("export", "idna-3.9*.dist-info").is_dir()
+    for name, data in before.items():
+        (folder / name).write_bytes(data)
+    assert project.run("ci/sync", "export").code == 0
+
+
+def test_a_shell_has_the_environment_first_and_passes_the_exit_code_on(project: LeanClone) -> None:
+    words = "import os, shutil, sys; print(sys.prefix, shutil.which('markdown-it'), os.environ['VIRTUAL_ENV']); sys.exit(7)"
+    said = project.interlock("env", "shell", "export", "--", "python", "-c", words)
+    venv = project.root / "envs" / "export" / ".venv"
+    assert (said.code, said.out.split()) == (7, [str(venv), str(venv / "bin" / "markdown-it"), str(venv)])
+    project.interlock("env", "shell", "export", "--", "no-such-program").refused(2, "`no-such-program` cannot be run")
+    project.interlock("env", "shell", "--launcher", "current", "export", "--", "true").refused(4, "`env shell` belongs to environment `export`")
+    project.interlock("env", "shell", "export", "--launcher", "current").refused(2, "`--launcher` stands after the environment's name")
+    project.interlock("env", "shell", "neither").refused(2, "there are export, train")
+
+
+def test_an_interactive_shell_says_where_it_is(project: LeanClone) -> None:
+    """A terminal of its own, and bash with a start-up file that sets PATH itself."""
+    home = project.root / "home"
+    home.mkdir()
+    (home / ".bashrc").write_text("PS1='> '; PATH=/usr/bin:/bin\n")
+    words = [str(project.env("train").python), "-I", "-m", "pipeline.cli", "env", "shell", "export"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(project.root)
+        os.execve(words[0], words, {"PATH": "/usr/bin:/bin", "HOME": str(home), "SHELL": "/bin/bash", "TERM": "dumb"})
+    said = b""
+    os.write(terminal, b"python -c 'import sys; print(sys.prefix)'; exit 3\n")
+    try:
+        while data := os.read(terminal, 4096):
+            said += data
+    except OSError:  # what Linux says when the other end is closed
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    assert b"(export) > " in said and str(project.root / "envs" / "export" / ".venv").encode() in said, said

@@ -114,6 +114,29 @@ def test_the_wrong_shell_ends_in_the_message_that_names_the_right_one(project: N
     said.refused(4, "`export` belongs to environment `export`", "required Python >=3.10,<3.12", "nix develop .#export -c interlock export")
 
 
+def test_interlock_in_the_wrong_shell_moves_to_the_right_environment(project: NixProject) -> None:
+    """What is missing then is missing there: the stage's tensor library, which the shrunken environment has not."""
+    said = project.nix("develop", ".#train", "-c", "interlock", "export", "--checkpoint", "a", "--out", "b")
+    said.refused(4, "no package `torch`", f"Python {env_python(project, 'python311')}", str(project.base / "nix" / "store"))
+
+
+def test_env_check_lets_nix_prove_what_it_built(project: NixProject, train: Path) -> None:
+    check = ["develop", ".#train", "-c", "interlock", "env", "check", "train", "--launcher", "nix"]
+    built = project.nix("develop", ".#train", "-c", "interlock", "env", "shell", "--launcher", "nix", "train", "--", "true")
+    assert built.code == 0 and project.nix(*check).code == 0, built.err
+    (file,) = project.store.glob("*-interlock-train-locked/lib/python*/site-packages/rich/box.py")
+    whole = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(whole + b"# edited\n")
+    try:
+        told = project.nix(*check)
+        told.refused(4, "not what the lock says: train", "nix store repair")
+        assert "interlock-train-locked" in told.out and "modified" in told.out
+    finally:
+        file.write_bytes(whole)
+        file.chmod(0o444)
+
+
 def test_a_shell_outside_a_working_tree_says_so_and_one_inside_finds_its_top(project: NixProject) -> None:
     shell = ["nix", "develop", f"path:{project.root}#train", "-c", "python", "-c", "import pipeline; print(pipeline.__file__)"]
     run(shell, cwd=project.base, environ=project.environ).refused(4, "this shell runs a working tree", "nix run")
@@ -171,9 +194,9 @@ def test_a_new_source_is_built_into_the_package_without_the_locked_files(project
         file.write_text(text)
 
 
-def env_python(project: NixProject) -> str:
+def env_python(project: NixProject, name: str = "python313") -> str:
     host = json.loads((project.base / "nixpkgs" / "host.json").read_bytes())
-    return str(host["python313"]["version"])
+    return str(host[name]["version"])
 
 
 def test_what_cannot_be_built_is_refused_with_what_to_do(project: NixProject, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ package cache of its own. What happens before a stage's own work happens in it a
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -53,7 +54,7 @@ def lean_clone(root: Path) -> LeanClone:
     leave = shutil.ignore_patterns(".venv", "__pycache__")
     for room in ("interlock", "pipeline", "runtime", "eval", "ci"):
         shutil.copytree(ROOT / room, root / room, ignore=leave)
-    for file in FILES:
+    for file in (*FILES, "flake.nix"):
         shutil.copy2(ROOT / file, root / file)
     for tools in (".uv", ".venv"):
         (root / tools).symlink_to(ROOT / tools)
@@ -62,7 +63,9 @@ def lean_clone(root: Path) -> LeanClone:
         folder.mkdir(parents=True)
         definition = (env.folder / "pyproject.toml").read_text()
         wanted = [line for line in env.definition["project"]["dependencies"] if re.split(r"\W", line)[0] in DIRECT] + ["idna"]
-        (folder / "pyproject.toml").write_text(re.sub(r"^dependencies = \[.*?^\]", f"dependencies = {wanted}", definition, flags=re.M | re.S))
+        definition = re.sub(r"^dependencies = \[.*?^\]", f"dependencies = {json.dumps(wanted)}", definition, flags=re.M | re.S)
+        definition = re.sub(r"^dev = \[.*?^\]", "dev = []", definition, flags=re.M | re.S)
+        (folder / "pyproject.toml").write_text(definition)
         entries = re.split(r"\n(?=[A-Za-z0-9])", env.lock_file.read_text().strip())
         kept = [entry for entry in entries if entry.partition("==")[0] in LOCKED]
         (folder / "requirements.lock").write_text("\n".join(["--require-hashes", *kept]) + "\n")

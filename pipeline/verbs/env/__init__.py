@@ -31,6 +31,8 @@ ACTIONS = {
                     "interlock env check train"),
     "update": Action("pipeline.verbs.env.update", "move locked versions, if the probe and the toy recipe lose nothing under the new lock",
                      "interlock env update export --package numpy"),
+    "lock": Action("pipeline.verbs.env.lock", "make the locks anew from the definitions", "interlock env lock export --check"),
+    "shell": Action("pipeline.verbs.env.shell", "a shell or one command in an environment", "interlock env shell train -- python -V"),
 }  # fmt: skip
 
 
