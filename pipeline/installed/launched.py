@@ -1,7 +1,7 @@
 """What proves an environment under each launcher.
 
-Here: a folder is read (check.py); a package of Nix is verified by Nix, which has the hash of every path; an image is asked for the proof of the
-folder in it. Not here: the proof of a folder, entering (pipeline/launchers).
+Here: a folder is read (check.py); a package of Nix is verified by Nix, which has the hash of every path; an image and another machine are
+asked for the proof of the folder there. Not here: the proof of a folder, entering (pipeline/launchers).
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ def prove(env: Environment, name: str, index: Index, voice: Voice, *, paranoid: 
     entered = launcher(name)
     if name in ("nix", "container") and not entered.ready(env):
         return _only(Difference(f"{env.name} of launcher {name}", "what this working tree and its lock make", "another or none", env.name))
+    if name == "ssh" and not entered.ready(env):
+        entered.prepare(env)
     if name == "nix":
         return _store_path(env, str(entered.image(env)), voice)
-    if name == "container":
+    if entered.ELSEWHERE:
         words = ["env", "check", env.name, "--launcher", "current", "--json", *(["--paranoid"] if paranoid else [])]
         return _asked(env, entered.command(env, words), voice)
     return check(env, Path(entered.command(env, [])[0]), index=index, paranoid=paranoid, voice=voice)
@@ -44,7 +46,7 @@ def _store_path(env: Environment, path: str, voice: Voice) -> Proof:
 
 def _asked(env: Environment, command: list[str], voice: Voice) -> Proof:
     """The proof as another machine's or image's own interlock gives it."""
-    with voice.task(f"the image reads {env.name}"):
+    with voice.task(f"{env.name} is read where it is"):
         told = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, check=False)
     try:
         said = json.loads(told.stdout)["environments"][env.name]

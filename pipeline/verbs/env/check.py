@@ -19,6 +19,8 @@ from pipeline.verbs.env import named
 # What makes an environment anew, under each launcher. `{}` are the names.
 REPAIRS = {
     "uv": "make them anew: `ci/sync --force {}`",
+    "tox": "make them anew: `ci/sync --force {}`, then `ci/env tox run --recreate -e NAME` for each",
+    "ssh": "make them anew there: `ci/sync --force {}` in that clone",
     "nix": "let nix build them: interlock build RECIPE --launcher nix; what lies damaged in its store: `nix store repair PATH`",
     "container": "let the engine build them: interlock build RECIPE --launcher container; one that is damaged: remove its image first",
     "current": "use the environment itself: `interlock env shell NAME`, or --launcher uv; `ci/sync --force {}` makes it anew",

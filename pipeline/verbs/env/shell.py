@@ -35,6 +35,8 @@ def run(args: argparse.Namespace, session: Session) -> NoReturn:
             remedy="options stand before it, a command after `--`: interlock env shell --launcher uv train -- python -V",
         )
     entered = launcher(args.launcher)
+    if args.launcher == "ssh":
+        raise UsageError("launcher `ssh` opens no shell", remedy=f"log in there, and run `interlock env shell {env.name}` in the clone")
     if args.launcher == "current":
         environments.admit(env, "env shell", [env.name, *args.command])
     elif not entered.ready(env):
