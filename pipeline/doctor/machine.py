@@ -34,6 +34,8 @@ def system(place: Place) -> Iterator[Finding]:
     from pipeline.launchers.nix import system_name
 
     yield info(f"{platform_name()}, Python {platform.python_version()}", sys.executable)
+    if not place.is_clone:
+        yield info(f"no clone: a copy of the project, whose environments are those of launcher `{place.launcher}`", str(place.root))
     for env in place.environments().values():
         systems = env.definition["tool"]["interlock"]["systems"]
         if system_name() not in systems:
@@ -76,7 +78,7 @@ def processors(place: Place) -> Iterator[Finding]:
 
 def clock(place: Place) -> Iterator[Finding]:
     """A clock that is behind: certificates look as if they were not valid yet, and changed files as if they were old."""
-    files = [place.root / name for name in ("tox.ini", "pyproject.toml", "envs/train/requirements.lock", "envs/export/requirements.lock")]
+    files = [place.root / name for name in ("envs/train/requirements.lock", "envs/export/requirements.lock", "tox.ini", "pyproject.toml")]
     newest = max((max(status.st_mtime, status.st_ctime), path) for path in files if path.exists() for status in [path.stat()])
     ahead = newest[0] - time.time()
     if ahead < 2:

@@ -41,6 +41,11 @@ class Place:
         assert self.directory is not None
         return Artifact(self.directory, self.store.find)
 
+    @property
+    def is_clone(self) -> bool:
+        """Whether it has the scripts of a clone: the copy in an image or in a package of Nix is run as it was built."""
+        return (self.root / "ci").is_dir()
+
     def environments(self) -> dict[str, Environment]:
         """Raises StageFailed where the clone defines none."""
         return environments(self.root)

@@ -21,12 +21,16 @@ Look = Callable[[Place], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Check:
-    """One check: `call` is `module:function`, imported only when it runs, so that one missing package fails one check."""
+    """One check: `call` is `module:function`, imported only when it runs, so that one missing package fails one check.
+
+    `of_clone`: it looks at what only a clone has (scripts, tox.ini, test locks), not the copy of the project in an image or in a package of Nix.
+    """
 
     name: str
     group: str
     call: str
     limit_s: float = 5.0
+    of_clone: bool = False
 
     def look(self) -> Look:
         module, _, function = self.call.partition(":")
@@ -37,6 +41,7 @@ class Check:
 def examine(checks: Sequence[Check], place: Place) -> list[Finding]:
     """What every check found, in the order of `checks`. One that fails or takes too long is a finding; nothing is raised, nothing waited for."""
     found: dict[str, list[Finding]] = {}
+    checks = [check for check in checks if place.is_clone or not check.of_clone]
     started = time.monotonic()
     threads = {check.name: threading.Thread(target=_run, args=(check, place, found), daemon=True) for check in checks}
     for thread in threads.values():

@@ -18,7 +18,7 @@ from interlock import fs, generations
 from interlock.environments import Environment
 from interlock.voice import human
 from pipeline.doctor.finding import Finding, error, info, warning
-from pipeline.doctor.place import Place, free_bytes
+from pipeline.doctor.place import LOCAL, Place, free_bytes
 from pipeline.driver import gc
 from pipeline.driver.store import FORM, PARTS
 
@@ -36,7 +36,7 @@ WALK_S = 1.5
 def space(place: Place) -> Iterator[Finding]:
     """Room for environments that are not made yet, and for a build."""
     unmade = [env.name for env in place.environments().values() if not _is_made(env)]
-    if unmade and place.launcher in ("uv", "tox"):
+    if unmade and place.launcher in LOCAL:
         yield _room(place.root, ENVIRONMENT_BYTES[min(len(unmade), 2)], f"environments {' and '.join(unmade)}, not yet made", "uv cache prune")
     yield _room(_existing(place.store.root), BUILD_BYTES, "a build in the store and in its outputs", "interlock gc --keep 7d")
 

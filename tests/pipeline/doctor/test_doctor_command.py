@@ -65,6 +65,21 @@ def test_doctor_starts_where_the_train_environment_does_not(tmp_path: Path, brea
     assert not place.store.root.exists()
 
 
+def test_a_copy_of_the_project_is_no_broken_clone(tmp_path: Path) -> None:
+    """As in an image: what only a clone has is not missed there."""
+    for room in ("interlock", "pipeline", "runtime", "eval"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for env in ("export", "train"):
+        (tmp_path / "envs" / env).mkdir(parents=True)
+        for name in ("pyproject.toml", "requirements.lock"):
+            shutil.copy(ROOT / "envs" / env / name, tmp_path / "envs" / env)
+    environ = {"PYTHONPATH": str(tmp_path), "INTERLOCK_LAUNCHER": "current"}
+    said = run([sys.executable, "-m", "pipeline.cli", "doctor", "--json"], cwd=tmp_path, environ=environ)
+    assert said.code == 0, said.out
+    found = json.loads(said.out)["findings"]
+    assert [one for one in found if one["level"] == "error"] == [] and any("no clone" in one["found"] for one in found)
+
+
 def test_the_command_beside_uv_and_tox_goes_through_it() -> None:
     """ci/env writes it; where it was written before, it is the environment's own."""
     text = (ROOT / "ci" / "env").read_text()
