@@ -18,7 +18,7 @@ OF_MACHINE = (
     Check("text", "machine", "pipeline.doctor.machine:text"),
     Check("compiler", "machine", "pipeline.doctor.machine:compiler"),
     Check("chromium", "machine", "pipeline.doctor.machine:chromium"),
-    Check("space", "machine", "pipeline.doctor.store:space"),
+    Check("space", "machine", "pipeline.doctor.disk:space"),
     Check("locks", "environments", "pipeline.doctor.locks:locks", of_clone=True),
     Check("wheel-lists", "environments", "pipeline.doctor.locks:wheel_lists", of_clone=True),
     Check("virtual-environments", "environments", "pipeline.doctor.environments:virtual_environments", limit_s=10.0, of_clone=True),
@@ -30,7 +30,7 @@ OF_MACHINE = (
     Check("nix", "launchers", "pipeline.doctor.launchers:nix", limit_s=10.0),
     Check("container", "launchers", "pipeline.doctor.launchers:container"),
     Check("ssh", "launchers", "pipeline.doctor.launchers:ssh", limit_s=45.0),
-    Check("file-system", "store", "pipeline.doctor.store:file_system"),
+    Check("file-system", "store", "pipeline.doctor.disk:file_system"),
     Check("store", "store", "pipeline.doctor.store:contents"),
 )
 OF_ARTIFACT = (

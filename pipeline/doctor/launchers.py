@@ -39,10 +39,10 @@ def nix(place: Place) -> Iterator[Finding]:
         yield _absent(place, "nix", "there is no nix", "apt-get install nix-bin (elsewhere: https://nixos.org/download)", "PATH")
         return
     version = ask([path, "--version"])
-    store = ask([path, "--extra-experimental-features", "nix-command", "store", "ping"])
-    if not (version.ok and store.ok):
-        why = (version if not version.ok else store).why
-        yield _absent(place, "nix", f"nix cannot be used: {why}", "start its daemon (systemctl start nix-daemon), or give yourself the store", path)
+    store = ask([path, "--extra-experimental-features", "nix-command", "store", "ping"]) if version.ok else version
+    if not store.ok:
+        remedy = "start its daemon (systemctl start nix-daemon), or give yourself the right to its store"
+        yield _absent(place, "nix", f"nix cannot be used: {store.why}", remedy, path)
         return
     yield info(f"{version.out.strip()}; its store answers", path)
     flakes = ask([path, "eval", "--expr", "builtins ? getFlake"])

@@ -1,6 +1,6 @@
 """The machine: memory, processors, clock, text, descriptors, what is compiled or opened with it.
 
-Here: one function per thing. Not here: disks (space.py, store.py), Pythons (interpreters.py).
+Here: one function per thing. Not here: disks (disk.py), Pythons (interpreters.py).
 """
 
 from __future__ import annotations
