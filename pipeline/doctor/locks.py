@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from interlock.environments import Environment
 from pipeline.doctor.asking import ask
@@ -30,7 +31,7 @@ def locks(place: Place) -> Iterator[Finding]:
             pins, wrong = _read(env, file)
             if wrong:
                 yield _wrong(env, file, wrong, f"`{FIRST_LINE}`, then every package with its hashes, as ci/lock writes them")
-            elif missing := _missing(env, pins):
+            elif missing := _missing(place.definition(env), pins):
                 yield _wrong(env, file, f"not locked: {', '.join(missing)}", f"every dependency that envs/{env.name}/pyproject.toml names")
             else:
                 yield info(f"envs/{env.name}/{file}: {len(pins)} packages, each with its hashes", str(env.folder / file))
@@ -70,12 +71,12 @@ def _read(env: Environment, file: str) -> tuple[dict[str, set[str]], str]:
     return pins, f"cut off after line {len(lines) - 1}" if open_entry or not pins else ""
 
 
-def _missing(env: Environment, pins: dict[str, set[str]]) -> list[str]:
+def _missing(definition: dict[str, Any], pins: dict[str, set[str]]) -> list[str]:
     """Direct dependencies, by their requirement, of which the lock has no version that satisfies them."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    needs = [Requirement(line) for line in env.definition["project"]["dependencies"]]
+    needs = [Requirement(line) for line in definition["project"]["dependencies"]]
     return [str(n) for n in needs if not any(n.specifier.contains(version, prereleases=True) for version in pins.get(canonicalize_name(n.name), ()))]
 
 

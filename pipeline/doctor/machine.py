@@ -37,7 +37,7 @@ def system(place: Place) -> Iterator[Finding]:
     if not place.is_clone:
         yield info(f"no clone: a copy of the project, whose environments are those of launcher `{place.launcher}`", str(place.root))
     for env in place.environments().values():
-        systems = env.definition["tool"]["interlock"]["systems"]
+        systems = place.definition(env)["tool"]["interlock"]["systems"]
         if system_name() not in systems:
             yield warning(
                 f"environment `{env.name}` does not exist on {system_name()}",

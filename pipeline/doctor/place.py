@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from interlock.environments import Environment, environments
+from interlock.errors import StageFailed
 from pipeline.doctor.finding import Finding, error, optional
 from pipeline.driver.store import Store
 
@@ -49,6 +50,14 @@ class Place:
     def environments(self) -> dict[str, Environment]:
         """Raises StageFailed where the clone defines none."""
         return environments(self.root)
+
+    def definition(self, env: Environment) -> dict[str, Any]:
+        """Raises StageFailed where it is no TOML."""
+        try:
+            return env.definition
+        except ValueError as wrong:
+            name = f"envs/{env.name}/pyproject.toml"
+            raise StageFailed(f"`{name}` cannot be read: {wrong}", remedy=f"git checkout -- {name}") from wrong
 
     @property
     def needed(self) -> Callable[..., Finding]:

@@ -163,5 +163,7 @@ def test_a_clone_whose_definitions_cannot_be_read(place: Place) -> None:
     found = wrong(looked(place, "interpreters", "locks", "system", "clock"))
     assert {one.check for one in found} == {"interpreters", "locks", "system"} and all(one.level == "error" for one in found)
     assert any("tox.ini" in one.found for one in found)
+    assert any("`envs/train/pyproject.toml` cannot be read" in one.found and one.remedy.startswith("git checkout") for one in found)
+    assert not any("the check itself failed" in one.found for one in found)
     shutil.rmtree(place.root / "envs")
     assert any("no environment is defined" in one.found for one in wrong(looked(place, "virtual-environments")))
