@@ -55,7 +55,7 @@ def memory(place: Place) -> Iterator[Finding]:
     yield warning(
         f"{human(total, 'B')} of memory",
         expected=f"{human(MEMORY_BYTES, 'B')} or more, for export and conversion of a small student",
-        remedy="raise the limit, or build on a larger machine; `interlock build RECIPE --jobs 1` runs one stage at a time",
+        remedy="raise the limit of this container or session, or build on a larger machine",
         evidence=where,
     )
 

@@ -5,47 +5,39 @@ Here: the records in the contracts beside the definitions of this clone. Not her
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Any
 
-from interlock.environments import Environment
-from pipeline.doctor.artifact import Document
+from pydantic import ValidationError
+
+from interlock.contracts.base import CreatedBy
+from interlock.contracts.io import MADE_BY
+from interlock.producers import unfit
 from pipeline.doctor.finding import Finding, error, info, warning
 from pipeline.doctor.place import Place
 
 
 def producers(place: Place) -> Iterator[Finding]:
-    """The Python and the direct dependencies that each contract records, against the environment it names."""
+    """The maker that each contract records, by the rule of the boundary (interlock/producers.py)."""
     defined = place.environments()
     for kind, document in place.artifact.documents.items():
-        record = document.at("created_by", "environment")
-        name = record.get("name") if isinstance(record, dict) else None
-        if isinstance(record, dict) and isinstance(name, str) and name in defined:
-            yield _produced(kind, document, record, defined[name])
-
-
-def _produced(kind: str, document: Document, record: dict[str, Any], env: Environment) -> Finding:
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion
-
-    where, python = f"{document.file} at /created_by/environment", str(record.get("python"))
-    try:
-        fits = SpecifierSet(env.requires_python).contains(python, prereleases=True)
-    except InvalidVersion:
-        fits = False
-    if not fits:
-        make = warning if document.at("toy") is True else error
-        return make(
-            f"the {kind} was made by Python {python}" + (" (a toy: the rule was lifted)" if document.at("toy") is True else ""),
-            expected=f"Python {env.requires_python}, as environment `{env.name}` has it",
-            remedy=f"make it again with `interlock`, which starts each stage in its own environment, or: tox -e {env.name} -- …",
-            evidence=where,
-        )
-    if record.get("lock_digest") == env.lock_digest:
-        return info(f"the {kind} was made in `{env.name}` as it is locked now, by Python {python}", where)
-    told, locked = record.get("packages"), env.locked()
-    others = [f"{name} {version}" for name, version in told.items() if locked.get(name.lower(), version) != version] if isinstance(told, dict) else []
-    return info(f"the {kind} was made in `{env.name}` under another lock" + (f": {', '.join(others)}" if others else ""), where)
+        try:
+            made = CreatedBy.model_validate_json(json.dumps(document.at("created_by")))
+        except ValidationError:
+            continue  # proof.py says so
+        where, toy = f"{document.file} at /created_by/environment", document.at("toy") is True
+        wrong = list(unfit(made.stage, made.environment))
+        for required, found in wrong:
+            yield (warning if toy else error)(
+                f"the {kind} was made by {found}" + (" (a toy: the rule was lifted)" if toy else ""),
+                expected=required,
+                remedy=f"make it again in its environment: {MADE_BY[kind]}",
+                evidence=where,
+            )
+        if not wrong:
+            env = defined[made.environment.name]
+            lock = "as it is locked now" if made.environment.lock_digest == env.lock_digest else "under another lock"
+            yield info(f"the {kind} was made in `{env.name}` {lock}, by Python {made.environment.python}", where)
 
 
 def converter_messages(place: Place) -> Iterator[Finding]:
