@@ -22,7 +22,7 @@ from interlock.errors import EnvironmentRefused
 from pipeline.driver import records
 from pipeline.launchers import Job
 from pipeline.launchers.ssh_clone import Clone, difference, measured
-from pipeline.launchers.ssh_connection import AGENT, Place, place, refused
+from pipeline.launchers.ssh_connection import Place, place, refused, with_agent
 
 ELSEWHERE = True
 THERE = "pipeline.launchers.ssh_there"
@@ -86,8 +86,7 @@ def command(env: Environment, argv: Sequence[str], job: Job | None = None) -> li
         "writes": [str(path) for path in job.writes],
         "here": str(job.here),
     }
-    own = [f"{name}={os.environ[name]}" for name in AGENT if name in os.environ]
-    return [*(["/usr/bin/env", *own] if own else []), sys.executable, "-I", "-m", "pipeline.launchers.ssh_here", json.dumps(places)]
+    return [*with_agent(), sys.executable, "-I", "-m", "pipeline.launchers.ssh_here", json.dumps(places)]
 
 
 def _key(env: Environment) -> str:

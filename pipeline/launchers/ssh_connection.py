@@ -17,7 +17,7 @@ from interlock.environments import Environment
 from interlock.errors import EnvironmentRefused
 from pipeline.launchers import on_path
 
-AGENT = ("SSH_AUTH_SOCK",)
+AGENT = "SSH_AUTH_SOCK"
 # The first value that ssh reads of an option counts, so no other words and no configuration weaken these. Nobody is there to answer a question, a key
 # of another machine is never taken, and a stage gets neither the agent nor a port of this machine. Half a minute of silence is the end.
 OPTIONS = ("-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ClearAllForwardings=yes", "-o", "ConnectTimeout=15",
@@ -59,13 +59,17 @@ class Place:
 
     def command(self, *words: str) -> list[str]:
         """The argument list that runs `words` there."""
-        own = [f"{name}={os.environ[name]}" for name in AGENT if name in os.environ]
         program, *further = self.words
-        return [*(["/usr/bin/env", *own] if own else []), program, *OPTIONS, *further, "--", self.host, f"exec {shlex.join(words)}"]
+        return [*with_agent(), program, *OPTIONS, *further, "--", self.host, f"exec {shlex.join(words)}"]
 
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run what prints little."""
         return subprocess.run(self.command(*words), capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False)
+
+
+def with_agent() -> list[str]:
+    """What to put before a command that is to find the user's agent: a stage's process gets no variable that names it."""
+    return ["/usr/bin/env", f"{AGENT}={os.environ[AGENT]}"] if AGENT in os.environ else []
 
 
 def place() -> Place:

@@ -14,7 +14,7 @@ import os
 import select
 import tarfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ SILENCE_S = 60.0
 
 class Lost(Exception):
     """The other side is gone, or has been silent for too long."""
+
+
+class Told(Exception):
+    """A document came where an archive was to come."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document)
+        self.document = document
 
 
 class Channel:
@@ -70,10 +78,19 @@ class Channel:
         found: dict[str, Any] = json.loads(payload)
         return found
 
-    def ping(self, until: threading.Event) -> None:
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
         """Give signs of life."""
+        done = threading.Event()
+        threading.Thread(target=self._ping, args=(done,), daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
+
+    def _ping(self, done: threading.Event) -> None:
         with contextlib.suppress(Lost):
-            while not until.wait(PING_S):
+            while not done.wait(PING_S):
                 self.send(b"P")
 
     def _exactly(self, count: int) -> bytes:
@@ -109,6 +126,8 @@ class _Incoming(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._left and not self._ended:
             kind, payload = self._channel.receive()
+            if kind == b"J":
+                raise Told(json.loads(payload))
             self._left, self._ended = memoryview(payload), kind != b"D"
         count = min(len(buffer), len(self._left))
         buffer[:count] = self._left[:count]
@@ -129,7 +148,7 @@ def pack(channel: Channel, files: dict[str, Path]) -> None:
 
 
 def unpack(channel: Channel, target: Callable[[str], Path]) -> None:
-    """Receive what `pack` sends; `target` is where the file or folder of a name goes. Raises Lost, StageFailed."""
+    """Receive what `pack` sends; `target` is where the file or folder of a name goes. Raises Lost, Told, StageFailed."""
     incoming = _Incoming(channel)
     with tarfile.open(fileobj=io.BufferedReader(incoming, CHUNK), mode="r|", bufsize=CHUNK) as archive:
         for member in archive:

@@ -18,14 +18,14 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from interlock import environments, fs
+from interlock import environments, errors, fs
 from interlock.command import emit, guarded
 from interlock.errors import StageFailed
 from pipeline.driver import children, leash
 from pipeline.launchers import THREADS, ssh, ssh_frames
 from pipeline.launchers.ssh_clone import Clone
 from pipeline.launchers.ssh_connection import Place, place, refused
-from pipeline.launchers.ssh_frames import Channel, Lost
+from pipeline.launchers.ssh_frames import Channel, Lost, Told
 
 # What a stage there gets of the variables here: how it computes and speaks, and what is meant for interlock's own code. Places are not.
 PASSED = ("LANG", "LC_ALL", "TZ", "CI", *THREADS)
@@ -41,24 +41,24 @@ def main(argv: list[str]) -> int:
     words = to.command(to.python(job["environment"]), "-I", "-m", ssh.THERE)
     with subprocess.Popen(words, stdin=quiet, stdout=quiet, stderr=quiet) as connection:
         assert connection.stdin and connection.stdout and connection.stderr
-        channel, done, last = Channel(connection.stdout.fileno(), connection.stdin.fileno()), threading.Event(), deque[str](maxlen=20)
+        channel, last = Channel(connection.stdout.fileno(), connection.stdin.fileno()), deque[str](maxlen=20)
         root: list[str] = []
         speaker = threading.Thread(target=_pass_on, args=(connection.stderr, root, last), daemon=True)
         speaker.start()
-        threading.Thread(target=channel.ping, args=(done,), daemon=True).start()
         try:
-            return _converse(channel, to, job, root)
+            with channel.alive():
+                return _converse(channel, to, job, root)
+        except Told as told:
+            raise errors.from_dict(_here(told.document, root[0])["said"]) from None
         except Lost:
             connection.stdin.close()
             code = connection.wait()
             speaker.join(children.LAST_WORDS_S)
             raise _broken(to, job, code, last, started=bool(root)) from None
-        finally:
-            done.set()
 
 
 def _converse(channel: Channel, to: Place, job: dict[str, Any], root: list[str]) -> int:
-    """From the first word to the last. Raises Lost."""
+    """From the first word to the last. Raises Lost, and Told where the other side gives up."""
     env = environments.environment(job["environment"])
     channel.say({"environment": env.name})
     hello = channel.document()
@@ -68,13 +68,18 @@ def _converse(channel: Channel, to: Place, job: dict[str, Any], root: list[str])
     reads = [path for path in job["reads"] if Path(path).exists()]
     artifacts = [_contract(Path(path)) for path in reads]
     channel.say(job | {"reads": reads, "artifacts": artifacts, "request": json.loads((folder / "request.json").read_bytes()), "environ": _environ()})
-    wanted = _document(channel, root[0])["wanted"]
-    for at in wanted:
+    answer = channel.document()
+    if "wanted" not in answer:
+        raise Told(answer)
+    for at in answer["wanted"]:
         sys.stderr.write(f"send {reads[at]} to {to.host}\n")
-    ssh_frames.pack(channel, {str(at): Path(reads[at]) for at in wanted})
+    try:
+        ssh_frames.pack(channel, {str(at): Path(reads[at]) for at in answer["wanted"]})
+    except Lost:
+        raise Told(channel.document()) from None  # it has said why it listens no more, or is lost
     with fs.workspace(folder / "received") as work:
         ssh_frames.unpack(channel, lambda name: work.path / name)
-        ended = _document(channel, root[0])
+        ended = _here(channel.document(), root[0])
         _take(work, job, ended)
     if ended["said"] is not None:
         emit(ended["said"])
@@ -82,9 +87,9 @@ def _converse(channel: Channel, to: Place, job: dict[str, Any], root: list[str])
     return code if code >= 0 else 128 - code
 
 
-def _document(channel: Channel, root: str) -> dict[str, Any]:
-    """The next document, with paths as they are here."""
-    found: dict[str, Any] = ssh_frames.walk(channel.document(), lambda text: text.replace(root, ""))
+def _here(document: dict[str, Any], root: str) -> dict[str, Any]:
+    """The document with paths as they are here."""
+    found: dict[str, Any] = ssh_frames.walk(document, lambda text: text.replace(root, ""))
     return found
 
 

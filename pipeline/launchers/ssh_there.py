@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     channel = Channel(0, os.dup(1))
     os.dup2(2, 1)
     try:
-        with fs.workspace(BASE / "runs" / "run") as work:
+        with channel.alive(), fs.workspace(BASE / "runs" / "run") as work:
             _serve(channel, work.path)
     except Lost:
         return 1

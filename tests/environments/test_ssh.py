@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +20,9 @@ from fakes.launchers import Bench, chain, report, ssh
 from fakes.shell import Said, interlock, run
 
 from interlock.errors import StageFailed
+from pipeline.launchers import ssh_frames
 from pipeline.launchers.ssh_connection import Place, refused
-from pipeline.launchers.ssh_frames import Channel, unpack
+from pipeline.launchers.ssh_frames import Channel, Lost, unpack
 
 pytestmark = pytest.mark.e2e
 
@@ -167,6 +169,35 @@ def test_without_a_host_the_message_names_the_variables(bench: Bench, folder: Pa
 def test_a_verb_by_itself_is_not_started_where_its_files_are_not(tmp_path: Path) -> None:
     said = interlock("export", "--checkpoint", "none", "--out", "out", cwd=tmp_path, environ={"INTERLOCK_LAUNCHER": "ssh"})
     said.refused(2, "`export` by itself cannot be started by launcher `ssh`", "INTERLOCK_LAUNCHER=uv interlock export")
+
+
+def test_silence_is_the_end_and_a_sign_of_life_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_frames, "SILENCE_S", 0.5)
+    monkeypatch.setattr(ssh_frames, "PING_S", 0.1)
+    source, target = os.pipe()
+    channel = Channel(source, target)
+    with channel.alive():
+        threading.Timer(1.5, channel.say, [{"late": True}]).start()
+        assert channel.document() == {"late": True}
+    with pytest.raises(Lost):
+        channel.document()
+    os.close(target)
+    with pytest.raises(Lost):
+        channel.receive()
+
+
+def test_what_cannot_be_written_there_is_told_as_such(bench: Bench, folder: Path) -> None:
+    """A folder that cannot be made; a full disk is told in the same way."""
+    assert bench.build(folder, "--only", "words").code == 0
+    kept = clone(bench) / ".interlock" / "ssh" / "artifacts"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.write_text("no folder")
+    try:
+        said = bench.build(folder, "--force", "--only", "louder")
+        said.refused(5, str(kept), "Not a directory")
+        assert "broke" not in said.err
+    finally:
+        kept.unlink()
 
 
 @pytest.mark.parametrize("kind", ["..", "/absolute", "link", "device"])
