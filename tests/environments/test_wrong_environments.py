@@ -125,13 +125,22 @@ def test_an_entry_of_the_guide_in_a_wrong_interpreter(pythons: dict[tuple[str, s
     refused(ended([pythons[HOME[stage], wrong], "-m", *GUIDE[stage]], clean(), tmp_path), HOME[stage], wrong, f"interlock {VERBS[stage][0]}")
 
 
+def held(argv: list[object], folder: Path) -> Said:
+    """How a stage ended whose driver held its standard input open: the end of that is the driver's, and the stage's."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*map(str, argv)], cwd=folder, env=clean(), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
+        assert child.stdout and child.stderr
+        out, err = child.stdout.read(), child.stderr.read()
+    return Said(child.returncode, out, err)
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_request_of_the_driver_in_a_wrong_interpreter(pythons: dict[tuple[str, str], Path], tmp_path: Path, stage: str, wrong: str) -> None:
     name = STAGES[stage]
-    asked = Request(stage=stage, module=OURS[stage].module, environment=name, params={"out": str(tmp_path / "made")}, driver=os.getpid())
+    asked = Request(stage=stage, module=OURS[stage].module, environment=name, params={"out": str(tmp_path / "made")})
     (tmp_path / "request.json").write_bytes(asked.to_json())
-    said = ended([pythons[name, wrong], "-m", "pipeline.here", "stage", tmp_path / "request.json", "--json"], clean(), tmp_path)
+    said = held([pythons[name, wrong], "-m", "pipeline.here", "stage", tmp_path / "request.json", "--json"], tmp_path)
     told = json.loads(said.out)
     assert (said.code, told["exit_code"], said.err) == (4, 4, "")
     message = f"required {told['required']}, running  {told['running']}, {told['remedy']}"
