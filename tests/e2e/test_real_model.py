@@ -10,7 +10,7 @@ import pytest
 from fakes.shell import Said, interlock
 from fakes.smollm2 import smollm2_path
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 QUESTION = "What is the capital of France?"
 PROMPTS = (

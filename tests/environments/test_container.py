@@ -17,7 +17,7 @@ from interlock.environments import Environment, environments
 from interlock.errors import EnvironmentRefused
 from pipeline.launchers import Job, container
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 # What a process in the container finds, told as JSON. A place in its arguments is tried for reading and for writing.
 LOOK = """

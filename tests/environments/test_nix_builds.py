@@ -17,7 +17,7 @@ from interlock.errors import EnvironmentRefused
 from pipeline.launchers import nix
 from pipeline.launchers.nix import system_name
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from reliability.projects import Project, kill
 from pipeline.driver import fsck
 from pipeline.driver.store import Store
 
+pytestmark = pytest.mark.long
 Score = Callable[[str, int, int], None]
 RUNS = 10
 

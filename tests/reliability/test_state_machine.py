@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from fakes.publications import forget
 from fakes.shell import Said
 from hypothesis import HealthCheck, Phase, settings
@@ -25,6 +26,7 @@ from reliability.projects import BUILD, CODES, Project
 from interlock.contracts import io
 from interlock.errors import ContractError
 
+pytestmark = pytest.mark.long
 Score = Callable[[str, int, int], None]
 CENTURIES = (0, 4102444800)  # 1970-01-01 and 2100-01-01, in seconds
 REFUSED = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.long]
 
 # One build of everything; a child prints {what: tree digest}.
 BUILD = """

@@ -17,7 +17,7 @@ from pipeline.coreml.merge import WEIGHTS, merge_functions
 from pipeline.coreml.messages import load_converter
 from pipeline.coreml.normal import MODEL, normalise, tree_digest
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.long]
 
 # 80 is a width of this student: nothing tells a number of tokens from it.
 LENGTHS, SLOTS, WIDTH = (8, 24, 56, 80, 88), 96, 80

@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from fakes.fault_trials import Trial
 
-pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.export, pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 # Neither those that the faults were made with nor those of the benchmark.
 SEEDS = (2000,)
 STUDENT = "untied"

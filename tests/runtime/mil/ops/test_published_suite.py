@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.long]
 SUITE = "converters/mil/mil/ops/tests"
 # Where the published result and the documentation disagree, or the result was written down with fewer digits than it is compared with.
 KNOWN = {
