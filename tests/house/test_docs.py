@@ -132,7 +132,7 @@ def test_verbs_and_tox_environments_in_code_exist(page: Path) -> None:
     spans = list(code(text_of(page)))
     verbs = {found[1] for span in spans if (found := re.match(r"interlock ([a-z][\w-]*)(?=\s|$)", span))}
     assert verbs - {verb.name for verb in VERBS} == set()
-    named = {name for span in spans for found in re.findall(r"\btox (?:run )?-e ([\w,-]+)", span) for name in found.split(",") if name.islower()}
+    named = {name for span in spans for found in re.findall(r"\btox (?:run )?-e ([\w.,-]+)", span) for name in found.split(",") if name.islower()}
     named |= {name for span in spans if span.startswith("ci/test ") for name in span.split()[1:] if re.fullmatch(r"[a-z][\w-]+", name)}
     assert named - works().keys() == set()
 

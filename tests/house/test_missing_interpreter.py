@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.environments import ROOT
+from interlock.environments import ROOT, environments
 
 pytestmark = pytest.mark.train
 
@@ -39,6 +39,6 @@ def test_ci_fails_before_any_work_and_says_what_to_install(without_python: dict[
 
 
 def test_what_is_there_is_no_word_said_about(without_python: dict[str, str]) -> None:
-    there = without_python | {"UV_PYTHON_SEARCH_PATH": str((ROOT / "envs" / "train" / ".venv" / "bin" / "python").resolve().parent)}
+    there = without_python | {"UV_PYTHON_SEARCH_PATH": str(environments()["train"].python.resolve().parent)}
     said = subprocess.run([ROOT / "ci" / "python", "3.13"], env=there, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
