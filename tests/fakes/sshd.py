@@ -30,12 +30,11 @@ StrictModes no
 
 
 def program() -> str:
-    """The path of sshd. Where there is none, and in CI, the test is skipped: a machine of others gets no way in."""
-    if os.environ.get("CI"):
-        pytest.skip("no sshd is started in CI")
+    """The path of sshd. Where there is none the test is skipped, and in CI it fails."""
     found = subprocess.run([ROOT / "ci" / "sshd"], capture_output=True, text=True, check=False)
-    if found.returncode:
+    if found.returncode and not os.environ.get("CI"):
         pytest.skip("there is no sshd here, and ci/sshd cannot install it")
+    assert found.returncode == 0, found.stderr
     return found.stdout.splitlines()[-1]
 
 
