@@ -210,7 +210,9 @@ def _misplaced(directory: Path, contract: Contract) -> str:
 def digesting(directory: Path, voice: Voice) -> Iterator[Callable[[int], None]]:
     """Progress of hashing a directory."""
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    with voice.task(f"digest {directory.name.split(fs.PARTIAL)[0]}", size, "B") as task:
+    name = directory.name.split(fs.PARTIAL)[0]
+    shown = name[:16] if len(name) == 64 else name  # an object of the store is called by its digest
+    with voice.task(f"digest {shown}", size, "B") as task:
         yield task.advance
 
 

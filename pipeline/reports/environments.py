@@ -57,7 +57,7 @@ def show_one(document: dict[str, Any]) -> None:
 def show_proof(name: str, proof: Proof) -> None:
     out = console()
     wrong = len(proof.differences)
-    verdict = f"{wrong} differences from its lock" if wrong else "is what its lock says"
+    verdict = f"differs from its lock, places: {wrong}" if wrong else "is what its lock says"
     out.print(mark(not wrong), Text(f"{name}: {verdict}; {proof.dists} packages, {proof.files} files, {_size(proof.size_bytes)}", style="bold"))
     for guest in proof.guests:
         out.print(Text(plain(f"  beside the lock: {guest.name} {guest.version}, which offers stages or gates"), style="yellow"))

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         raise EnvironmentRefused(
             f"not what the lock says: {', '.join(wrong)}",
             required=f"every file of {' and '.join(f'envs/{name}/requirements.lock' for name in wrong)}, and no other",
-            running=f"{sum(len(proofs[name].differences) for name in wrong)} differences, named above",
+            running=f"what differs is named above ({sum(len(proofs[name].differences) for name in wrong)})",
             remedy=REPAIRS[args.launcher].format(" ".join(wrong)),
         )
     return 0
