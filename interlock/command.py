@@ -128,16 +128,23 @@ def foreign_words_to_stderr() -> Iterator[None]:
 def foreign_words_dropped() -> Iterator[None]:
     """While code of other packages runs, whatever it or its libraries print is dropped."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    _flush()
     ours = [(stream, os.dup(stream)) for stream in (1, 2)]
     for stream, _ in ours:
         os.dup2(nowhere, stream)
     try:
         yield
     finally:
+        _flush()
         for stream, kept in ours:
             os.dup2(kept, stream)
             os.close(kept)
         os.close(nowhere)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def words(argv: Sequence[str] | None) -> list[str]:

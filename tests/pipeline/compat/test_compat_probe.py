@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from pipeline.compat.cases import BY_NAME
 from pipeline.compat.results import Result
+from pipeline.coreml.messages import collected, load_converter
 
 pytestmark = pytest.mark.export
 
@@ -29,12 +31,21 @@ def test_the_locked_environment_gives_what_the_table_says(tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converter() -> None:
+    """coremltools and the ways of converting are imported: what they warn of is no matter of these tests."""
+    load_converter()
+    with collected():
+        importlib.import_module("pipeline.compat.conversions")
+
+
+@pytest.fixture(scope="module")
+def sound(converter: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of a sound conversion."""
     from pipeline.compat.conversions import trace
 
     package = tmp_path_factory.mktemp("sound") / "model.mlpackage"
-    trace(package)
+    with collected():
+        trace(package)
     return package
 
 
@@ -50,6 +61,7 @@ def test_a_sound_package_is_ok(sound: Path) -> None:
     assert found.status == "ok" and found.db is not None and found.db > 65 and found.operations["linear"] == 16
 
 
+@pytest.mark.usefixtures("converter")
 def test_a_conversion_of_another_computation_is_wrong_though_it_raises_nothing(tmp_path: Path) -> None:
     import torch
 
@@ -64,8 +76,9 @@ def test_a_conversion_of_another_computation_is_wrong_though_it_raises_nothing(t
             self.cos, self.sin = torch.ones_like(self.cos), torch.zeros_like(self.sin)
 
     package = tmp_path / "model.mlpackage"
-    program = torch.jit.trace(Blind(), conversions.examples(Prefill))  # type: ignore[no-untyped-call]
-    conversions.convert(program, Prefill, package, inputs=conversions.inputs(Prefill))
+    with collected():
+        program = torch.jit.trace(Blind(), conversions.examples(Prefill))  # type: ignore[no-untyped-call]
+        conversions.convert(program, Prefill, package, inputs=conversions.inputs(Prefill))
     found = verdict(package)
     assert found.status == "wrong" and "dB, expected were at least 55" in found.note and found.operations
 
@@ -87,6 +100,7 @@ def test_a_package_that_does_not_run_as_the_case_wants_is_wrong(sound: Path) -> 
     assert found.status == "wrong" and found.note.startswith("does not run: ")
 
 
+@pytest.mark.usefixtures("converter")
 def test_numbers_that_are_none_and_shapes_that_differ_are_wrong() -> None:
     import math
 
@@ -100,6 +114,7 @@ def test_numbers_that_are_none_and_shapes_that_differ_are_wrong() -> None:
     assert least([("a", one, one), ("b", one, one + 0.1)])[1] == "b"
 
 
+@pytest.mark.usefixtures("converter")
 def test_an_error_is_a_result_and_only_the_known_one_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.compat import conversions, judge
 
