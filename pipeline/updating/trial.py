@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,19 @@ def tried(tree: Path, label: str, folder: Path, cases: Sequence[str], voice: Voi
     return Trial(column, toy, {name: round(value, 1) for name, value in seconds.items()})
 
 
-def probed(env: Environment, folder: Path, cases: Sequence[str], heard: Any) -> Column:
+def probed(env: Environment, folder: Path, cases: Sequence[str], heard: Callable[[], object]) -> Column:
     """The column that the interpreter of `env` measures. `heard` is called for each case."""
     command = [str(env.python), "-I", "-m", "pipeline.compat", "--json", *cases]
-    process = subprocess.Popen(
-        command, cwd=folder, env=_surroundings(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr and process.stdout
     said = []
-    for line in process.stderr:
-        said.append(line.rstrip())
-        heard()
-    answer = process.stdout.read()
-    if process.wait():
+    with subprocess.Popen(
+        command, cwd=folder, env=_surroundings(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr and process.stdout
+        for line in process.stderr:
+            said.append(line.rstrip())
+            heard()
+        answer = process.stdout.read()
+    if process.returncode:
         last = "\n  ".join(said[-8:])
         raise StageFailed(f"the probe ended with code {process.returncode}:\n  {last}", remedy="the packages of the environment do not load together")
     return column_from(json.loads(answer))

@@ -35,10 +35,15 @@ class Update:
     evidence: Path | None
     accepted: bool = False
 
+    @property
+    def outcome(self) -> str:
+        if self.verdict.refusals:
+            return "refused"
+        return "nothing to move" if self.proposal.empty else "accepted" if self.accepted else "proposed"
+
     def as_dict(self) -> dict[str, Any]:
-        outcome = "nothing to move" if self.proposal.empty else "accepted" if self.accepted else "refused" if self.verdict.refusals else "proposed"
         return {
-            "outcome": outcome,
+            "outcome": self.outcome,
             "environments": list(self.wish.names),
             "moved": self.proposal.moved,
             "refusals": [asdict(refusal) for refusal in self.verdict.refusals],
@@ -53,7 +58,7 @@ def updated(wish: Wish, root: Path, home: Path, accept: Callable[[Update], bool]
     """Propose a lock and try it. `accept` is asked about one that passes; the project's files change only after it agreed.
 
     home: the project's records; evidence of what was tried stays in `home/updates`. Raises UsageError for a wish that cannot be, StageFailed where
-    no lock or environment can be made, GateFailed where the proposal loses something.
+    no lock or environment can be made.
     """
     check(wish, root)
     with Lock(home / "locks" / "env-update.lock").held(voice.warn), fs.workspace(home / "updates" / "work") as work:
@@ -68,9 +73,7 @@ def updated(wish: Wish, root: Path, home: Path, accept: Callable[[Update], bool]
             verdict = judged(*(_tried(try_, place, label, work, voice) for place, label in ((root, "present"), (tree, "proposed"))))
         update = Update(wish, proposal, verdict, home / "updates" / f"{'-'.join(wish.names)}-{time.strftime('%Y%m%d-%H%M%S')}")
         _keep(update)
-        if verdict.refusals:
-            raise _refused(update)
-        if accept(update):
+        if not verdict.refusals and accept(update):
             write(proposal, root)
             update = Update(wish, proposal, verdict, update.evidence, accepted=True)
             _keep(update)
@@ -105,12 +108,13 @@ def _keep(update: Update) -> None:
             fs.save_file(update.evidence / name / file.name, file.read_bytes())
 
 
-def _refused(update: Update) -> GateFailed:
+def refusal(update: Update) -> GateFailed:
+    """The error that a refused update ends with."""
     first, *others = update.verdict.refusals
-    more = f"; and {len(others)} more" if others else ""
+    more = f", and {len(others)} more" if others else ""
     return GateFailed(
         f"the proposed lock of {', '.join(f'`{name}`' for name in update.wish.names)} is refused: {first.subject}{more}",
         measured=first.measured,
         threshold=first.threshold,
-        remedy=f"the locks are as they were; everything measured is in `{update.evidence}`; move single packages with --package",
+        remedy=f"the locks are as they were; everything measured is in `{update.evidence}`; try single packages with --package",
     )

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from interlock import voice
 from interlock.command import Session, emit
 from interlock.environments import ROOT
+from interlock.errors import GateFailed
 from interlock.voice import plain
 
 if TYPE_CHECKING:
@@ -30,19 +32,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, session: Session) -> int:
     from pipeline.driver.store import project_folder
     from pipeline.updating.proposal import Wish
-    from pipeline.updating.update import updated
+    from pipeline.updating.update import refusal, updated
+
+    asks = sys.stdin.isatty() and not (args.yes or args.keep or args.json)
 
     def accept(update: Update) -> bool:
-        if args.yes or args.keep or args.json or not sys.stdin.isatty():
+        if not asks:
             return bool(args.yes)
         print("\n".join(lines(update)), flush=True)
         return input("write this lock? [y/N] ").strip().lower() in ("y", "yes")
 
-    update = updated(Wish(tuple(args.names), args.package, args.to), ROOT, project_folder(), accept, session.voice)
+    wish = Wish(tuple(dict.fromkeys(args.names)), args.package, args.to)
+    update = updated(wish, ROOT, project_folder(), accept, session.voice)
     if args.json:
         emit(update.as_dict())
     else:
-        print("\n".join([*lines(update), ending(update, args.names)]))
+        asked = asks and update.outcome in ("accepted", "proposed")
+        print("\n".join([*([] if asked else lines(update)), ending(update)]))
+    if update.verdict.refusals:
+        voice.tell(refusal(update))
+        return GateFailed.exit_code
     return 0
 
 
@@ -66,9 +75,11 @@ def number(db: float | None) -> str:
     return "none" if db is None else f"{db:.1f} dB"
 
 
-def ending(update: Update, names: list[str]) -> str:
-    if update.proposal.empty:
+def ending(update: Update) -> str:
+    if update.outcome == "nothing to move":
         return "nothing to move: the lock has the newest versions that the definition allows"
-    if update.accepted:
-        return f"written: {', '.join(f'envs/{name}' for name in names)}; what was measured is in {update.evidence}"
+    if update.outcome == "refused":
+        return "\n".join(f"lost: {each.subject}: {each.measured}, wanted {each.threshold}" for each in update.verdict.refusals)
+    if update.outcome == "accepted":
+        return f"written: {', '.join(f'envs/{name}' for name in update.wish.names)}; what was measured is in {update.evidence}"
     return f"nothing is lost; the proposed files are in {update.evidence}, and `{update.wish.command} --yes` tries again and writes them"

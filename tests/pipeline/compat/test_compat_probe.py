@@ -1,4 +1,4 @@
-"""The probe tells a working conversion from a wrong one, from a crash and from a hang, and measures what the table says."""
+"""The probe tells a working conversion from a wrong one, from a crash and from a hang."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,16 +17,6 @@ from pipeline.compat.results import Result
 from pipeline.coreml.messages import collected, load_converter
 
 pytestmark = pytest.mark.export
-
-
-def test_the_locked_environment_gives_what_the_table_says(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.compat", "--check", "trace_fixed", "trace_stateful", "trace_stateful_fp32"]
-    surroundings = {**os.environ, "INTERLOCK_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings)
-    assert ended.returncode == 0, ended.stderr
-    assert "3 cases as in the table" in ended.stderr
-    # the converter keeps packages in temporary folders until it ends, and these processes end without tidying up
-    assert [path.name for path in tmp_path.iterdir()] == ["home"] and list((tmp_path / "home").iterdir()) == []
 
 
 @pytest.fixture(scope="module")
