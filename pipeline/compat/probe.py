@@ -40,7 +40,7 @@ def versions() -> Versions:
 def measure(cases: Sequence[str], home: Path, told: Callable[[str, Result], None] | None = None) -> Column:
     """Every case in turn. Files of the converter lie in `home` meanwhile; `told` hears each result."""
     with fs.workspace(home / "compat") as work:
-        load()
+        load(work.path)
         cells = {}
         for name in cases:
             folder = work.path / name
@@ -52,8 +52,12 @@ def measure(cases: Sequence[str], home: Path, told: Callable[[str, Result], None
     return Column(versions(), cells)
 
 
-def load() -> None:
-    """Import once what every case needs; the processes of the cases are copies of this one."""
+def load(temporary: Path) -> None:
+    """Import once what every case needs; the processes of the cases are copies of this one.
+
+    coremltools leaves every package that it makes in the temporary folder, which Python chooses once: while torch is imported.
+    """
+    os.environ["TMPDIR"] = str(temporary)
     with foreign_words_dropped():
         for name in ("torch._dynamo", "pipeline.compat.conversions", "runtime.mil.runner"):
             importlib.import_module(name)
@@ -99,7 +103,6 @@ def _heard(receiver: Connection, limit_s: float) -> Result | None:
 
 def _inside(work: Work, name: str, folder: Path, sender: Connection) -> None:
     os.setsid()
-    os.environ["TMPDIR"] = str(folder)  # coremltools keeps every package that it makes in its temporary folder
     with foreign_words_dropped():
         sender.send(work(name, folder))
         sender.close()
