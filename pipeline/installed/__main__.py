@@ -15,11 +15,12 @@ from pathlib import Path
 from interlock.command import guarded
 from pipeline.installed import files, note
 from pipeline.installed.distributions import distributions
+from pipeline.installed.packages import PROJECT
 
 
 def main(word: str, path: str) -> int:
     if word == "note":
-        note.write(Path(sys.prefix), Path(path), "interlock")
+        note.write(Path(sys.prefix), Path(path), PROJECT)
     else:
         print("\n".join(spoiled(Path(path).absolute())))
     return 0

@@ -13,7 +13,8 @@ from pathlib import Path
 from interlock.environments import Environment
 from interlock.voice import Voice
 from pipeline.driver.index import Index
-from pipeline.installed.check import Difference, Guest, Proof, check
+from pipeline.installed.check import check
+from pipeline.installed.differences import Difference, Guest, Proof
 from pipeline.launchers import launcher
 
 

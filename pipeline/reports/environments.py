@@ -12,7 +12,7 @@ from rich.text import Text
 
 from interlock.environments import ROOT
 from interlock.voice import human, plain
-from pipeline.installed.check import Proof
+from pipeline.installed.differences import Proof
 from pipeline.reports.terminal import box, cell, console, grid, mark
 
 # An environment that is all wrong has a line for each of its files: those that are not shown are in the document of --json.

@@ -42,9 +42,12 @@ def run(args: argparse.Namespace, session: Session) -> int:
         proofs[env.name] = prove(env, args.launcher, index, session.voice, paranoid=args.paranoid)
         index.save()
     wrong = [name for name, proof in proofs.items() if proof.differences]
+    code = EnvironmentRefused.exit_code if wrong else 0
+    remedy = REPAIRS[args.launcher].format(" ".join(wrong))
     if args.json:
-        emit({"exit_code": EnvironmentRefused.exit_code if wrong else 0, "environments": {name: asdict(proof) for name, proof in proofs.items()}})
-        return EnvironmentRefused.exit_code if wrong else 0
+        told = {"remedy": remedy} if wrong else {}
+        emit({"exit_code": code, "environments": {name: asdict(proof) for name, proof in proofs.items()}, **told})
+        return code
     from pipeline.reports import environments as report
 
     for name, proof in proofs.items():
@@ -54,6 +57,6 @@ def run(args: argparse.Namespace, session: Session) -> int:
             f"not what the lock says: {', '.join(wrong)}",
             required=f"every file of {' and '.join(f'envs/{name}/requirements.lock' for name in wrong)}, and no other",
             running=f"what differs is named above ({sum(len(proofs[name].differences) for name in wrong)})",
-            remedy=REPAIRS[args.launcher].format(" ".join(wrong)),
+            remedy=remedy,
         )
     return 0

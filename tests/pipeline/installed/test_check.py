@@ -17,7 +17,8 @@ from fakes.small_environments import PACKAGES, Small, small
 
 from pipeline.driver.index import Index
 from pipeline.installed import note
-from pipeline.installed.check import Difference, Proof, check
+from pipeline.installed.check import check
+from pipeline.installed.differences import Difference, Proof
 
 
 @pytest.fixture(scope="module")
