@@ -57,4 +57,5 @@ def _mounts() -> bool:
 
 
 def mount(*words: object) -> None:
-    subprocess.run(["mount", *map(str, words)], check=True, capture_output=True)
+    said = subprocess.run(["mount", *map(str, words)], check=False, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
