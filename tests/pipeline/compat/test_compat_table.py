@@ -55,10 +55,10 @@ def test_locks_tox_and_columns_name_the_same_versions(root: Path) -> None:
     (section,) = (name for name in tox.sections() if name.startswith("testenv:compat-"))
     factors, pythons = (found.split(",") for found in re.findall(r"\{([^}]+)\}", section))
     named = dict(re.findall(r"^(torch[\d.]+): TORCH = (\S+)$", tox[section]["set_env"], re.MULTILINE))
-    assert list(named) == factors
+    assert list(named) == [f"torch{factor}" for factor in factors]
     locks = {path.name.removeprefix("torch-").removesuffix(".lock"): path for path in (root / "envs" / "compat").iterdir()}
     assert set(locks) == set(named.values()) == {column.versions.torch for column in TABLE.columns}
-    assert {f"py{column.versions.python.replace('.', '')}" for column in TABLE.columns} == set(pythons)
+    assert {column.versions.python.replace(".", "") for column in TABLE.columns} == set(pythons)
 
 
 def test_a_lock_of_the_table_holds_hashes_and_what_export_asks_for(root: Path) -> None:
