@@ -13,6 +13,10 @@ from reliability.projects import Project
 from reliability.scoreboard import HERE, KINDS
 
 
+# One test of the whole catalogue may be an hour's work where other programs run beside it.
+FULL_LIMIT_S = 7200
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """They run once, from the train environment: what they prove is about processes and file systems, not about an interpreter.
@@ -22,6 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("e2e")
+            if _full():
+                item.add_marker(pytest.mark.timeout(FULL_LIMIT_S))
     lacking = [item for item in items if any(not HERE[mark.args[0]]() for mark in item.iter_markers("needs"))]
     if lacking:
         config.hook.pytest_deselected(items=lacking)
@@ -31,6 +37,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def extent() -> bool:
     """Whether the whole catalogue runs (`make test-reliability`), not the even sample that stands in `make test`."""
+    return _full()
+
+
+def _full() -> bool:
     return os.environ.get("INTERLOCK_RELIABILITY") == "full"
 
 
