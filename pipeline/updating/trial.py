@@ -16,6 +16,7 @@ from typing import Any
 from interlock.environments import Environment, environments
 from interlock.errors import StageFailed
 from interlock.voice import Voice
+from pipeline.compat.cases import CASES
 from pipeline.compat.results import Column, column_from
 from pipeline.driver.children import surroundings
 from pipeline.updating.proposal import run_in
@@ -51,7 +52,7 @@ def tried(tree: Path, label: str, folder: Path, cases: Sequence[str], voice: Voi
     column = None
     if converting:
         started = time.monotonic()
-        with voice.task(f"{label}: convert the cases of the probe", len(cases) or None, "cases") as task:
+        with voice.task(f"{label}: convert the cases of the probe", len(cases or CASES), "cases") as task:
             column = probed(converting[0], folder, cases, task.advance)
         seconds["probe"] = time.monotonic() - started
     started = time.monotonic()
