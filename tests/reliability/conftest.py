@@ -12,7 +12,6 @@ from fakes.stub_builds import interpreter
 from reliability.projects import Project
 from reliability.scoreboard import HERE, KINDS
 
-
 # One test of the whole catalogue may be an hour's work where other programs run beside it.
 FULL_LIMIT_S = 7200
 
