@@ -34,8 +34,8 @@
             # A whole chain through both environments: a student with random weights, from its checkpoint to a verified deployed directory.
             toy = pkgs.runCommand "check-toy" { } ''
               export HOME=$PWD
-              ${interlock}/bin/interlock build toy
-              ${interlock}/bin/interlock verify models/toy/deployed | tee $out
+              ${interlock}/bin/interlock build random
+              ${interlock}/bin/interlock verify models/random/deployed | tee $out
             '';
           };
         };

@@ -1,8 +1,8 @@
 """What it costs to enter an environment that is in place, by each launcher, beside the bare interpreter; and that all of them make the same bytes.
 
 Here: the measurement and its table. Run: `envs/train/.venv/bin/python -m benchmarks.launchers`, with `--toy` for the bytes: exit 1 where they differ.
-A launcher whose environment is not made yet, or whose tool is not here, is left out and named; `interlock build toy --launcher NAME` makes it. Each
-command is timed once in every round, in turn; figures are the least of all rounds, which other programs of the machine disturb least.
+A launcher whose environment is not made yet, or whose tool is not here, is left out and named; `interlock build random --launcher NAME` makes it.
+Each command is timed once in every round, in turn; figures are the least of all rounds, which other programs of the machine disturb least.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry of `python -m benchmarks.launchers`."""
     parser = command.parser("python -m benchmarks.launchers", "what entering an environment costs", "python -m benchmarks.launchers --toy")
     parser.add_argument("--rounds", type=int, default=15, help="how often each command is timed (default %(default)s)")
-    parser.add_argument("--toy", action="store_true", help="build the toy recipe under each launcher too, and compare the digests")
+    parser.add_argument("--toy", action="store_true", help="build the recipe `random` under each launcher too, and compare the digests")
     parser.add_argument("--without", nargs="*", default=[], choices=[*LAUNCHERS], help="launchers to leave out")
     digests: set[str] = set()
 
@@ -135,18 +135,18 @@ def _row(name: str, found: dict[str, list[float]], bare: dict[str, list[float]])
 
 
 def _toy(name: str, folder: Path) -> dict[str, Any]:
-    """The toy recipe from nothing: the digest of every step."""
+    """The recipe `random` from nothing: the digest of every step."""
     from pipeline.driver.store import project_folder
 
     home = folder / "home"
     home.mkdir(parents=True)
     if (packages := project_folder() / "nix").is_dir():
         (home / "nix").symlink_to(packages)
-    words = [sys.executable, "-I", "-m", "pipeline.here", "build", "toy", "--launcher", name, "--json", "--set", f"output={folder / 'toy'}"]
+    words = [sys.executable, "-I", "-m", "pipeline.here", "build", "random", "--launcher", name, "--json", "--set", f"output={folder / 'random'}"]
     started = time.perf_counter()
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "INTERLOCK_HOME": str(home)}, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StageFailed(f"`interlock build toy --launcher {name}` ended with {done.returncode}: {done.stderr[-500:]}", remedy="build it by hand")
+        raise StageFailed(f"`interlock build random --launcher {name}` ended with {done.returncode}: {done.stderr[-500:]}", remedy="build it by hand")
     took = time.perf_counter() - started
     sys.stderr.write(f"toy by {name}: {took:.1f} s\n")
     return {"wall_s": took, "digests": {step["step"]: step["digest"] for step in json.loads(done.stdout)["steps"]}}

@@ -1,7 +1,7 @@
 """A build with nothing to do: interlock beside make, ninja, doit, DVC and Snakemake on the same graph of the same files.
 
 Here: the measurement and its table. Not here: the other tools' files (graphs.py), their versions (noop.lock).
-Run: `envs/train/.venv/bin/python -m benchmarks.noop --recipe smollm2` (builds the recipe first where it is not built; `toy` is quick).
+Run: `envs/train/.venv/bin/python -m benchmarks.noop --recipe smollm2` (builds the recipe first where it is not built; `random` is quick).
 Every tool is asked in turn within each round, a process each time; figures are medians, ratios are medians of ratios within a round.
 """
 
@@ -29,8 +29,10 @@ BASE = "interlock"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of `python -m benchmarks.noop`."""
-    parser = command.parser("python -m benchmarks.noop", "time of a build with nothing to do", "python -m benchmarks.noop --recipe toy --rounds 15")
-    parser.add_argument("--recipe", default="toy", help="what is built (default %(default)s)")
+    parser = command.parser(
+        "python -m benchmarks.noop", "time of a build with nothing to do", "python -m benchmarks.noop --recipe random --rounds 15"
+    )
+    parser.add_argument("--recipe", default="random", help="what is built (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="how often each tool is asked (default %(default)s)")
     parser.add_argument("--without", nargs="*", default=[], metavar="TOOL", help="tools to leave out: make, ninja, doit, dvc, snakemake")
     return run_entry(parser, command.words(argv), _measure, table)

@@ -1,6 +1,6 @@
 """What the driver adds to a stage: the time of a step in a build, less the stage's own work and its interpreter's start.
 
-Here: the measurement. Run: `envs/train/.venv/bin/python -m benchmarks.overhead --recipe toy --rounds 5`.
+Here: the measurement. Run: `envs/train/.venv/bin/python -m benchmarks.overhead --recipe random --rounds 5`.
 A step's time runs from the wish to start it until its artifact and record are in the store. The stage's own work is timed in its process
 (`pipeline.driver.stage.run`, imports of tensor libraries included, as by a direct call). The start of an interpreter with the stage's module is
 timed beside, in turn with the builds.
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of `python -m benchmarks.overhead`."""
-    parser = command.parser("python -m benchmarks.overhead", "what the driver adds to a stage", "python -m benchmarks.overhead --recipe toy")
-    parser.add_argument("--recipe", default="toy", help="what is built (default %(default)s)")
+    parser = command.parser("python -m benchmarks.overhead", "what the driver adds to a stage", "python -m benchmarks.overhead --recipe random")
+    parser.add_argument("--recipe", default="random", help="what is built (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="builds from nothing (default %(default)s)")
     return run_entry(parser, command.words(argv), _measure, table)
 

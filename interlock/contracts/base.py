@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -129,6 +129,9 @@ class Contract(Frozen):
     digest: Sha256 = UNSEALED
     seal: Sha256 = UNSEALED
 
+    SINCE_2: ClassVar[tuple[str, ...]] = ()
+    """Fields of a kind that came with version 2 and are left out of the document where they say nothing."""
+
     @model_validator(mode="after")
     def _header_is_whole(self) -> Contract:
         if self.schema_version == 1 and "seal" in self.model_fields_set:
@@ -137,6 +140,8 @@ class Contract(Frozen):
             raise ValueError("version 1 names no launcher and no image")
         if self.schema_version == 1 and self.gates_passed:
             raise ValueError("version 1 has no gates of other packages")
+        if self.schema_version == 1 and (said := [name for name in self.SINCE_2 if getattr(self, name) is not None]):
+            raise ValueError(f"version 1 has no {said[0]}")
         paths = [entry.path for entry in self.files]
         if len(set(paths)) < len(paths):
             raise ValueError(f"files lists {next(path for path in paths if paths.count(path) > 1)} twice")
@@ -149,7 +154,7 @@ class Contract(Frozen):
             del document["seal"]
         if not self.gates_passed:  # most builds name none: their contracts are the same with and without this field
             document.pop("gates_passed", None)
-        return document
+        return {name: value for name, value in document.items() if value is not None or name not in self.SINCE_2}
 
     def sealed(self) -> Contract:
         """The same contract with its true digest and seal."""

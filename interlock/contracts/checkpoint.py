@@ -8,15 +8,18 @@ package can carry them on.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from interlock.contracts.base import Contract, Frozen, Sha256
 
 FILE = "checkpoint_contract.json"
 WEIGHTS, TOKENIZER, CHAT_TEMPLATE = "model.safetensors", "tokenizer.json", "chat_template.jinja"
 BLOCKS = "source_blocks.safetensors"
+
+# Fields of Arch that came later: a document without them is a plain Llama.
+OF_RELATIVES = ("attention_bias", "qk_norm", "sliding_window", "no_rope_layers")
 
 Width = Annotated[int, Field(ge=1, le=1 << 20)]
 Count = Annotated[int, Field(ge=1, le=4096)]
@@ -46,7 +49,11 @@ class RopeScaling(Frozen):
 
 
 class Arch(Frozen):
-    """A decoder of the Llama family: RMSNorm, RoPE (half-split), SwiGLU, grouped-query attention, no biases. Widths are in elements."""
+    """A decoder of the Llama family: RMSNorm, RoPE (half-split), SwiGLU, grouped-query attention. Widths are in elements.
+
+    What its relatives add stands in the document only where it is used: biases of query, key and value (Qwen2), a norm over each head of query and
+    key (Qwen3), a window of so many positions that attention sees, its own included (Mistral), layers without rotation, by index (SmolLM3).
+    """
 
     d_model: Width
     n_layers: Count
@@ -60,11 +67,22 @@ class Arch(Frozen):
     norm_eps: Annotated[float, Field(gt=0, le=1)]
     tie_embeddings: bool
     max_position: Annotated[int, Field(ge=1, le=1 << 24)]
+    attention_bias: bool = False
+    qk_norm: bool = False
+    sliding_window: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    no_rope_layers: tuple[Annotated[int, Field(ge=0, lt=4096)], ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        return {name: value for name, value in document.items() if value or name not in OF_RELATIVES}
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Arch:
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}")
+        if list(self.no_rope_layers) != sorted(set(self.no_rope_layers)) or any(layer >= self.n_layers for layer in self.no_rope_layers):
+            raise ValueError(f"no_rope_layers must be layers of 0 to {self.n_layers - 1}, each once and in order")
         return self
 
     def weight_shapes(self, heads: ModelArch) -> dict[str, tuple[int, ...]]:
@@ -114,14 +132,60 @@ class TokenizerInfo(Frozen):
     has_chat_template: bool = False
 
 
+class LatentTraining(Frozen):
+    """How a student was taught to reason in latent spans. It can be run with `slots_per_step` slots for each replaced step and with no more than
+    `max_slots`: other counts were never trained. `step_loss` is the weight of the loss that teaches a slot what it stands for."""
+
+    schedule: Literal["mixture", "staged"]
+    slots_per_step: Annotated[int, Field(ge=1, le=64)]
+    max_slots: Annotated[int, Field(ge=1, le=4096)]
+    step_loss: Annotated[float, Field(ge=0)]
+
+
+class HaltTraining(Frozen):
+    """What a halt head was taught, and what it may be asked. `reads`: at the slots of a latent span, or where a sentence or line ends.
+
+    `threshold` is the probability from which on it is obeyed. `backbone` is the sha256 of the weights that the head was fitted on, null where it was
+    trained together with them. `knows` names the kinds of requests it has seen. `evidence` are figures of held-out answers, by name.
+    """
+
+    reads: Literal["slot", "sentence_end"]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    backbone: Sha256 | None
+    knows: tuple[str, ...] = ()
+    evidence: dict[str, float] = Field(default_factory=dict)
+
+
+class Training(Frozen):
+    """How the weights, or a head of them, came about: `losses` and their weights by name. Null parts were not trained."""
+
+    losses: dict[str, float]
+    seed: int
+    steps: Annotated[int, Field(ge=0)]
+    latent: LatentTraining | None
+    halt: HaltTraining | None
+
+
 class Source(Frozen):
     """Where a checkpoint came from. `quantization` maps a tensor to the source's own block type (`Q4_1`) where it was not stored dense; its blocks
     are in `source_blocks.safetensors`."""
 
-    form: Literal["gguf", "huggingface", "torch", "random"]
+    form: Literal["gguf", "huggingface", "torch", "random", "trained"]
     name: str
     sha256: Sha256
     quantization: dict[str, str] = Field(default_factory=dict)
+
+
+def check_training(training: Training | None, heads: ModelArch) -> None:
+    """Raises ValueError if a halt head was trained that is not there."""
+    if training and training.halt and not heads.use_halt_head:
+        raise ValueError("training.halt is of a halt head, and model_arch has none")
+
+
+def check_version(version: int, arch: Arch) -> None:
+    """Raises ValueError for what an architecture of that version of the contract could not have."""
+    if version == 1 and (later := [name for name in OF_RELATIVES if getattr(arch, name)]):
+        raise ValueError(f"version 1 has no arch.{later[0]}")
 
 
 class CheckpointContract(Contract):
@@ -135,6 +199,15 @@ class CheckpointContract(Contract):
     parameters: Annotated[int, Field(ge=1)]
     tokenizer: TokenizerInfo | None
     source: Source
+    training: Training | None = None
+
+    SINCE_2: ClassVar[tuple[str, ...]] = ("training",)
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> CheckpointContract:
+        check_training(self.training, self.model_arch)
+        check_version(self.schema_version, self.arch)
+        return self
 
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> CheckpointContract:

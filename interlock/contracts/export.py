@@ -6,12 +6,12 @@ The directory holds `model_prefill_fp16.pt`, `model_decode_fp16.pt`, a signature
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from interlock.contracts.base import Contract, Frozen, RelativePath
-from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
+from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo, Training, check_training, check_version
 
 FILE = "model_contract.json"
 PREFILL, DECODE = "model_prefill_fp16.pt", "model_decode_fp16.pt"
@@ -103,6 +103,10 @@ class ExportContract(Contract):
     signatures: dict[str, Signature]
     shape_validation: ShapeValidation
     tokenizer: TokenizerInfo | None
+    training: Training | None = None
+    """The checkpoint's, carried along: what a runtime may ask of latent spans and of the halt head."""
+
+    SINCE_2: ClassVar[tuple[str, ...]] = ("training",)
 
     @model_validator(mode="after")
     def _signatures_agree(self) -> ExportContract:
@@ -111,6 +115,8 @@ class ExportContract(Contract):
             raise ValueError(f"mode {self.mode} has signatures {sorted(wanted)}, found {sorted(self.signatures)}")
         if self.use_halt_head != self.model_arch.use_halt_head:
             raise ValueError("use_halt_head must equal model_arch.use_halt_head")
+        check_training(self.training, self.model_arch)
+        check_version(self.schema_version, self.arch)
         for name, signature in self.signatures.items():
             has = any(output.name == "halt_logits" for method in signature.methods.values() for output in method.outputs)
             if has != self.use_halt_head:

@@ -126,4 +126,5 @@ def _body(params: Params, source: checkpoint.CheckpointContract, methods: dict[s
         "signatures": signatures,
         "shape_validation": validation,
         "tokenizer": source.tokenizer,
+        "training": source.training,
     }

@@ -1,4 +1,4 @@
-"""What the environments of one tree measure: the probe, and the toy recipe with its gates.
+"""What the environments of one tree measure: the probe, and the recipe `random` with its gates.
 
 Here: making the environments, the two processes, their answers as numbers. Not here: judging the numbers (verdict.py).
 """
@@ -22,12 +22,12 @@ from pipeline.driver.children import surroundings
 from pipeline.updating.proposal import run_in
 
 CONVERTER = "coremltools"
-RECIPE = "toy"
+RECIPE = "random"
 
 
 @dataclass(frozen=True)
 class Toy:
-    """The toy recipe: PSNR in dB by function and output (`prefill_64 logits`), or what stopped it."""
+    """The recipe `random`: PSNR in dB by function and output (`prefill_64 logits`), or what stopped it."""
 
     db: dict[str, float] = field(default_factory=dict)
     stopped: str = ""
@@ -81,7 +81,7 @@ def probed(env: Environment, folder: Path, cases: Sequence[str], heard: Callable
 
 
 def built(env: Environment, folder: Path) -> Toy:
-    """Build the toy recipe with the project that `env` belongs to."""
+    """Build the recipe `random` with the project that `env` belongs to."""
     command = [str(env.python), "-I", "-m", "pipeline.cli", "build", RECIPE, "--launcher", "uv", "--json"]
     ended = subprocess.run(command, cwd=folder, env=_surroundings(folder), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if ended.returncode:

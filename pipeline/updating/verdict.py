@@ -70,7 +70,7 @@ def _cases(before: Column, after: Column) -> Iterator[Refusal]:
 
 def _toy(before: Trial, after: Trial) -> Iterator[Refusal]:
     if after.toy.stopped and not before.toy.stopped:
-        yield Refusal("the toy recipe", after.toy.stopped, "built and verified, as before")
+        yield Refusal("the recipe `random`", after.toy.stopped, "built and verified, as before")
     for name in sorted(before.toy.db.keys() - after.toy.db.keys()):
         if not after.toy.stopped:
             yield Refusal(f"toy `{name}`", "no such output", f"{before.toy.db[name]:.1f} dB, as before")

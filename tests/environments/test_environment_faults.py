@@ -35,7 +35,7 @@ def test_an_edited_file_is_refused_named_and_repaired(project: LeanClone) -> Non
     with file.open("ab") as opened:
         opened.write(EDIT.encode())
 
-    project.interlock("build", "toy").refused(4, "idna/core.py (edited)", "ci/sync --force")
+    project.interlock("build", "random").refused(4, "idna/core.py (edited)", "ci/sync --force")
     project.interlock("export", "--checkpoint", "x", "--out", "y").refused(4, "environment `export` is not as it was installed", "idna/core.py")
     told = project.interlock("env", "check")
     told.refused(4, "not what the lock says: export, train")
@@ -44,23 +44,23 @@ def test_an_edited_file_is_refused_named_and_repaired(project: LeanClone) -> Non
     assert project.run(*remedy(told.err)).code == 0
     assert project.interlock("env", "check").code == 0
     assert project.installed("train", "idna/core.py").read_bytes() == whole
-    started = project.interlock("build", "toy")
+    started = project.interlock("build", "random")
     assert "is not as it was installed" not in started.err and "torch" in started.err, "the stage was started: it misses its tensor library"
 
 
 def test_an_added_file_is_refused_until_it_is_gone(project: LeanClone) -> None:
     file = project.installed("train", "idna").parent / "usercustomize.py"
     file.write_text("")
-    project.interlock("build", "toy").refused(4, "usercustomize.py (added)")
+    project.interlock("build", "random").refused(4, "usercustomize.py (added)")
     file.unlink()
-    assert "usercustomize" not in project.interlock("build", "toy").err
+    assert "usercustomize" not in project.interlock("build", "random").err
 
 
 def test_a_build_with_nothing_to_do_does_not_look(project: LeanClone) -> None:
     """Looking is for what is about to run: `recipes` and `plan` run nothing."""
     file = project.installed("train", "idna").parent / "usercustomize.py"
     file.write_text("")
-    assert project.interlock("plan", "toy").code == 0
+    assert project.interlock("plan", "random").code == 0
     file.unlink()
 
 
@@ -70,7 +70,7 @@ def test_a_hash_that_no_file_has_is_refused_by_uv_in_our_words(project: LeanClon
     whole = lock.read_text()
     lock.write_text(re.sub(r"(idna==\S+ \\\n    --hash=sha256:)[0-9a-f]{4}(.*\\\n    --hash=sha256:)[0-9a-f]{4}", r"\g<1>0000\g<2>0000", whole))
     assert lock.read_text() != whole
-    said = project.interlock("build", "toy")
+    said = project.interlock("build", "random")
     said.refused(4, "Hash mismatch", "uv refuses envs/train/requirements.lock", "ci/lock train")
     lock.write_text(whole)
     assert project.run("ci/sync", "train").code == 0 and project.interlock("env", "check", "train").code == 0

@@ -1,4 +1,4 @@
-"""Both whole environments built by a real nix, and the toy recipe under the launchers: minutes and gigabytes, so `ci/test-nix` asks for it."""
+"""Both whole environments built by a real nix, and the recipe `random` under the launchers: minutes and gigabytes, so `ci/test-nix` asks for it."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def test_whole_environments_are_built_checked_and_make_what_uv_makes(project: Ni
     folder = tmp_path / "run"
     folder.mkdir()
     started = time.monotonic()
-    command = ["nix", "run", f"path:{project.root}#interlock", "--", "build", "toy", "--json"]
-    digests["nix run"] = steps(timed("nix run .#interlock -- build toy", run(command, cwd=folder, environ=environ(project, folder)), started))
+    command = ["nix", "run", f"path:{project.root}#interlock", "--", "build", "random", "--json"]
+    digests["nix run"] = steps(timed("nix run .#interlock -- build random", run(command, cwd=folder, environ=environ(project, folder)), started))
     print(json.dumps(digests, indent=1))
     assert digests["uv"] == digests["nix"] == digests["nix run"] and "deploy" in digests["uv"]
 
 
 def built_by(project: NixProject, launcher: str, tmp_path: Path) -> dict[str, str]:
-    """The digest of each step of the toy recipe, driven from the copy's working tree and its environment of uv."""
+    """The digest of each step of the recipe `random`, driven from the copy's working tree and its environment of uv."""
     folder = tmp_path / launcher
     folder.mkdir()
-    command = [str(uv_python(project)), "-I", "-m", "pipeline.cli", "build", "toy", "--launcher", launcher, "--json"]
+    command = [str(uv_python(project)), "-I", "-m", "pipeline.cli", "build", "random", "--launcher", launcher, "--json"]
     started = time.monotonic()
-    made = steps(timed(f"interlock build toy --launcher {launcher}", run(command, cwd=folder, environ=environ(project, folder)), started))
+    made = steps(timed(f"interlock build random --launcher {launcher}", run(command, cwd=folder, environ=environ(project, folder)), started))
     started = time.monotonic()
-    timed(f"interlock build toy --launcher {launcher}, again", run(command, cwd=folder, environ=environ(project, folder)), started)
+    timed(f"interlock build random --launcher {launcher}, again", run(command, cwd=folder, environ=environ(project, folder)), started)
     return made
 
 

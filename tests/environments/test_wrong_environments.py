@@ -150,7 +150,7 @@ def test_a_request_of_the_driver_in_a_wrong_interpreter(pythons: dict[tuple[str,
 @pytest.mark.parametrize("wrong", ["the other environment", "another torch"])
 def test_a_build_by_launcher_current_in_a_wrong_interpreter(pythons: dict[tuple[str, str], Path], tmp_path: Path, wrong: str) -> None:
     """Its first stage is of `train`; the others are never reached."""
-    words = ["build", "toy", "--set", "toy=false", "--set", f"output={tmp_path / 'made'}", "--launcher", "current"]
+    words = ["build", "random", "--set", "toy=false", "--set", f"output={tmp_path / 'made'}", "--launcher", "current"]
     said = ended([pythons["train", wrong], "-m", "pipeline.cli", *words], clean() | {"INTERLOCK_HOME": str(tmp_path / "home")}, tmp_path)
     refused(said, "train", wrong)
     assert not (tmp_path / "made").exists()
@@ -158,7 +158,7 @@ def test_a_build_by_launcher_current_in_a_wrong_interpreter(pythons: dict[tuple[
 
 def test_a_build_by_launcher_current_stops_where_the_environment_ends(pythons: dict[tuple[str, str], Path], tmp_path: Path) -> None:
     """In the right environment of the first stage, the second one is refused, and what the first made stays in the store."""
-    words = ["build", "toy", "--set", "toy=false", "--set", f"output={tmp_path / 'made'}", "--launcher", "current", "--json"]
+    words = ["build", "random", "--set", "toy=false", "--set", f"output={tmp_path / 'made'}", "--launcher", "current", "--json"]
     environ = clean() | {"INTERLOCK_HOME": str(tmp_path / "home")}
     said = ended([pythons["export", "the other environment"], "-m", "pipeline.cli", *words], environ, tmp_path)
     assert said.code == 4 and "`export` belongs to environment `export`" in said.err

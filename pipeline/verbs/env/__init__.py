@@ -29,7 +29,7 @@ ACTIONS = {
     "show": Action("pipeline.verbs.env.show", "one environment: its packages and what runs in it", "interlock env show export"),
     "check": Action("pipeline.verbs.env.check", "prove that what is installed is what is locked, by the hash of every file",
                     "interlock env check train"),
-    "update": Action("pipeline.verbs.env.update", "move locked versions, if the probe and the toy recipe lose nothing under the new lock",
+    "update": Action("pipeline.verbs.env.update", "move locked versions, if the probe and the recipe `random` lose nothing under the new lock",
                      "interlock env update export --package numpy"),
     "lock": Action("pipeline.verbs.env.lock", "make the locks anew from the definitions", "interlock env lock export --check"),
     "shell": Action("pipeline.verbs.env.shell", "a shell or one command in an environment", "interlock env shell train -- python -V"),

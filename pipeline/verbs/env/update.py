@@ -1,4 +1,4 @@
-"""Action `update` of `interlock env`: move locked versions, after the probe and the toy recipe ran under both locks.
+"""Action `update` of `interlock env`: move locked versions, after the probe and the recipe `random` ran under both locks.
 
 Here: the options, asking, the lines of the report. Not here: proposing, trying, judging, writing (pipeline/updating).
 """

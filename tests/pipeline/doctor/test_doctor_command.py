@@ -53,11 +53,11 @@ def test_doctor_starts_where_the_train_environment_does_not(tmp_path: Path) -> N
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     venv = tmp_path / "envs" / "train" / ".venv"
     venv.unlink()
-    run([str(tmp_path / "ci" / "interlock"), "build", "toy"], cwd=tmp_path).refused(4, "train environment", "interlock doctor")
+    run([str(tmp_path / "ci" / "interlock"), "build", "random"], cwd=tmp_path).refused(4, "train environment", "interlock doctor")
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").symlink_to("/opt/gone/python3.13")
     shutil.copy(ROOT / "envs" / "train" / ".venv" / "bin" / "interlock", venv / "bin")
-    run([str(tmp_path / "ci" / "interlock"), "build", "toy"], cwd=tmp_path).refused(4, "train environment", "interlock doctor")
+    run([str(tmp_path / "ci" / "interlock"), "build", "random"], cwd=tmp_path).refused(4, "train environment", "interlock doctor")
     said = run([str(tmp_path / "ci" / "interlock"), "doctor", "--json"], cwd=tmp_path)
     assert said.code == 4 and "leads to no file" in errors(said)["virtual-environments"]
     assert not place.store.root.exists()

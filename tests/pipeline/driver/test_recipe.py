@@ -22,7 +22,7 @@ BASE = 'output = "out"\n[source]\ncheckpoint = "random:0"\n'
 
 
 def test_every_shipped_recipe_is_valid_and_has_a_description() -> None:
-    assert set(recipe.shipped()) >= {"smollm2", "toy"}
+    assert set(recipe.shipped()) >= {"smollm2", "random"}
     for name in recipe.shipped():
         assert len(recipe.load(name).common.description) > 20
 
@@ -74,7 +74,9 @@ def test_a_recipe_that_is_not_there_is_named_with_the_nearest() -> None:
 
 
 def test_set_takes_toml_values_and_plain_words() -> None:
-    loaded = recipe.load("toy", ["compress.method=int8", "export.lengths=[32, 64]", "toy=false", 'output="elsewhere"', "source.checkpoint=random:7"])
+    loaded = recipe.load(
+        "random", ["compress.method=int8", "export.lengths=[32, 64]", "toy=false", 'output="elsewhere"', "source.checkpoint=random:7"]
+    )
     made = loaded.common
     assert (made.compress.method, made.export.lengths, made.toy, made.output) == ("int8", [32, 64], False, "elsewhere")
     assert made.source is not None and made.source.checkpoint == "random:7"
@@ -83,7 +85,7 @@ def test_set_takes_toml_values_and_plain_words() -> None:
 @pytest.mark.parametrize("text", ["compress.method", "=int8", "compress..method=int8", "source.checkpoint.x=1", "a b=1"])
 def test_what_is_no_assignment_is_refused(text: str) -> None:
     with pytest.raises((UsageError, ContractError)):
-        recipe.load("toy", [text])
+        recipe.load("random", [text])
 
 
 def test_a_matrix_has_a_cell_for_each_combination_that_no_rule_excludes(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_where_nothing_is_rounded_noise_is_not_judged() -> None:
 
 
 def test_the_toy_must_be_built_with_every_output() -> None:
-    assert subjects(trial(toy=Toy(stopped="exit code 6: gate"))) == ["the toy recipe"]
+    assert subjects(trial(toy=Toy(stopped="exit code 6: gate"))) == ["the recipe `random`"]
     assert subjects(trial(toy=Toy({"decode logits": 71.0}))) == ["toy `decode halt_logits`"]
 
 
