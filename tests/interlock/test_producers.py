@@ -19,7 +19,7 @@ from pipeline.driver.registry import OURS
 GOLDEN = Path(__file__).parent / "contracts" / "golden" / "v2"
 FILES = sorted(GOLDEN.rglob("*_contract.json")) + sorted(GOLDEN.rglob("deployment_manifest.json"))
 KINDS = {file.name: file for file in FILES if file.name in io.BY_FILE}
-STAGES = {"checkpoint": "import", "export": "export", "package": "convert", "deployment": "deploy"}
+STAGES = {"dataset": "data", "checkpoint": "import", "export": "export", "package": "convert", "deployment": "deploy"}
 
 
 def contract_of(kind: str, made: CreatedBy, *, toy: bool = False) -> Contract:

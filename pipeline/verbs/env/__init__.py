@@ -7,22 +7,12 @@ Here: the table of actions; beside it one module per action with its options (`a
 from __future__ import annotations
 
 import argparse
-import importlib
-from dataclasses import dataclass
 
 from interlock.command import Session
 from interlock.environments import Environment, environments
 from interlock.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Action:
-    """`module` has `add_options(parser)` and `run(args, session) -> int`."""
-
-    module: str
-    summary: str
-    example: str
-
+from pipeline.verbs import actions
+from pipeline.verbs.actions import Action
 
 ACTIONS = {
     "list": Action("pipeline.verbs.env.table", "every environment: interpreter, packages, lock, size", "interlock env list"),
@@ -37,23 +27,11 @@ ACTIONS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help="; ".join(f"{n}: {a.summary}" for n, a in ACTIONS.items()))
-    for name, action in ACTIONS.items():
-        one = actions.add_parser(
-            name,
-            help=action.summary,
-            description=action.summary,
-            epilog=f"example:\n  {action.example}",
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        # Without a default: `interlock env --json list` said it before.
-        one.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the report as one JSON document on stdout")
-        importlib.import_module(action.module).add_options(one)
+    actions.add_options(parser, ACTIONS)
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
-    return int(importlib.import_module(ACTIONS[args.action].module).run(args, session))
+    return actions.run(ACTIONS, args, session)
 
 
 def named(names: list[str]) -> list[Environment]:

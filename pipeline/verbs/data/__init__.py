@@ -1,0 +1,25 @@
+"""Verb `data`: datasets to train on and to evaluate with.
+
+Here: the table of actions; beside it one module per action with its options (`add_options`) and its work (`run`), as verbs have. Not here: rows
+(pipeline/datasets), the stages that write them (pipeline/stages).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from interlock.command import Session
+from pipeline.verbs import actions
+
+ACTIONS = {
+    "make": actions.Action("pipeline.verbs.data.make", "make a dataset by a seeded generator: same seed, same bytes",
+                           "interlock data make permutation-automaton --out models/student/data --rows train=64000"),
+}  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    actions.add_options(parser, ACTIONS)
+
+
+def run(args: argparse.Namespace, session: Session) -> int:
+    return actions.run(ACTIONS, args, session)
