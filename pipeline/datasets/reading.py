@@ -48,7 +48,7 @@ def read_split(directory: Path, contract: DatasetContract, name: str, voice: Voi
     wrong: list[Violation] = []
     ids: dict[str, str] = {}
     with voice.task(f"read {name}", split.rows, "rows") as task:
-        for path, line in ((path, line) for path in map(directory.joinpath, split.files) for line in read_lines(path)):
+        for path, line in _lines_of(directory, split.files):
             wrong += line.wrong
             if line.row is not None:
                 wrong += seen_before(ids, path, line.number, line.row.id)
@@ -74,6 +74,12 @@ def read_lines(file: Path) -> Iterator[Line]:
             yield _read_line(file, number, data)
             if len(data) > MAX_LINE:
                 return  # where the next one starts is anybody's guess
+
+
+def _lines_of(directory: Path, files: tuple[str, ...]) -> Iterator[tuple[Path, Line]]:
+    for file in files:
+        for line in read_lines(directory / file):
+            yield directory / file, line
 
 
 def seen_before(ids: dict[str, str], file: Path, number: int, name: str) -> list[Violation]:

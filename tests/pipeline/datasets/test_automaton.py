@@ -7,28 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fakes.datasets import made, rows_of
 
-from interlock.contracts.dataset import DatasetContract
 from interlock.errors import UsageError
-from interlock.voice import SilentVoice
 from pipeline.datasets.automaton import OPERATIONS, PERMUTATIONS, STATES
-from pipeline.datasets.reading import read_split
-from pipeline.datasets.rows import Row
-from pipeline.driver import stage
-from pipeline.stages import data
 
 pytestmark = pytest.mark.train
 
-
-def made(out: Path, **parameters: int | str) -> DatasetContract:
-    params = data.Params(task="permutation-automaton", out=out, seed=int(parameters.pop("seed", 3)), parameters=parameters)
-    contract = stage.run(data.STAGE, params, SilentVoice()).contract
-    assert isinstance(contract, DatasetContract)
-    return contract
-
-
-def rows(out: Path, contract: DatasetContract) -> dict[str, tuple[Row, ...]]:
-    return {name: read_split(out, contract, name, SilentVoice()) for name in contract.splits}
+TASK = "permutation-automaton"
 
 
 def test_the_operations_are_the_published_ones_and_generate_every_permutation() -> None:
@@ -45,9 +31,9 @@ def test_the_operations_are_the_published_ones_and_generate_every_permutation() 
 
 def test_steps_and_answers_follow_from_the_prompt(tmp_path: Path) -> None:
     """By products of permutation matrices instead of a table look-up."""
-    contract = made(tmp_path / "d", train=600, validation=60, test=60)
+    contract = made(tmp_path / "d", TASK, train=600, validation=60, test=60)
     matrices = [[[int(one[column] == row) for column in range(STATES)] for row in range(STATES)] for one in PERMUTATIONS]
-    for row in (row for split in rows(tmp_path / "d", contract).values() for row in split):
+    for row in (row for split in rows_of(tmp_path / "d", contract).values() for row in split):
         found = re.fullmatch(r"s([0-7])((?: o(?:\d|1[0-5]))+) =", str(row.prompt))
         assert found and row.steps is not None
         operations = [int(word[1:]) for word in found[2].split()]
@@ -59,8 +45,8 @@ def test_steps_and_answers_follow_from_the_prompt(tmp_path: Path) -> None:
 
 
 def test_depths_are_balanced_and_held_out_prompts_are_distinct(tmp_path: Path) -> None:
-    contract = made(tmp_path / "d", train=600, validation=600, test=6000, depths="1..6")
-    split = rows(tmp_path / "d", contract)
+    contract = made(tmp_path / "d", TASK, train=600, validation=600, test=6000, depths="1..6")
+    split = rows_of(tmp_path / "d", contract)
     assert Counter(row.metadata["depth"] for row in split["train"]) == dict.fromkeys(range(1, 7), 100)
     # A depth of 128 or 2,048 prompts gives an eighth of them; the others share the rest.
     assert Counter(row.metadata["depth"] for row in split["test"]) == {1: 16, 2: 256, 3: 1432, 4: 1432, 5: 1432, 6: 1432}
@@ -69,16 +55,17 @@ def test_depths_are_balanced_and_held_out_prompts_are_distinct(tmp_path: Path) -
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_rows(tmp_path: Path) -> None:
-    one, same, other = made(tmp_path / "a", train=300), made(tmp_path / "b", train=300), made(tmp_path / "c", train=300, seed=4)
+    few = {"train": 300, "validation": 0, "test": 60}
+    one, same, other = (made(tmp_path / name, TASK, seed, **few) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
     assert one.digest == same.digest != other.digest
     assert (tmp_path / "a" / "train.jsonl").read_bytes() == (tmp_path / "b" / "train.jsonl").read_bytes()
-    prompts = [{row.prompt for row in rows(tmp_path / name, contract)["train"] if row.metadata["depth"] == 6} for name, contract in
+    prompts = [{row.prompt for row in rows_of(tmp_path / name, contract)["train"] if row.metadata["depth"] == 6} for name, contract in
                (("a", one), ("c", other))]  # fmt: skip
     assert prompts[0].isdisjoint(prompts[1])
 
 
 def test_what_is_held_out_does_not_change_with_the_rows_to_train_on(tmp_path: Path) -> None:
-    made(tmp_path / "a", train=10), made(tmp_path / "b", train=500)
+    made(tmp_path / "a", TASK, train=10, validation=60, test=300), made(tmp_path / "b", TASK, train=500, validation=60, test=300)
     assert (tmp_path / "a" / "test.jsonl").read_bytes() == (tmp_path / "b" / "test.jsonl").read_bytes()
 
 
@@ -96,5 +83,5 @@ def test_what_is_held_out_does_not_change_with_the_rows_to_train_on(tmp_path: Pa
 )
 def test_what_cannot_be_made_is_refused_and_nothing_is_published(tmp_path: Path, parameters: dict[str, int | str], told: str) -> None:
     with pytest.raises(UsageError, match=told.replace("(", r"\(")):
-        made(tmp_path / "d", **parameters)
+        made(tmp_path / "d", TASK, **parameters)
     assert list(tmp_path.iterdir()) == []
