@@ -1,6 +1,7 @@
 """Recipes: a TOML file that names a build, read strictly, with values set from outside and a matrix expanded.
 
-Here: the fields, where recipes are found, `--set`, `[matrix]`. Not here: the stages that a recipe asks for (driver/graph.py), running them.
+Here: where recipes are found, `--set`, `[matrix]`. Not here: the fields (recipe_tables.py), the stages that a recipe asks for (driver/graph.py),
+running them.
 A recipe is data: it names no command and no code beyond the names of stages.
 """
 
@@ -12,126 +13,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
-from msgspec import Meta
 
 from interlock.canonical import canonical_json
 from interlock.environments import read_toml
 from interlock.errors import ContractError, UsageError, Violation
+from pipeline.recipe_tables import TABLES, Recipe, ThirdParty
 
 FOLDER = Path(__file__).parent / "recipes"
 MAX_BYTES = 256 << 10
 MAX_CELLS = 10_000
-
-OUTPUTS = ("checkpoint", "exported", "package", "compressed", "deployed")
-Output = Literal["checkpoint", "exported", "package", "compressed", "deployed"]
-Method = Literal["none", "source", "int8", "int4", "palette4", "palette6", "palette8"]
-Length = Annotated[int, Meta(ge=1, le=1 << 20)]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
-Bound = Annotated[float, Meta(ge=0, le=1e6)]
-
-
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the student comes from: `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, `random:SEED`, a path, or a checkpoint directory."""
-
-    checkpoint: Annotated[str, Meta(min_length=1, max_length=4096)]
-    tokenizer: str | None = None
-
-
-class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Prefill lengths to prove, and the one that must pass; null is the stage's own choice."""
-
-    lengths: Annotated[list[Length], Meta(min_length=1, max_length=64)] | None = None
-    primary: Length | None = None
-
-
-class Convert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the exported files become a package. `enabled` false leaves the package out."""
-
-    enabled: bool = True
-    layout: Literal["multifunction", "single"] = "multifunction"
-    lane: Literal["trace", "export", "both"] = "trace"
-    cache_length: Annotated[int, Meta(ge=32, le=1 << 20)] | None = None
-
-
-class Compress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the shipped package stores its weights. `target_bytes` and `target_kl` (mean, nats) search a mixture of forms."""
-
-    method: Method = "none"
-    group: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
-    target_bytes: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
-    target_kl: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-
-
-class ExtraGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A gate of an installed package, asked before an artifact of its kind is published; by `steps` alone, where that is given."""
-
-    gate: Name
-    steps: Annotated[list[str], Meta(min_length=1)] | None = None
-    params: dict[str, Any] = {}
-
-
-class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Stricter bounds than the standard ones, for every package of the build; null keeps the standard. `extra` are gates of installed packages."""
-
-    psnr_db: Bound | None = None
-    kl_mean: Bound | None = None
-    kl_max: Bound | None = None
-    extra: list[ExtraGate] = []
-
-
-class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The deployed directory: tier, and claims that the artifacts must bear out."""
-
-    tier: Literal["tier_1", "tier_2", "tier_3"] = "tier_2"
-    latent_mode: bool = False
-    halt_head: bool = False
-
-
-class ThirdParty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A stage of an installed package: its parameters, and for each of its inputs the name of the step that it comes from."""
-
-    stage: Name
-    name: Name | None = None
-    inputs: dict[str, str] = {}
-    params: dict[str, Any] = {}
-
-
-class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One build. `outputs` are the parts that are placed under `output`; everything else stays in the store."""
-
-    description: str = ""
-    output: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
-    outputs: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["deployed"])
-    toy: bool = False
-    source: Source | None = None
-    export: Export = msgspec.field(default_factory=Export)
-    convert: Convert = msgspec.field(default_factory=Convert)
-    compress: Compress = msgspec.field(default_factory=Compress)
-    gates: Gates = msgspec.field(default_factory=Gates)
-    deploy: Deploy = msgspec.field(default_factory=Deploy)
-    stages: list[ThirdParty] = []
-
-    def __post_init__(self) -> None:
-        if self.source is None and not self.stages:
-            raise ValueError("a recipe needs a [source] or [[stages]]")
-        if self.compress.method != "none" and not self.convert.enabled:
-            raise ValueError(f"compress.method `{self.compress.method}` needs a package: convert.enabled is false")
-        titles = [step.name or step.stage for step in self.stages]
-        if taken := [title for title in titles if title in OUTPUTS]:
-            raise ValueError(f"a step cannot be called `{taken[0]}`: an output is")
-        named = [*OUTPUTS, *titles]
-        if unknown := [name for name in self.outputs if name not in named]:
-            raise ValueError(f"outputs names `{unknown[0]}`, which is none of {', '.join(named)}")
-        if self.compress.target_bytes is not None and self.compress.target_kl is not None:
-            raise ValueError("compress.target_bytes and compress.target_kl are two targets: give one")
-
-
-TABLES: dict[str, type[msgspec.Struct]] = {
-    "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from pipeline.datasets.depths import drawn
+from pipeline.datasets.depths import depths_of, drawn
 from pipeline.datasets.rows import Row
 from pipeline.datasets.tasks import Order, Task
 
@@ -33,19 +33,21 @@ PERMUTATIONS = _permutations()
 
 
 def make(order: Order) -> Iterator[Row]:
-    return drawn(order, lambda depth: STATES * OPERATIONS**depth, _row)
+    width = max(depths_of(order))
+    return drawn(order, lambda depth: STATES * OPERATIONS**depth, lambda numbers, depth, name: _row(numbers, depth, name, width))
 
 
 SUMMARY = "the state of an automaton after k operations; a row's depth is k"
 TASK = Task("permutation-automaton", SUMMARY, {"train": 64_000, "validation": 1_200, "test": 6_000}, make, {"depths": "1..6"})
 
 
-def _row(numbers: random.Random, depth: int, name: str) -> Row:
+def _row(numbers: random.Random, depth: int, name: str, width: int) -> Row:
+    """All prompts have room for `width` operations: so slot i is as far from operation i at every depth, and two layers find it."""
     start = state = numbers.randrange(STATES)
     operations = [numbers.randrange(OPERATIONS) for _ in range(depth)]
     steps = []
     for operation in operations:
         state = PERMUTATIONS[operation][state]
         steps.append(f" o{operation} s{state} ;")
-    prompt = f"s{start} {' '.join(f'o{operation}' for operation in operations)} ="
+    prompt = f"s{start} {' '.join(f'o{operation}' for operation in operations)}{' .' * (width - depth)} ="
     return Row(id=name, prompt=prompt, steps=tuple(steps), answer=f" s{state}", metadata={"depth": depth})

@@ -326,12 +326,15 @@ class Builder:
         if node.foreign is not None:
             reads += source_digest.places(*node.foreign)
         refused = self._store.rejected_path(step.key).parent
-        return Job(folder.absolute(), tuple(dict.fromkeys(path.absolute() for path in reads)), (refused.absolute(),), Path.cwd())
+        kept = [self._store.state_path(step.key).parent] if node.stage.resumes else []
+        writes = tuple(path.absolute() for path in (refused, *kept))
+        return Job(folder.absolute(), tuple(dict.fromkeys(path.absolute() for path in reads)), writes, Path.cwd())
 
     def _params(self, node: Node, step: Step, paths: dict[str, Path], folder: Path) -> dict[str, Any]:
         assert step.key is not None
         directories = {name: str(path) for name, path in paths.items()}
         own = {"out": str(folder / "out"), "rejected": str(self._store.rejected_path(step.key)), "toy": node.toy}
+        own |= {"state": str(self._store.state_path(step.key).absolute())} if node.stage.resumes else {}
         own |= {"again": again} if (again := self._recall.again(node)) else {}
         # Another package's stage runs in a folder of its own: what it reads from outside is named in full.
         reads = {name: str(Path(node.params[name]).absolute()) for name in node.stage.reads if node.params.get(name) is not None}

@@ -12,7 +12,8 @@ from typing import Any
 from interlock.canonical import canonical_json
 from interlock.errors import UsageError
 from pipeline.driver.registry import Entry, GateEntry, Registry, Wanted
-from pipeline.recipe import ExtraGate, Loaded, Recipe, ThirdParty
+from pipeline.recipe import Loaded
+from pipeline.recipe_tables import ExtraGate, Recipe, ThirdParty
 
 
 @dataclass(frozen=True)

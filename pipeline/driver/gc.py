@@ -36,6 +36,7 @@ class Taken:
 
     objects: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
     leftovers: int = 0
     locks: int = 0
     kept: int = 0
@@ -43,7 +44,7 @@ class Taken:
 
     @property
     def freed_bytes(self) -> int:
-        return sum(entry["bytes"] for entry in (*self.objects, *self.rejected))
+        return sum(entry["bytes"] for entry in (*self.objects, *self.rejected, *self.states))
 
 
 def collect(store: Store, outputs: Outputs, *, keep_s: float = GRACE_S, max_bytes: int | None = None, dry_run: bool = False) -> Taken:
@@ -75,7 +76,8 @@ def _collected(store: Store, outputs: Outputs, keep_s: float, max_bytes: int | N
     removed = _take_objects(store, outputs, candidates, dry_run)
     taken.objects = [{"digest": path.name, "bytes": size} for path, size in candidates if path.name in removed]
     taken.kept, taken.kept_bytes = len(found) - len(taken.objects), sum(s for _, _, s in found) - sum(entry["bytes"] for entry in taken.objects)
-    _take_rejected(store, keep_s, dry_run, taken)
+    taken.rejected = _take_old(store, "rejected", keep_s, dry_run)
+    taken.states = _take_old(store, "state", keep_s, dry_run)
     taken.leftovers = len(take_leftovers(store, dry_run=dry_run))
     if not dry_run:
         _take_locks(store, taken)
@@ -135,13 +137,16 @@ def _aside(store: Store, path: Path) -> Path | None:
     return None
 
 
-def _take_rejected(store: Store, keep_s: float, dry_run: bool, taken: Taken) -> None:
-    for path in sorted((store.root / "rejected").glob("*")):
+def _take_old(store: Store, part: str, keep_s: float, dry_run: bool) -> list[dict[str, Any]]:
+    """What a key left behind beside its artifact and nobody came back to: refused candidates, states of runs that were killed."""
+    taken = []
+    for path in sorted((store.root / part).glob("*")):
         with contextlib.suppress(FileNotFoundError):  # replaced by a builder at this moment
             if path.is_dir() and fs.PARTIAL not in path.name and age_s(path) > keep_s:
-                taken.rejected.append({"key": path.name, "bytes": _size(path)})
+                taken.append({"key": path.name, "bytes": _size(path)})
                 if not dry_run:
                     fs.remove_tree(store.fs, path)
+    return taken
 
 
 def take_leftovers(store: Store, *, dry_run: bool) -> list[Path]:

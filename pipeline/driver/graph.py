@@ -17,7 +17,8 @@ from interlock.canonical import canonical_json
 from interlock.errors import UsageError
 from pipeline.driver import registry
 from pipeline.driver.extensions import AskedGate, Extensions
-from pipeline.recipe import Cell, Loaded, Recipe, ThirdParty
+from pipeline.recipe import Cell, Loaded
+from pipeline.recipe_tables import Recipe, ThirdParty, Train
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,14 @@ def _target(loaded: Loaded, cell: Cell, extensions: Extensions, known: dict[str,
     taken = {source.identity for node in steps.values() for source in node.inputs.values()}
     last = [node for node in steps.values() if node.stage.offer.distribution and node.identity not in taken]
     base = Path(recipe.output)
-    folders = {"checkpoint": "import", "exported": "export", "package": "convert", "compressed": "compress", "deployed": "deploy"}
+    folders = {
+        "dataset": "data",
+        "checkpoint": "train" if recipe.train else "import",
+        "exported": "export",
+        "package": "convert",
+        "compressed": "compress",
+        "deployed": "deploy",
+    }
     placed = {}
     if not loaded.has_matrix:
         for name in dict.fromkeys([*recipe.outputs, *(node.title for node in last)]):
@@ -135,17 +143,31 @@ def _steps(recipe: Recipe, extensions: Extensions, before: dict[str, Node]) -> I
 
 
 def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
-    if recipe.source is None:
-        return
-    checkpoint: Node | Given
-    spec = recipe.source.checkpoint
-    tokenizer = Path(recipe.source.tokenizer) if recipe.source.tokenizer else None
-    if (Path(spec) / "checkpoint_contract.json").is_file():
-        checkpoint = Given(Path(spec), "checkpoint")
-    else:
-        named = {"tokenizer": str(tokenizer)} if tokenizer else {}
-        checkpoint = step("import", registry.find("import"), {"source": spec, **named}, {}, (spec, tokenizer))
+    checkpoint: Node | Given | None = None
+    if recipe.source is not None:
+        spec = recipe.source.checkpoint
+        tokenizer = Path(recipe.source.tokenizer) if recipe.source.tokenizer else None
+        if (Path(spec) / "checkpoint_contract.json").is_file():
+            checkpoint = Given(Path(spec), "checkpoint")
+        else:
+            named = {"tokenizer": str(tokenizer)} if tokenizer else {}
+            checkpoint = step("import", registry.find("import"), {"source": spec, **named}, {}, (spec, tokenizer))
+            yield checkpoint
+    dataset: Node | Given | None = None
+    if recipe.data is not None:
+        if recipe.data.path is not None:
+            dataset = Given(Path(recipe.data.path), "dataset")
+        else:
+            made = {"task": recipe.data.task, "seed": recipe.data.seed, "parameters": recipe.data.parameters}
+            dataset = step("data", registry.find("data"), made, {})
+            yield dataset
+    if recipe.train is not None:
+        assert dataset is not None  # the recipe's own rule
+        parts = {"dataset": dataset, **({"start": checkpoint} if checkpoint is not None else {})}
+        checkpoint = step("train", registry.find("train"), _training(recipe.train), parts)
         yield checkpoint
+    if checkpoint is None:
+        return
     asked = {"lengths": recipe.export.lengths, "primary": recipe.export.primary}
     export = step("export", registry.find("export"), _given(asked), {"checkpoint": checkpoint})
     yield export
@@ -161,10 +183,17 @@ def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
             package = step("compress", registry.find("compress"), _given(wanted), {"source": package, "checkpoint": checkpoint})
             yield package
     claims = {"caws_tier": recipe.deploy.tier, "latent_mode": recipe.deploy.latent_mode, "halt_head": recipe.deploy.halt_head}
-    parts: dict[str, Node | Given] = {"export": export}
+    deployed: dict[str, Node | Given] = {"export": export}
     if package is not None:
-        parts["package"] = package
-    yield step("deploy", registry.find("deploy"), claims, parts)
+        deployed["package"] = package
+    yield step("deploy", registry.find("deploy"), claims, deployed)
+
+
+def _training(train: Train) -> dict[str, Any]:
+    """The parameters of stage `train`: settings, and the student to start from scratch with."""
+    settings = msgspec.to_builtins(train)
+    scratch = settings.pop("scratch")
+    return _given({"scratch": scratch, "settings": settings})
 
 
 def _given(params: dict[str, Any]) -> dict[str, Any]:

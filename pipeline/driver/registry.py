@@ -41,7 +41,8 @@ class Offer:
 @dataclass(frozen=True)
 class Entry:
     """`module` has the stage as `attribute`; its import closure is the stage's source. `inputs` maps the parameter that gets a directory to its kind;
-    `reads` are the parameters that name files or folders from outside."""
+    `reads` are the parameters that name files or folders from outside; `resumes`: it takes long, and keeps what a killed run goes on from in the
+    folder that its parameter `state` names."""
 
     name: str
     module: str
@@ -51,6 +52,7 @@ class Entry:
     attribute: str = "STAGE"
     reads: tuple[str, ...] = ()
     offer: Offer = field(default_factory=Offer)
+    resumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ OURS = {
     for entry in (
         Entry("data", "pipeline.stages.data", "train", "dataset", {}),
         Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}),
+        Entry("train", "pipeline.stages.train", "train", "checkpoint", {"dataset": "dataset", "start": "checkpoint"}, resumes=True),
         Entry("export", "pipeline.stages.export", "export", "export", {"checkpoint": "checkpoint"}),
         Entry("convert", "pipeline.stages.convert", "export", "package", {"source": "export", "checkpoint": "checkpoint"}),
         Entry("compress", "pipeline.stages.convert", "export", "package", {"source": "package", "checkpoint": "checkpoint"}),

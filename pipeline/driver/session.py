@@ -111,6 +111,7 @@ class Session:
         self.labels = _labels(graph)
         self.state_file = state_file(project.folder, graph.name, [str(out) for target in graph.targets for out in target.placed])
         chosen = _chosen(graph, selection)
+        self._targets = graph.targets  # of all steps: what --only rests on is made too
         self.graph = graph if selection.only is None else _only(graph, selection.only)
         self._builder: Builder | None = None
         self.planner = Planner(graph, project.store, project.index, launcher(options.launcher), lambda node: node.identity in chosen)
@@ -147,7 +148,7 @@ class Session:
         if not self.graph.file.endswith(".toml"):
             return None
         file = Path(self.graph.file)
-        target = next(target for target in self.graph.targets if node in target.steps.values())
+        target = next(target for target in self._targets if node in target.steps.values())
         sets = [*self.graph.sets, *(f"{key}={msgspec.json.encode(value).decode()}" for key, value in target.values.items())]
         given = [word for one in sets for word in ("--set", one)]
         return shlex.join(["interlock", "build", file.stem if file.parent == FOLDER else str(file), *given, "--only", node.title, "--force"])

@@ -81,6 +81,10 @@ class Store:
         """Where a candidate of `key` that its gate refused is kept."""
         return self.root / "rejected" / key
 
+    def state_path(self, key: str) -> Path:
+        """Where a stage that takes long keeps what a killed run of `key` goes on from."""
+        return self.root / "state" / key
+
     def detail(self, digest: str) -> dict[str, Any]:
         """What a preimage names by `digest`; empty where it is gone."""
         return records.load(self.root / "details" / f"{digest}.json")

@@ -10,7 +10,7 @@ from typing import get_args
 from interlock.command import Session
 from interlock.contracts import package
 from interlock.errors import UsageError
-from pipeline import recipe
+from pipeline import recipe, recipe_tables
 from pipeline.driver import session as sessions
 from pipeline.driver import stage
 from pipeline.driver.graph import Graph, build_graph
@@ -76,7 +76,7 @@ def graph_of(args: argparse.Namespace) -> Graph:
     """The build that the guide's flags ask for: a recipe in words of its own, with every part placed beside the deployed directory."""
     document = {
         "output": str(args.out_dir.parent),
-        "outputs": list(recipe.OUTPUTS),
+        "outputs": list(recipe_tables.OUTPUTS),
         "toy": args.toy,
         "source": {"checkpoint": args.checkpoint, "tokenizer": str(args.tokenizer) if args.tokenizer else None},
         "convert": {"enabled": args.export_coreml},

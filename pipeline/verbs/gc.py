@@ -29,6 +29,6 @@ def run(args: argparse.Namespace, session: Session) -> int:
     verb = "would free" if args.dry_run else "freed"
     for entry in taken.objects:
         print(f"{'would take' if args.dry_run else 'took'} {entry['digest'][:16]}  {human(entry['bytes'], 'B')}")
-    gone = f"{len(taken.objects)} artifacts, {len(taken.rejected)} rejected candidates, {taken.leftovers} left-overs"
+    gone = f"{len(taken.objects)} artifacts, {len(taken.rejected)} rejected candidates, {len(taken.states)} unfinished, {taken.leftovers} left-overs"
     print(f"{verb} {human(taken.freed_bytes, 'B')}: {gone}; {taken.kept} artifacts stay, {human(taken.kept_bytes, 'B')}")
     return 0

@@ -1,0 +1,209 @@
+"""The tables of a recipe: what it may say, field by field.
+
+Here: fields, ranges, and the rules between them. Not here: finding, reading, setting and expanding a recipe (recipe.py). msgspec, because the models
+of pydantic take longer to import than a build with nothing to do may take; the stages' own models say the same again, strictly (a test compares
+them).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+OUTPUTS = ("dataset", "checkpoint", "exported", "package", "compressed", "deployed")
+Method = Literal["none", "source", "int8", "int4", "palette4", "palette6", "palette8"]
+Length = Annotated[int, Meta(ge=1, le=1 << 20)]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+Bound = Annotated[float, Meta(ge=0, le=1e6)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=0, le=1e3)]
+Count = Annotated[int, Meta(ge=1, le=1 << 24)]
+Width = Annotated[int, Meta(ge=1, le=1 << 20)]
+Layers = Annotated[int, Meta(ge=1, le=4096)]
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the student comes from: `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, `random:SEED`, a path, or a checkpoint directory."""
+
+    checkpoint: Annotated[str, Meta(min_length=1, max_length=4096)]
+    tokenizer: str | None = None
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is trained on: a task of `interlock data make` with its seed and parameters, or a dataset directory."""
+
+    task: Name | None = None
+    seed: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    parameters: dict[str, bool | int | float | str] = {}
+    path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.task is None) == (self.path is None):
+            raise ValueError("data is made or lies somewhere: one of `task` and `path`")
+
+
+class Scratch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A student that starts from random weights; its tokenizer is trained on the rows."""
+
+    d_model: Width = 128
+    n_layers: Layers = 2
+    n_heads: Layers = 4
+    n_kv_heads: Layers = 4
+    d_head: Annotated[int, Meta(ge=2, le=4096, multiple_of=2)] = 32
+    d_ff: Width = 384
+    rope_theta: Annotated[float, Meta(gt=0, le=1e12)] = 10000.0
+    norm_eps: Annotated[float, Meta(gt=0, le=1)] = 1e-5
+    tie_embeddings: bool = False
+    max_position: Annotated[int, Meta(ge=1, le=1 << 24)] = 512
+    vocab_size: Annotated[int, Meta(ge=265, le=1 << 18)] = 512
+    halt_head: bool = False
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The weight of each loss; 0 leaves it out."""
+
+    ce: Weight = 1.0
+    step: Weight = 0.5
+    halt: Weight = 0.2
+
+
+class Latent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The curriculum of latent spans, and the controls that are trained beside the student."""
+
+    schedule: Literal["mixture", "staged"] = "mixture"
+    text: Share = 0.25
+    whole: Share = 0.7
+    stages: Annotated[int, Meta(ge=1, le=1024)] = 1
+    mixed: Share = 0.0
+    slots_per_step: Annotated[int, Meta(ge=1, le=64)] = 1
+    step_tokens: Annotated[int, Meta(ge=1, le=64)] = 1
+    controls: list[Literal["pause", "direct"]] = []
+
+
+class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The training between data and export. With `scratch` the student starts from random weights, else from the [source]."""
+
+    steps: Count
+    batch: Count = 64
+    micro_batch: Count | None = None
+    seed: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    lr: Annotated[float, Meta(gt=0, le=1)] = 1e-3
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    warmup: Annotated[int, Meta(ge=0, le=1 << 24)] = 50
+    lr_floor: Share = 0.1
+    beta1: Share = 0.9
+    beta2: Share = 0.98
+    weight_decay: Weight = 0.01
+    clip: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 1
+    evaluate_every: Count = 200
+    save_every: Count = 200
+    patience: Count | None = None
+    scratch: Scratch | None = None
+    weights: Weights = msgspec.field(default_factory=Weights)
+    latent: Latent | None = None
+
+
+class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Prefill lengths to prove, and the one that must pass; null is the stage's own choice."""
+
+    lengths: Annotated[list[Length], Meta(min_length=1, max_length=64)] | None = None
+    primary: Length | None = None
+
+
+class Convert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the exported files become a package. `enabled` false leaves the package out."""
+
+    enabled: bool = True
+    layout: Literal["multifunction", "single"] = "multifunction"
+    lane: Literal["trace", "export", "both"] = "trace"
+    cache_length: Annotated[int, Meta(ge=32, le=1 << 20)] | None = None
+
+
+class Compress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the shipped package stores its weights. `target_bytes` and `target_kl` (mean, nats) search a mixture of forms."""
+
+    method: Method = "none"
+    group: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+    target_bytes: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
+    target_kl: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+
+
+class ExtraGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A gate of an installed package, asked before an artifact of its kind is published; by `steps` alone, where that is given."""
+
+    gate: Name
+    steps: Annotated[list[str], Meta(min_length=1)] | None = None
+    params: dict[str, Any] = {}
+
+
+class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Stricter bounds than the standard ones, for every package of the build; null keeps the standard. `extra` are gates of installed packages."""
+
+    psnr_db: Bound | None = None
+    kl_mean: Bound | None = None
+    kl_max: Bound | None = None
+    extra: list[ExtraGate] = []
+
+
+class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The deployed directory: tier, and claims that the artifacts must bear out."""
+
+    tier: Literal["tier_1", "tier_2", "tier_3"] = "tier_2"
+    latent_mode: bool = False
+    halt_head: bool = False
+
+
+class ThirdParty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A stage of an installed package: its parameters, and for each of its inputs the name of the step that it comes from."""
+
+    stage: Name
+    name: Name | None = None
+    inputs: dict[str, str] = {}
+    params: dict[str, Any] = {}
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One build. `outputs` are the parts that are placed under `output`; everything else stays in the store."""
+
+    description: str = ""
+    output: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+    outputs: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["deployed"])
+    toy: bool = False
+    source: Source | None = None
+    data: Data | None = None
+    train: Train | None = None
+    export: Export = msgspec.field(default_factory=Export)
+    convert: Convert = msgspec.field(default_factory=Convert)
+    compress: Compress = msgspec.field(default_factory=Compress)
+    gates: Gates = msgspec.field(default_factory=Gates)
+    deploy: Deploy = msgspec.field(default_factory=Deploy)
+    stages: list[ThirdParty] = []
+
+    def __post_init__(self) -> None:
+        if self.source is None and self.train is None and not self.stages:
+            raise ValueError("a recipe needs a [source], a [train] or [[stages]]")
+        if self.train is not None and self.data is None:
+            raise ValueError("[train] needs [data]")
+        if self.train is not None and (self.train.scratch is None) == (self.source is None):
+            raise ValueError("a training starts from [source] or from [train.scratch]: give one of them")
+        if self.compress.method != "none" and not self.convert.enabled:
+            raise ValueError(f"compress.method `{self.compress.method}` needs a package: convert.enabled is false")
+        titles = [step.name or step.stage for step in self.stages]
+        if taken := [title for title in titles if title in OUTPUTS]:
+            raise ValueError(f"a step cannot be called `{taken[0]}`: an output is")
+        named = [*OUTPUTS, *titles]
+        if unknown := [name for name in self.outputs if name not in named]:
+            raise ValueError(f"outputs names `{unknown[0]}`, which is none of {', '.join(named)}")
+        if self.compress.target_bytes is not None and self.compress.target_kl is not None:
+            raise ValueError("compress.target_bytes and compress.target_kl are two targets: give one")
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
+    "/data": Data, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights, "/train/latent": Latent,
+}  # fmt: skip

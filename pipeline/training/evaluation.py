@@ -1,0 +1,85 @@
+"""What held-out rows say of a student in training: loss by number of slots, and at the end everything that its report claims.
+
+Here: figures. Not here: answers (answering.py), the report's look (pipeline/reports). Never one mean alone: a student whose slots stay unused has a
+loss that looks fine, because short spans hide the long ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pipeline.halting.figures import auc, brier, ece
+from pipeline.training import answering, step
+from pipeline.training.answering import Answer
+from pipeline.training.examples import Example
+from pipeline.training.latent import run_span
+from pipeline.training.model import Trained
+from pipeline.training.settings import Settings
+
+# Rows of each number of slots that a loss in between is of: 2 % of its standard deviation at worst, for a second of work.
+LOSS_ROWS = 128
+
+
+@torch.inference_mode()
+def losses(trained: Trained, rows: Sequence[Example], settings: Settings) -> dict[str, float]:
+    """Nats per token of text, by the number of steps that are in slots instead (`0`: all in words)."""
+    most = max(len(row.steps) for row in rows) if settings.latent and trained.control != "direct" else 0
+    found = {}
+    for replaced in range(most + 1):
+        asked = [row for row in rows if len(row.steps) >= replaced][:: max(1, len(rows) // LOSS_ROWS)][:LOSS_ROWS]
+        if trained.control == "direct":
+            asked = [Example(row.id, row.prompt, (), row.answer) for row in asked]
+        text = step.cost(trained, asked, replaced)["ce"]
+        found[str(replaced)] = text.total.item() / text.count.item()
+    return found
+
+
+def by_depth(rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, float]:
+    """The share of right answers, by the number of a row's steps."""
+    depths = sorted({len(row.steps) for row in rows})
+    return {str(k): float(np.mean([one.right for row, one in zip(rows, answers, strict=True) if len(row.steps) == k])) for k in depths}
+
+
+@dataclass(frozen=True)
+class Monitors:
+    """What slots look like, over rows with as many slots as steps: the mean cosine between one slot's input and the next (near 1: they collapse into
+    one), their norm over that of a token's embedding, and how often the head reads the first token of a slot's step off it."""
+
+    cosine: float | None
+    norm_ratio: float
+    step_probe: float
+
+
+@torch.inference_mode()
+def monitors(trained: Trained, rows: Sequence[Example], slots_per_step: int) -> Monitors:
+    """Of the first ROWS rows of the greatest depth. Raises ValueError without a row that has steps."""
+    depth = max(len(row.steps) for row in rows)
+    deepest = [row for row in rows if len(row.steps) == depth][: answering.ROWS]
+    span = run_span(trained.student, deepest, trained.special, replaced=depth, slots_per_step=slots_per_step, pause=trained.pause)
+    became = span.fed[:, slots_per_step - 1 :: slots_per_step]
+    first = torch.tensor([[one[0] for one in row.steps] for row in deepest])
+    cosines = F.cosine_similarity(span.fed[:, 1:], span.fed[:, :-1], dim=-1)
+    return Monitors(
+        cosine=cosines.mean().item() if cosines.numel() else None,
+        norm_ratio=(span.fed.norm(dim=-1).mean() / trained.student.embed.weight.norm(dim=-1).mean()).item(),
+        step_probe=(trained.student.logits(became).argmax(-1) == first).float().mean().item(),
+    )
+
+
+def self_halted(trained: Trained, rows: Sequence[Example], most: int, threshold: float) -> tuple[list[Answer], dict[str, float]]:
+    """Answers after spans that the halt head ended, and figures of its decisions: `auc`, `brier` and `ece` over slots up to the last that is needed,
+    `exact` (share of spans as long as the row has steps), `slots` and `steps` (means)."""
+    asked = answering.in_spans(trained, rows, [most] * len(rows))
+    chosen = [next((slot + 1 for slot, p in enumerate(one.halts) if p >= threshold), most) for one in asked]
+    needed = [len(row.steps) * trained.slots_per_step for row in rows]
+    scores = np.array([p for one, need in zip(asked, needed, strict=True) for p in one.halts[:need]])
+    truth = np.array([slot + 1 == need for need in needed for slot in range(need)])
+    figures = {"auc": float(auc(scores, truth)), "brier": float(brier(scores, truth)), "ece": float(ece(scores, truth))}
+    figures |= {"exact": float(np.mean([a == b for a, b in zip(chosen, needed, strict=True)]))}
+    figures |= {"slots": float(np.mean(chosen)), "steps": float(np.mean(needed))}
+    return answering.in_spans(trained, rows, chosen), figures

@@ -1,0 +1,148 @@
+"""The loop: batch after batch, evaluation and saving in between, an end.
+
+Here: the order of things. Not here: one step (step.py), what is measured on held-out rows (evaluation.py), what is shown (watching.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.training import evaluation, state, step
+from pipeline.training.batches import Batches, shares
+from pipeline.training.curriculum import Curriculum
+from pipeline.training.examples import Example
+from pipeline.training.model import Trained, decayed
+from pipeline.training.ranks import Ranks
+from pipeline.training.schedule import learning_rate
+from pipeline.training.settings import Settings
+
+# Told after every step: the line of the log, and how many tokens were supervised.
+Told = Callable[[dict[str, Any], int], None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on and rows to validate with; what identifies both, for a resumed run."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    identity: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a training leaves beside its weights: steps done, the log. A line of the log has what is the same on every machine of this kind: no
+    times."""
+
+    steps: int
+    log: list[dict[str, Any]]
+
+
+def fit(trained: Trained, data: Data, settings: Settings, folder: Path | None, ranks: Ranks, tell: Told) -> Trace:
+    """Train in place; afterwards `trained` has the weights that are kept. `folder` is where a killed run's state lies and is saved (None: nowhere).
+
+    Raises StageFailed for a loss that is not finite, ContractError for the state of another training.
+    """
+    torch.set_num_threads(settings.threads)
+    optimizer = _optimizer(trained, settings)
+    own = state.identity(trained, settings.model_dump(mode="json"), data.identity, ranks.count)
+    now = state.read(folder, own, trained, optimizer) if folder else state.State()
+    batches = Batches(data.train, settings.batch, settings.seed)
+    trained.train()
+    while now.step < settings.steps:
+        line, tokens = _step(trained, optimizer, batches, settings, now.step, ranks)
+        now.step += 1
+        _average(now, trained, settings)
+        last = now.step == settings.steps
+        if last or now.step % settings.evaluate_every == 0:
+            line |= _evaluate(trained, now, data, settings)
+        now.log.append(line)
+        tell(line, tokens)
+        if settings.patience is not None and now.waited >= settings.patience:
+            break
+        if folder and ranks.first and not last and now.step % settings.save_every == 0:
+            state.write(folder, own, now, trained, optimizer)
+    kept = now.best if settings.patience is not None else now.average
+    if kept:
+        trained.load_state_dict(kept, strict=False)
+    trained.eval()
+    return Trace(now.step, now.log)
+
+
+def _optimizer(trained: Trained, settings: Settings) -> torch.optim.AdamW:
+    changing = trained.changing().items()
+    groups = [
+        {"params": [one for name, one in changing if decayed(name, one)], "weight_decay": settings.weight_decay},
+        {"params": [one for name, one in changing if not decayed(name, one)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=(settings.beta1, settings.beta2))
+
+
+def _step(
+    trained: Trained, optimizer: torch.optim.Optimizer, batches: Batches, settings: Settings, number: int, ranks: Ranks
+) -> tuple[dict[str, Any], int]:
+    rate = learning_rate(settings, number)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    rows = batches.at(number)
+    replaced = _replaced(rows, trained, settings, number, batches.chance(number))
+    if trained.control == "direct":
+        rows = [Example(row.id, row.prompt, (), row.answer) for row in rows]
+    parts = shares(rows, settings.micro_batch or settings.batch, ranks.rank, ranks.count)
+    made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}")
+    line = {"step": number + 1, "lr": rate, "replaced": replaced, "total": made.total, "norm": made.norm, **made.losses}
+    return line, made.tokens
+
+
+def _replaced(rows: Sequence[Example], trained: Trained, settings: Settings, number: int, draw: random.Random) -> int:
+    """How many of the rows' steps become slots. Rows without steps have none to replace, and the control `direct` says none."""
+    latent = settings.latent
+    if latent is None or trained.control == "direct" or not rows[0].steps:
+        return 0
+    curriculum = Curriculum(latent.schedule, latent.text, latent.whole, latent.stages, latent.mixed)
+    return curriculum.replaced(len(rows[0].steps), number / settings.steps, draw)
+
+
+def _average(now: state.State, trained: Trained, settings: Settings) -> None:
+    if not settings.ema:
+        return
+    with torch.no_grad():
+        for name, parameter in trained.changing().items():
+            if name in now.average:
+                now.average[name].lerp_(parameter.detach(), 1 - settings.ema)
+            else:
+                now.average[name] = parameter.detach().clone()
+
+
+def _evaluate(trained: Trained, now: state.State, data: Data, settings: Settings) -> dict[str, Any]:
+    """The validation split, asked of the weights that would be kept: loss by number of slots, and the mean that decides about patience."""
+    with _with(now.average, trained):
+        losses = evaluation.losses(trained, data.validation, settings)
+        loss = sum(losses.values()) / len(losses)
+        if settings.patience is not None:
+            better = now.best_loss is None or loss < now.best_loss
+            now.waited = 0 if better else now.waited + 1
+            if better:
+                now.best_loss, now.best = loss, {name: one.detach().clone() for name, one in trained.changing().items()}
+    return {"validation": loss, "by_slots": losses}
+
+
+@contextlib.contextmanager
+def _with(other: dict[str, Tensor], trained: Trained) -> Iterator[None]:
+    """Other weights inside a block, the own ones after it."""
+    own = {name: one.detach().clone() for name, one in trained.changing().items()} if other else {}
+    trained.load_state_dict(other, strict=False)
+    trained.eval()
+    try:
+        yield
+    finally:
+        trained.load_state_dict(own, strict=False)
+        trained.train()

@@ -1,0 +1,67 @@
+"""What one batch costs: text, the steps that slots stand for, the decision to stop; as sums over what is supervised, with the counts.
+
+Here: which hidden state is asked what. Not here: the losses themselves (losses/), the counts of a whole step (step.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.training.examples import Example, Special, right_padded
+from pipeline.training.latent import StepDecoder, run_span
+from pipeline.training.losses.rows import Head
+from pipeline.training.losses.sums import IGNORED, TokenSum
+from pipeline.training.losses.tokens import cross_entropy, halt_loss
+from pipeline.training.passes import Grown, run
+from runtime.student.model import Student
+
+
+@dataclass(frozen=True)
+class LatentOptions:
+    """Slots for each replaced step; whether each is asked if it is the last; what tells the tokens of a step off its last slot; the constant that
+    takes the place of hidden states, for a control."""
+
+    slots_per_step: int
+    halts: bool
+    decoder: StepDecoder | None
+    pause: Tensor | None = None
+
+
+def text_loss(student: Student, rows: Sequence[Example], special: Special) -> dict[str, TokenSum]:
+    """`ce`: cross-entropy of steps and answer after the prompt, all said in text."""
+    ids = right_padded([(*row.prompt, *row.tail(0)) for row in rows], special.pad)
+    labels = right_padded([(*[IGNORED] * len(row.prompt), *row.tail(0)) for row in rows], IGNORED)
+    hidden = run(student, ids[:, :-1], Grown())
+    return {"ce": _said(student, hidden, labels[:, 1:])}
+
+
+def latent_loss(student: Student, rows: Sequence[Example], special: Special, *, replaced: int, options: LatentOptions) -> dict[str, TokenSum]:
+    """The same with the first `replaced` ≥ 1 steps in slots: `ce` over the text after the span, `step` and `halt` over its slots.
+
+    `halt` is yes at the last slot if no step is left, and no at all others.
+    """
+    span = run_span(student, rows, special, replaced=replaced, slots_per_step=options.slots_per_step, pause=options.pause)
+    sums = {"ce": _said(student, span.after[:, :-1], right_padded([row.tail(replaced) for row in rows], IGNORED))}
+    if options.decoder is not None:
+        became = span.fed[:, options.slots_per_step - 1 :: options.slots_per_step]
+        sums["step"] = _said(student, options.decoder(became), step_labels(rows, replaced, options.decoder.tokens))
+    if options.halts:
+        halts = torch.zeros(span.at.shape[:2], dtype=torch.int64)
+        halts[:, -1] = torch.tensor([len(row.steps) == replaced for row in rows]).long()
+        sums["halt"] = halt_loss(student.halt(span.at).flatten(0, 1), halts.flatten())
+    return sums
+
+
+def step_labels(rows: Sequence[Example], replaced: int, tokens: int) -> Tensor:
+    """int64 [B, replaced, tokens]: the first tokens of each replaced step, IGNORED beyond its end."""
+    return torch.tensor([[[*step[:tokens], *[IGNORED] * (tokens - len(step))] for step in row.steps[:replaced]] for row in rows])
+
+
+def _said(student: Student, hidden: Tensor, labels: Tensor) -> TokenSum:
+    """hidden [..., d] after the final norm, of the columns that say labels, int64 [...]."""
+    weight = student.embed.weight if student.arch.tie_embeddings else student.lm_head.weight
+    return cross_entropy(hidden.flatten(0, -2), labels.flatten(), Head(weight))

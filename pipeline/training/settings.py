@@ -1,0 +1,88 @@
+"""What a person chooses about a training, with the defaults of the field.
+
+Here: the settings and their ranges. Not here: where data and weights come from (pipeline/stages/train.py), what a recipe calls them
+(pipeline/recipe.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from interlock.contracts.base import Frozen
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e3)]
+Count = Annotated[int, Field(ge=1, le=1 << 24)]
+Control = Literal["pause", "direct"]
+
+
+class Weights(Frozen):
+    """The weight of each loss, every one a mean over its own supervised places. `ce`: text; `step`: what a slot stands for; `halt`: the decision to
+    leave a span. 0 leaves a loss out."""
+
+    ce: Weight = 1.0
+    step: Weight = 0.5
+    halt: Weight = 0.2
+
+
+class Latent(Frozen):
+    """The curriculum of latent spans (curriculum.py). `step_tokens`: how many tokens of a replaced step its last slot has to tell.
+
+    `controls` are trained beside the student, from the same start on the same batches, so that its report may say whether spans help: `pause` has the
+    same curriculum with a learned constant in every slot, `direct` answers without steps.
+    """
+
+    schedule: Literal["mixture", "staged"] = "mixture"
+    text: Share = 0.25
+    whole: Share = 0.7
+    stages: Annotated[int, Field(ge=1, le=1024)] = 1
+    mixed: Share = 0.0
+    slots_per_step: Annotated[int, Field(ge=1, le=64)] = 1
+    step_tokens: Annotated[int, Field(ge=1, le=64)] = 1
+    controls: tuple[Control, ...] = ()
+
+    @model_validator(mode="after")
+    def _controls_differ(self) -> Latent:
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError("a control is named twice")
+        return self
+
+
+class Settings(Frozen):
+    """`steps` of an optimizer with batches of `batch` rows, `micro_batch` of them in memory at once (all by default).
+
+    AdamW. The learning rate rises over `warmup` steps and then follows `schedule` down to `lr_floor` of itself: `cosine`; `wsd` stays until the last
+    fifth and falls linearly; `constant` stays. `clip` is of the gradient's norm. `ema` averages the weights with that decay, 0 not at all; the
+    average is what is kept. `precision` bf16 is autocast: weights and sums stay fp32. `threads` is part of what is made: sums of floats depend on it.
+    Every `evaluate_every` steps the validation split is asked; after `patience` times without a lower loss training ends and the weights of the best
+    moment are kept (null: never). Every `save_every` steps everything is saved that a killed run goes on from.
+    """
+
+    steps: Count
+    batch: Count = 64
+    micro_batch: Count | None = None
+    seed: Annotated[int, Field(ge=0, le=1 << 53)] = 0
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    warmup: Annotated[int, Field(ge=0, le=1 << 24)] = 50
+    lr_floor: Share = 0.1
+    beta1: Share = 0.9
+    beta2: Share = 0.98
+    weight_decay: Weight = 0.01
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    evaluate_every: Count = 200
+    save_every: Count = 200
+    patience: Count | None = None
+    weights: Weights = Field(default_factory=Weights)
+    latent: Latent | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        if self.micro_batch is not None and self.micro_batch > self.batch:
+            raise ValueError(f"micro_batch {self.micro_batch} is more than batch {self.batch}")
+        return self
