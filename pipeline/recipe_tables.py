@@ -100,6 +100,7 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Meta(ge=1, le=1024)] = 1
+    processes: Annotated[int, Meta(ge=1, le=256)] = 1
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None

@@ -136,6 +136,7 @@ class LatentTraining(Frozen):
     """How a student was taught to reason in latent spans. It can be run with `slots_per_step` slots for each replaced step and with no more than
     `max_slots`: other counts were never trained. `step_loss` is the weight of the loss that teaches a slot what it stands for. `helps`: on the same
     rows, spans were better than every control and than spans that were tampered with, each shown by a paired test; null where no control was trained.
+    `monitors`: what the slots look like (`cosine` from one to the next, `norm_ratio` to an embedding, `step_probe`).
     """
 
     schedule: Literal["mixture", "staged"]
@@ -143,6 +144,7 @@ class LatentTraining(Frozen):
     max_slots: Annotated[int, Field(ge=1, le=4096)]
     step_loss: Annotated[float, Field(ge=0)]
     helps: bool | None = None
+    monitors: dict[str, float] = Field(default_factory=dict)
 
 
 class HaltTraining(Frozen):

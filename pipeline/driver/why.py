@@ -85,8 +85,12 @@ def _environment(old: dict[str, str], new: dict[str, str], details: Details) -> 
 
 def _values(what: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            yield f"{what} {name}: {_shown(old.get(name))} → {_shown(new.get(name))}".strip()
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            inner = ({f"{name}.{key}": value for key, value in one.items()} for one in (before, after))
+            yield from _values(what, *inner)
+        elif before != after:
+            yield f"{what} {name}: {_shown(before)} → {_shown(after)}".strip()
 
 
 def _inputs(old: dict[str, str], new: dict[str, str]) -> Iterator[str]:

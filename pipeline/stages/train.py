@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,13 +26,14 @@ from pipeline.driver import stage
 from pipeline.training.settings import Settings
 
 if TYPE_CHECKING:
+    from pipeline.datasets.rows import Row
+    from pipeline.training.examples import Example, Special
     from pipeline.training.loop import Data, Trace
     from pipeline.training.model import Trained
+    from pipeline.training.ranks import Ranks
     from runtime.engine.tokenizer import Tokenizer
 
 LOG = "training_log.jsonl"
-# Rows of the test split that the claims are of, evenly taken: ±1.5 % at worst, in seconds.
-CLAIM_ROWS = 3000
 
 
 class Scratch(Frozen):
@@ -83,39 +85,23 @@ class _Start:
     info: checkpoint.TokenizerInfo
     step: int
     inputs: tuple[InputRef, ...]
+    contract: checkpoint.CheckpointContract | None = None
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
-    source = stage.read_input(params.dataset, DatasetContract, voice, toy=params.toy)
     with voice.task("load torch"):
-        from pipeline.training import claims, encoding
-        from pipeline.training.loop import Data
-
-    from pipeline.datasets.reading import read_split
-
+        from pipeline.training import claims, workers
     settings = params.settings
-    rows = {name: read_split(params.dataset, source, name, voice) for name in ("train", "validation", "test") if name in source.splits}
-    if missing := {"train", "validation"} - set(rows):
-        raise refuse(
-            params.dataset, "/splits", expected="`train` and `validation`", found=f"no `{min(missing)}`", remedy="make the dataset with both"
-        )
-    start = _start(
-        params, (text for row in rows["train"] for text in (row.prompt or "", *(row.steps or ()), row.answer or "", row.response or "")), voice
-    )
-    special = encoding.special_of(start.info, spans=settings.latent is not None)
-    encode = {name: encoding.encoded(some, start.tokenizer, start.arch.max_position, name, voice) for name, some in rows.items()}
-    data = Data(encode["train"], encode["validation"], source.digest)
-    trained, trace = _fit(params, start, special, data, None, voice)
-    names = settings.latent.controls if settings.latent else ()
-    controls: dict[str, Trained] = {name: _fit(params, start, special, data, name, voice)[0] for name in names}
-    held_out = encode.get("test", encode["validation"])
-    with voice.task("ask the held-out rows"):
-        chosen = held_out[:: max(1, len(held_out) // CLAIM_ROWS)][:CLAIM_ROWS]
-        ways, halts = claims.asked(trained, chosen, settings, controls)
-    described = claims.training(settings, trace.steps, chosen, ways, halts)
-    _write(work, trained, start, trace)
+    ready = prepare(params, voice)
+    with workers.started(params.model_dump_json(), settings.processes) as ranks:
+        (trained, trace), controls = train(params, ready, ranks, voice)
+    rows = claims.chosen(ready.held_out)
+    with voice.task("ask the held-out rows", unit="ways") as task:
+        ways, halts = claims.asked(trained, rows, settings, controls, task)
+    _write(work, trained, ready.start, trace)
     if params.state_path.exists():
         remove_tree(work.fs, params.state_path)
+    start, source = ready.start, ready.source
     return stage.Outcome(
         body={
             "arch": start.arch,
@@ -125,7 +111,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
             "parameters": sum(one.numel() for one in trained.student.parameters()),
             "tokenizer": start.info,
             "source": checkpoint.Source(form="trained", name=source.task, sha256=source.digest),
-            "training": described,
+            "training": claims.training(trained, settings, trace.steps, rows, ways, halts),
         },
         inputs=(InputRef(kind="dataset", digest=source.digest), *start.inputs),
         toy=source.toy,
@@ -135,7 +121,44 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
 STAGE = stage.Stage("train", "train", "checkpoint", Params, work, __name__)
 
 
-def _start(params: Params, texts: Any, voice: Voice) -> _Start:
+@dataclass(frozen=True)
+class Ready:
+    """Everything that a training needs but a student. `held_out` are the rows that are asked at the end."""
+
+    source: DatasetContract
+    start: _Start
+    special: Special
+    data: Data
+    held_out: list[Example]
+
+
+def prepare(params: Params, voice: Voice) -> Ready:
+    """Read and encode the rows, and find the student's start. Raises ContractError and UsageError for what does not fit together."""
+    from pipeline.datasets.reading import read_split
+    from pipeline.training import encoding
+    from pipeline.training.loop import Data
+
+    source = stage.read_input(params.dataset, DatasetContract, voice, toy=params.toy)
+    rows = {name: read_split(params.dataset, source, name, voice) for name in ("train", "validation", "test") if name in source.splits}
+    if missing := {"train", "validation"} - set(rows):
+        raise refuse(
+            params.dataset, "/splits", expected="`train` and `validation`", found=f"no `{min(missing)}`", remedy="make the dataset with both"
+        )
+    start = _start(params, rows["train"], voice)
+    special = encoding.special_of(start.info, spans=params.settings.latent is not None)
+    encoded = {name: encoding.encoded(some, start.tokenizer, start.arch.max_position, name, voice) for name, some in rows.items()}
+    data = Data(encoded["train"], encoded["validation"], f"{source.digest} {start.info.sha256}")
+    return Ready(source, start, special, data, encoded.get("test", encoded["validation"]))
+
+
+def train(params: Params, ready: Ready, ranks: Ranks, voice: Voice) -> tuple[tuple[Trained, Trace], dict[str, Trained]]:
+    """The student with the trace of its training, and its controls by name. Every rank does the same."""
+    made = _fit(params, ready, None, ranks, voice)
+    names = params.settings.latent.controls if params.settings.latent else ()
+    return made, {name: _fit(params, ready, name, ranks, voice)[0] for name in names}
+
+
+def _start(params: Params, rows: Sequence[Row], voice: Voice) -> _Start:
     from runtime.engine.tokenizer import Tokenizer
 
     if params.start is not None:
@@ -146,12 +169,16 @@ def _start(params: Params, texts: Any, voice: Voice) -> _Start:
         names = [checkpoint.TOKENIZER, *([checkpoint.CHAT_TEMPLATE] if contract.tokenizer.has_chat_template else [])]
         files = {name: (params.start / name).read_bytes() for name in names}
         inputs = (InputRef(kind="checkpoint", digest=contract.digest),)
-        return _Start(contract.arch, contract.model_arch, tokenizer, files, contract.tokenizer, contract.step, inputs)
+        return _Start(contract.arch, contract.model_arch, tokenizer, files, contract.tokenizer, contract.step, inputs, contract)
     from pipeline.datasets import tokenizer as own
 
     assert params.scratch is not None
     with voice.task("train a tokenizer"):
-        files = {name: data for name, data in own.directory(own.train(texts, params.scratch.vocab_size)).items() if name != "tokenizer_config.json"}
+        files = {
+            name: data
+            for name, data in own.directory(own.train(own.texts_of(rows), params.scratch.vocab_size)).items()
+            if name != "tokenizer_config.json"
+        }
     ids = {token["content"]: token["id"] for token in json.loads(files[checkpoint.TOKENIZER])["added_tokens"]}
     info = checkpoint.TokenizerInfo(
         sha256=hashlib.sha256(files[checkpoint.TOKENIZER]).hexdigest(),
@@ -170,27 +197,26 @@ def _start(params: Params, texts: Any, voice: Voice) -> _Start:
     return _Start(arch, checkpoint.ModelArch(use_halt_head=params.scratch.halt_head), tokenizer, files, info, 0, ())
 
 
-def _fit(params: Params, start: _Start, special: Any, data: Data, control: str | None, voice: Voice) -> tuple[Trained, Trace]:
+def _fit(params: Params, ready: Ready, control: str | None, ranks: Ranks, voice: Voice) -> tuple[Trained, Trace]:
     """The student, or a control of it, trained from the same start."""
     from pipeline.training.loop import fit
     from pipeline.training.model import Trained
-    from pipeline.training.ranks import join
     from runtime.student.checkpoint import load_student, random_student
 
-    if params.start is not None:
-        contract = stage.read_input(params.start, checkpoint.CheckpointContract, voice, toy=params.toy)
-        student = load_student(params.start, contract).requires_grad_(True)
+    start = ready.start
+    if start.contract is not None and params.start is not None:
+        student = load_student(params.start, start.contract).requires_grad_(True)
     else:
         student = random_student(start.arch, start.heads, params.settings.seed)
-    trained = Trained(student, params.settings, special, control=control)
+    trained = Trained(student, params.settings, ready.special, control=control)
     folder = params.state_path / (control or "student")
     with voice.task(f"train control `{control}`" if control else "train", params.settings.steps, "steps") as task:
-        trace = fit(trained, data, params.settings, folder, join(), partial(_tell, task))
+        trace = fit(trained, ready.data, params.settings, folder, ranks, partial(_tell, task))
     return trained, trace
 
 
 def _tell(task: Task, line: dict[str, Any], tokens: int) -> None:
-    parts = [f"{name} {line[name]:.3f}" for name in ("total", "ce", "halt") if name in line]
+    parts = [f"{name} {loss:.3f}" for name, loss in {"loss": line["total"], **line["losses"]}.items()]
     if "by_slots" in line:
         parts.append("by slots " + " ".join(f"{loss:.3f}" for loss in line["by_slots"].values()))
     task.note(", ".join(parts))

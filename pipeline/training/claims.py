@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import comb
 
 from interlock.contracts.checkpoint import HaltTraining, LatentTraining, Training
+from interlock.voice import Task
 from pipeline.training import answering, evaluation
 from pipeline.training.answering import Answer
 from pipeline.training.examples import Example
@@ -23,6 +24,21 @@ SIGNIFICANCE = 0.01
 HALT_THRESHOLD = 0.7  # the guide's default for a head that declares none
 
 
+# Held-out rows of each number of steps that claims are of: a share of 0.99 is known to ±0.9 %, after seconds.
+ROWS_OF_A_DEPTH = 500
+
+
+def chosen(held_out: Sequence[Example]) -> list[Example]:
+    """The rows that are asked: as many of each number of steps, in their order."""
+    count: dict[int, int] = {}
+    found = []
+    for row in held_out:
+        count[len(row.steps)] = count.get(len(row.steps), 0) + 1
+        if count[len(row.steps)] <= ROWS_OF_A_DEPTH:
+            found.append(row)
+    return found
+
+
 @dataclass(frozen=True)
 class Asked:
     """One way of answering: an answer for every row."""
@@ -31,30 +47,39 @@ class Asked:
     answers: list[Answer]
 
 
-def asked(trained: Trained, rows: Sequence[Example], settings: Settings, controls: Mapping[str, Trained]) -> tuple[list[Asked], dict[str, float]]:
+def asked(
+    trained: Trained, rows: Sequence[Example], settings: Settings, controls: Mapping[str, Trained], task: Task
+) -> tuple[list[Asked], dict[str, float]]:
     """The rows answered in every way that this training can be asked, and the figures of its halt head (empty without one)."""
-    found = [Asked("text", answering.in_text(trained, rows))]
+    found: list[Asked] = []
+
+    def add(way: str, answers: list[Answer]) -> None:
+        found.append(Asked(way, answers))
+        task.note(way)
+        task.advance()
+
+    add("text", answering.in_text(trained, rows))
     if settings.latent is None:
         return found, {}
     slots = [len(row.steps) * settings.latent.slots_per_step for row in rows]
-    found.append(Asked("spans", answering.in_spans(trained, rows, slots)))
+    add("spans", answering.in_spans(trained, rows, slots))
     halts: dict[str, float] = {}
     if trained.halts:
         answers, halts = evaluation.self_halted(trained, rows, max(slots), HALT_THRESHOLD)
-        found.append(Asked("spans, self-halted", answers))
+        add("spans, self-halted", answers)
     for kind in answering.INTERVENTIONS:
         feed = answering.tampering(kind, settings.seed)
-        found.append(Asked(f"spans, {kind}", answering.in_spans(trained, rows, slots, feed)))
+        add(f"spans, {kind}", answering.in_spans(trained, rows, slots, feed))
     for name, control in controls.items():
         if name == "direct":
             short = [Example(row.id, row.prompt, (), row.answer) for row in rows]
-            found.append(Asked("control direct", answering.in_text(control, short)))
+            add("control direct", answering.in_text(control, short))
         else:
-            found.append(Asked("control pause", answering.in_spans(control, rows, slots)))
+            add("control pause", answering.in_spans(control, rows, slots))
     return found, halts
 
 
-def training(settings: Settings, steps: int, rows: Sequence[Example], ways: Sequence[Asked], halts: dict[str, float]) -> Training:
+def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Example], ways: Sequence[Asked], halts: dict[str, float]) -> Training:
     """The part of the contract that says how the weights came about."""
     latent = settings.latent
     most = max(len(row.steps) for row in rows)
@@ -68,6 +93,7 @@ def training(settings: Settings, steps: int, rows: Sequence[Example], ways: Sequ
             max_slots=most * latent.slots_per_step,
             step_loss=settings.weights.step,
             helps=helps(rows, ways) if latent.controls else None,
+            monitors=_rounded(evaluation.monitors(trained, rows, latent.slots_per_step)),
         )
         if latent
         else None,

@@ -7,7 +7,6 @@ loss that looks fine, because short spans hide the long ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,30 +44,22 @@ def by_depth(rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, fl
     return {str(k): float(np.mean([one.right for row, one in zip(rows, answers, strict=True) if len(row.steps) == k])) for k in depths}
 
 
-@dataclass(frozen=True)
-class Monitors:
-    """What slots look like, over rows with as many slots as steps: the mean cosine between one slot's input and the next (near 1: they collapse into
-    one), their norm over that of a token's embedding, and how often the head reads the first token of a slot's step off it."""
-
-    cosine: float | None
-    norm_ratio: float
-    step_probe: float
-
-
 @torch.inference_mode()
-def monitors(trained: Trained, rows: Sequence[Example], slots_per_step: int) -> Monitors:
-    """Of the first ROWS rows of the greatest depth. Raises ValueError without a row that has steps."""
+def monitors(trained: Trained, rows: Sequence[Example], slots_per_step: int) -> dict[str, float]:
+    """What the slots of the deepest rows look like, of at most ROWS of them: the mean `cosine` between what one slot and the next are fed (near 1:
+    they collapse into one; absent where a span has one slot), its `norm_ratio` to a token's embedding, `step_probe`: how often the head reads the
+    first token of a slot's step off it. Raises ValueError without a row that has steps."""
     depth = max(len(row.steps) for row in rows)
     deepest = [row for row in rows if len(row.steps) == depth][: answering.ROWS]
     span = run_span(trained.student, deepest, trained.special, replaced=depth, slots_per_step=slots_per_step, pause=trained.pause)
     became = span.fed[:, slots_per_step - 1 :: slots_per_step]
     first = torch.tensor([[one[0] for one in row.steps] for row in deepest])
     cosines = F.cosine_similarity(span.fed[:, 1:], span.fed[:, :-1], dim=-1)
-    return Monitors(
-        cosine=cosines.mean().item() if cosines.numel() else None,
-        norm_ratio=(span.fed.norm(dim=-1).mean() / trained.student.embed.weight.norm(dim=-1).mean()).item(),
-        step_probe=(trained.student.logits(became).argmax(-1) == first).float().mean().item(),
-    )
+    return {
+        **({"cosine": cosines.mean().item()} if cosines.numel() else {}),
+        "norm_ratio": (span.fed.norm(dim=-1).mean() / trained.student.embed.weight.norm(dim=-1).mean()).item(),
+        "step_probe": (trained.student.logits(became).argmax(-1) == first).float().mean().item(),
+    }
 
 
 def self_halted(trained: Trained, rows: Sequence[Example], most: int, threshold: float) -> tuple[list[Answer], dict[str, float]]:

@@ -98,7 +98,7 @@ def _step(
         rows = [Example(row.id, row.prompt, (), row.answer) for row in rows]
     parts = shares(rows, settings.micro_batch or settings.batch, ranks.rank, ranks.count)
     made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}")
-    line = {"step": number + 1, "lr": rate, "replaced": replaced, "total": made.total, "norm": made.norm, **made.losses}
+    line = {"step": number + 1, "lr": rate, "replaced": replaced, "total": made.total, "norm": made.norm, "losses": made.losses}
     return line, made.tokens
 
 

@@ -1,13 +1,12 @@
-"""The processes of one training, started by `torchrun`, or this one alone.
+"""The processes of one training, or this one alone.
 
-Here: sums over ranks. Not here: which rows a rank gets (batches.py). Every rank has all weights and the same optimizer state; gradients are added,
-and because losses are divided by counts over all ranks, their sum is the gradient of the whole batch (data parallelism as in torch's DDP, without its
-hooks: a latent span runs the student several times for one backward pass, which DDP's buckets do not follow).
+Here: sums over ranks. Not here: starting them (workers.py), which rows a rank gets (batches.py). Every rank has all weights and the same optimizer
+state; gradients are added, and because losses are divided by counts over all ranks, their sum is the gradient of the whole batch (data parallelism as
+in torch's DDP, without its hooks: a latent span runs the student several times for one backward pass, which DDP's buckets do not follow).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,13 +44,3 @@ class Ranks:
         dist.all_reduce(taken)
         for one, part, any_took in zip(parameters, torch.split(flat, [one.numel() for one in parameters]), taken.tolist(), strict=True):
             one.grad = part.view_as(one) if any_took else None
-
-
-def join() -> Ranks:
-    """The ranks that `torchrun` started, joined over gloo; this process alone where it did not."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        return Ranks()
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    return Ranks(dist.get_rank(), count)

@@ -55,7 +55,8 @@ class Settings(Frozen):
 
     AdamW. The learning rate rises over `warmup` steps and then follows `schedule` down to `lr_floor` of itself: `cosine`; `wsd` stays until the last
     fifth and falls linearly; `constant` stays. `clip` is of the gradient's norm. `ema` averages the weights with that decay, 0 not at all; the
-    average is what is kept. `precision` bf16 is autocast: weights and sums stay fp32. `threads` is part of what is made: sums of floats depend on it.
+    average is what is kept. `precision` bf16 is autocast: weights and sums stay fp32. `processes` share each batch, with `threads` each; both are
+    part of what is made: sums of floats depend on them.
     Every `evaluate_every` steps the validation split is asked; after `patience` times without a lower loss training ends and the weights of the best
     moment are kept (null: never). Every `save_every` steps everything is saved that a killed run goes on from.
     """
@@ -75,6 +76,7 @@ class Settings(Frozen):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None
@@ -85,4 +87,6 @@ class Settings(Frozen):
     def _fits_together(self) -> Settings:
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is more than batch {self.batch}")
+        if self.processes > self.batch:
+            raise ValueError(f"{self.processes} processes share a batch of {self.batch}: each needs a row")
         return self
