@@ -7,7 +7,7 @@ Here: from untrusted bytes to rows, one file or one split. Not here: the fields 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def read_split(directory: Path, contract: DatasetContract, name: str, voice: Voi
         for path, line in _lines_of(directory, split.files):
             wrong += line.wrong
             if line.row is not None:
-                wrong += seen_before(ids, path, line.number, line.row.id)
+                wrong += seen_before(ids, path, f"line {line.number}", line.row.id)
                 rows.append(line.row)
             if len(wrong) >= MAX_SHOWN:
                 break
@@ -65,15 +65,53 @@ def read_split(directory: Path, contract: DatasetContract, name: str, voice: Voi
 
 
 def read_lines(file: Path) -> Iterator[Line]:
-    """The lines of a file as rows, each of at most MAX_LINE bytes. Raises ContractError for what is no regular file."""
+    """The lines of a file as rows. Raises ContractError for what is no regular file."""
+    for number, data in raw_lines(file):
+        document, wrong = parsed(file, number, data)
+        if document is None:
+            yield Line(number, None, wrong)
+            continue
+        try:
+            yield Line(number, Row.model_validate_json(data), ())  # strictly parsed before: pydantic reads the same bytes again, much faster
+        except ValidationError:
+            yield Line(number, None, at(file, f"line {number}", validated(Row, document, str(file))[1]))
+
+
+def raw_lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file with their numbers, up to the first of more than MAX_LINE bytes: where the next one starts is anybody's guess."""
     with open_regular(file) as stream:
         for number in itertools.count(1):
-            data = stream.readline(MAX_LINE + 1)
-            if not data:
+            if not (data := stream.readline(MAX_LINE + 1)):
                 return
-            yield _read_line(file, number, data)
+            yield number, data
             if len(data) > MAX_LINE:
-                return  # where the next one starts is anybody's guess
+                return
+
+
+def parsed(file: Path, number: int, data: bytes) -> tuple[dict[str, Any] | None, tuple[Violation, ...]]:
+    """One line as a JSON object without what no row may hold, or what is wrong with it."""
+    place = f"line {number}"
+    if not data.strip():
+        return None, at(file, place, [Violation("", "", "one JSON object", "an empty line")])
+    try:
+        document = parse_json(data, str(file), limit=MAX_LINE, remedy=REMEDY)
+    except ContractError as error:
+        return None, at(file, place, error.violations)
+    # An escape can spell a letter of the name.
+    if (FORBIDDEN.encode() in data or b"\\u" in data) and (wrong := forbidden(file, place, document)):
+        return None, wrong
+    return document, ()
+
+
+def forbidden(file: Path, place: str, document: dict[str, Any]) -> tuple[Violation, ...]:
+    """Every place in a document where the reasoning of a teacher stands."""
+    expected = "no reasoning of a teacher: its terms forbid to train on it"
+    return at(file, place, [Violation("", where, expected, f"`{FORBIDDEN}`") for where in _forbidden(document, "")])
+
+
+def at(file: Path, place: str, wrong: Iterable[Violation]) -> tuple[Violation, ...]:
+    """The same violations, at a line of a file."""
+    return tuple(Violation(str(file), f"{place} {one.where}".strip(), one.expected, one.found) for one in wrong)
 
 
 def _lines_of(directory: Path, files: tuple[str, ...]) -> Iterator[tuple[Path, Line]]:
@@ -82,30 +120,11 @@ def _lines_of(directory: Path, files: tuple[str, ...]) -> Iterator[tuple[Path, L
             yield directory / file, line
 
 
-def seen_before(ids: dict[str, str], file: Path, number: int, name: str) -> list[Violation]:
+def seen_before(ids: dict[str, str], file: Path, place: str, name: str) -> list[Violation]:
     """What is wrong with an id that came before; `ids` has the place of each."""
-    place = f"{file.name} line {number}"
-    first = ids.setdefault(name, place)
-    return [] if first == place else [Violation(str(file), f"line {number} /id", "an id of its own", f"that of {first}")]
-
-
-def _read_line(file: Path, number: int, data: bytes) -> Line:
-    def bad(wrong: Iterator[Violation]) -> Line:
-        return Line(number, None, tuple(Violation(str(file), f"line {number} {one.where}".strip(), one.expected, one.found) for one in wrong))
-
-    if not data.strip():
-        return bad(iter([Violation("", "", "one JSON object", "an empty line")]))
-    try:
-        document = parse_json(data, str(file), limit=MAX_LINE, remedy=REMEDY)
-    except ContractError as error:
-        return bad(iter(error.violations))
-    # An escape can spell a letter of the name.
-    if (FORBIDDEN.encode() in data or b"\\u" in data) and (places := list(_forbidden(document, ""))):
-        return bad(Violation("", where, "no reasoning of a teacher: its terms forbid to train on it", f"`{FORBIDDEN}`") for where in places)
-    try:
-        return Line(number, Row.model_validate_json(data), ())  # the strict parser has taken these bytes; pydantic reads them again, much faster
-    except ValidationError:
-        return bad(iter(validated(Row, document, str(file))[1]))
+    here = f"{file.name} {place}"
+    first = ids.setdefault(name, here)
+    return [] if first == here else [Violation(str(file), f"{place} /id", "an id of its own", f"that of {first}")]
 
 
 def _forbidden(value: Any, where: str) -> Iterator[str]:

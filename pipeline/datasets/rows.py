@@ -50,7 +50,7 @@ class Row(Frozen):
 
     id: Annotated[str, Field(min_length=1, max_length=256)]
     prompt: str | None = None
-    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES)] | None = None
     steps: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=MAX_STEPS)] | None = None
     answer: str | None = None
     response: str | None = None
@@ -58,7 +58,7 @@ class Row(Frozen):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Row:
-        if (self.prompt is None) == (self.messages is None):
+        if (self.prompt is None) == (not self.messages):
             raise ValueError("a row has a prompt or messages, and not both")
         if self.answer is None and self.response is None:
             raise ValueError("a row has an answer or a response")

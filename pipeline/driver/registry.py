@@ -70,6 +70,7 @@ OURS = {
     entry.name: entry
     for entry in (
         Entry("data", "pipeline.stages.data", "train", "dataset", {}),
+        Entry("data-import", "pipeline.stages.data_import", "train", "dataset", {}, reads=("source",)),
         Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}),
         Entry("train", "pipeline.stages.train", "train", "checkpoint", {"dataset": "dataset", "start": "checkpoint"}, resumes=True),
         Entry("export", "pipeline.stages.export", "export", "export", {"checkpoint": "checkpoint"}),

@@ -14,6 +14,8 @@ from pipeline.verbs import actions
 ACTIONS = {
     "make": actions.Action("pipeline.verbs.data.make", "make a dataset by a seeded generator: same seed, same bytes",
                            "interlock data make permutation-automaton --out models/student/data --rows train=64000"),
+    "import": actions.Action("pipeline.verbs.data.import_", "bring a dataset in: JSON lines, Parquet, directories of Hugging Face's `datasets`",
+                             "interlock data import path/to/dataset --map prompt=question --out models/student/data"),
     "tokenizer": actions.Action("pipeline.verbs.data.tokenizer", "a byte-level BPE tokenizer of a dataset's own texts: same rows, same bytes",
                                 "interlock data tokenizer models/student/data --vocab-size 320 --out models/student/tokenizer"),
 }  # fmt: skip

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 
 from interlock.command import Session
-from interlock.errors import UsageError
 from pipeline.datasets.generators import TASKS
 from pipeline.datasets.tasks import Value
+from pipeline.verbs.data.pairs import pair
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +26,9 @@ def run(args: argparse.Namespace, session: Session) -> int:
     from pipeline.reports.ending import finish
     from pipeline.stages import data
 
-    parameters = {name: _value(text) for name, text in map(_pair, [*args.rows, *args.sets])}
+    parameters = {name: _value(text) for name, text in map(pair, [*args.rows, *args.sets])}
     params = data.Params(task=args.task, out=args.out, seed=args.seed, parameters=parameters)
     return finish(stage.run(data.STAGE, params, session.voice, session.argv), as_json=args.json)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not name or not sign:
-        raise UsageError(f"`{text}` sets nothing", remedy="give NAME=VALUE, such as train=64000")
-    return name, value
 
 
 def _value(text: str) -> Value:
