@@ -72,10 +72,10 @@ class Row(Frozen):
         return canonical_json([message.model_dump(exclude_none=True) for message in self.messages or ()]).decode()
 
     @property
-    def cluster(self) -> str | None:
-        """The template, entity or document that the row shares with others, where it says one: a cluster belongs to one split."""
-        named = self.metadata.get("cluster")
-        return named if isinstance(named, str) else None
+    def clusters(self) -> tuple[str, ...]:
+        """Templates, entities or documents that the row shares with others, where it says them: a cluster belongs to one split."""
+        named = self.metadata.get("clusters")
+        return tuple(one for one in named if isinstance(one, str)) if isinstance(named, list) else ()
 
     def line(self) -> bytes:
         """The row as it stands in a file: compact UTF-8, fields in the order of this class, absent ones left out, a newline at the end."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from interlock.errors import UsageError
 from pipeline.datasets.rows import Row
+from pipeline.datasets.tools import Tool
 
 Value = bool | int | float | str
 
@@ -50,6 +51,8 @@ class Task:
     rows: Mapping[str, int]
     make: Callable[[Order], Iterator[Row]]
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    registry: Mapping[str, Tool] | None = None
+    """The tools that rows call, where they do: the stage writes them, and a fixture for each call of a dialogue."""
     licence: str = "CC0-1.0"
 
 

@@ -129,5 +129,6 @@ def _leaks(row: Row, file: Path, place: str, split: str, state: _State) -> Itera
     """What the row shares with another split."""
     if (owner := state.owners.setdefault(likeness(row.given), split)) != split:
         yield Violation(str(file), f"{place} /prompt", "a prompt that no other split has", f"one of split `{owner}`")
-    if row.cluster is not None and (owner := state.owners.setdefault(row.cluster, split)) != split:
-        yield Violation(str(file), f"{place} /metadata/cluster", "a cluster that no other split has", f"one of split `{owner}`")
+    for cluster in row.clusters:
+        if (owner := state.owners.setdefault(cluster, split)) != split:
+            yield Violation(str(file), f"{place} /metadata/clusters", "clusters that no other split has", f"`{cluster}` of split `{owner}`")

@@ -16,6 +16,8 @@ ACTIONS = {
                            "interlock data make permutation-automaton --out models/student/data --rows train=64000"),
     "import": actions.Action("pipeline.verbs.data.import_", "bring a dataset in: JSON lines, Parquet, directories of Hugging Face's `datasets`",
                              "interlock data import path/to/dataset --map prompt=question --out models/student/data"),
+    "check": actions.Action("pipeline.verbs.data.check", "what is wrong with a dataset, and its figures: lengths, steps, repetitions, answers",
+                            "interlock data check models/student/data --tokenizer models/student/tokenizer"),
     "tokenizer": actions.Action("pipeline.verbs.data.tokenizer", "a byte-level BPE tokenizer of a dataset's own texts: same rows, same bytes",
                                 "interlock data tokenizer models/student/data --vocab-size 320 --out models/student/tokenizer"),
 }  # fmt: skip

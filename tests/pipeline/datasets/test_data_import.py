@@ -121,9 +121,9 @@ def test_prompts_that_splits_share_are_refused_or_left_out(tmp_path: Path) -> No
 
 
 def test_clusters_that_splits_share_are_refused_always(tmp_path: Path) -> None:
-    lines(tmp_path / "set" / "train.jsonl", {"prompt": "a", "answer": "b", "metadata": {"cluster": "town"}})
-    lines(tmp_path / "set" / "test.jsonl", {"prompt": "c", "answer": "d", "metadata": {"cluster": "town"}})
-    found = [("train.jsonl", "line 1 /metadata/cluster", "one of split `test`")]
+    lines(tmp_path / "set" / "train.jsonl", {"prompt": "a", "answer": "b", "metadata": {"clusters": ["town"]}})
+    lines(tmp_path / "set" / "test.jsonl", {"prompt": "c", "answer": "d", "metadata": {"clusters": ["town"]}})
+    found = [("train.jsonl", "line 1 /metadata/clusters", "`town` of split `test`")]
     assert refused(tmp_path / "set", tmp_path / "d") == refused(tmp_path / "set", tmp_path / "d", drop_leaks=True) == found
 
 
