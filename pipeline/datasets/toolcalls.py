@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from interlock.canonical import canonical_json
@@ -43,13 +43,21 @@ DECLINE = (
 
 def make(order: Order) -> Iterator[Row]:
     """Raises UsageError where a split of this size would need more words than there are."""
+    return in_turn(order, PROPORTIONS, KINDS)
+
+
+Maker = Callable[[Order, random.Random, str], Row]
+
+
+def in_turn(order: Order, proportions: Mapping[str, int], kinds: Mapping[str, Maker]) -> Iterator[Row]:
+    """Rows of each kind by its share, in turn, none like another. Raises UsageError."""
     numbers = order.random()
-    turns = itertools.cycle([kind for kind, share in PROPORTIONS.items() for _ in range(share)])
+    turns = itertools.cycle([kind for kind, share in proportions.items() for _ in range(share)])
     seen = set(order.taken)
     for number in range(order.rows):
         kind = next(turns)
         for _ in range(1000):
-            row = KINDS[kind](order, numbers, order.id(number))
+            row = kinds[kind](order, numbers, order.id(number))
             if (key := likeness(row.given)) not in seen:
                 break
         else:
@@ -90,25 +98,25 @@ def dialogue(
     return Row(id=name, messages=tuple(messages), answer=answer, response=response, metadata=metadata)
 
 
-def _single(order: Order, numbers: random.Random, name: str) -> Row:
+def single(order: Order, numbers: random.Random, name: str) -> Row:
     question = numbers.choice(list(world.QUESTIONS.values()))
-    call, asked, said, truth, clusters = _ask(order, numbers, question)
+    call, asked, said, truth, clusters = ask(order, numbers, question)
     return dialogue(
         order, numbers, name, stratum="single", asked=asked, rounds=[[call]], answer=truth, response=f"Integration: {said}", clusters=clusters
     )
 
 
-def _parallel(order: Order, numbers: random.Random, name: str) -> Row:
+def parallel(order: Order, numbers: random.Random, name: str) -> Row:
     """Two questions about one tool's matters, asked in one breath."""
     question = numbers.choice([one for one in world.QUESTIONS.values() if one.tool != "math.multiply"])
-    first, second = _ask(order, numbers, question), _ask(order, numbers, question)
+    first, second = ask(order, numbers, question), ask(order, numbers, question)
     return dialogue(
         order, numbers, name, stratum="parallel", asked=f"{first[1]} {second[1]}", rounds=[[first[0], second[0]]], answer=f"{first[3]}; {second[3]}",
         response=f"Integration: {first[2]}\nIntegration: {second[2]}", clusters=list(dict.fromkeys([*first[4], *second[4]])),
     )  # fmt: skip
 
 
-def _chained(order: Order, numbers: random.Random, name: str) -> Row:
+def chained(order: Order, numbers: random.Random, name: str) -> Row:
     number, template = entities.template(order, numbers, world.CHAINED)
     person = entities.name(order, numbers)
     find = Call(name="people.find", arguments=world.full("people.find", {"name": person}))
@@ -122,7 +130,7 @@ def _chained(order: Order, numbers: random.Random, name: str) -> Row:
     )  # fmt: skip
 
 
-def _no_tool(order: Order, numbers: random.Random, name: str) -> Row:
+def no_tool(order: Order, numbers: random.Random, name: str) -> Row:
     number, (template, answer) = entities.template(order, numbers, NO_TOOL)
     word = entities.name(order, numbers)
     said = answer(word)
@@ -132,7 +140,7 @@ def _no_tool(order: Order, numbers: random.Random, name: str) -> Row:
     )  # fmt: skip
 
 
-def _decline(order: Order, numbers: random.Random, name: str) -> Row:
+def decline(order: Order, numbers: random.Random, name: str) -> Row:
     """What a call needs is not said, or there is no tool for it: the assistant says so and calls nothing."""
     number, (template, said) = entities.template(order, numbers, DECLINE)
     word = entities.name(order, numbers)
@@ -142,7 +150,7 @@ def _decline(order: Order, numbers: random.Random, name: str) -> Row:
     )  # fmt: skip
 
 
-def _ask(order: Order, numbers: random.Random, question: world.Question) -> tuple[Call, str, str, str, list[str]]:
+def ask(order: Order, numbers: random.Random, question: world.Question) -> tuple[Call, str, str, str, list[str]]:
     """A question of this split: its call, the words, a right answer, the truth in it, and whose names and template it uses."""
     number, template = entities.template(order, numbers, question.templates)
     drawn = question.draw(order, numbers)
@@ -152,8 +160,8 @@ def _ask(order: Order, numbers: random.Random, question: world.Question) -> tupl
     return call, template.format_map(drawn), question.reply.format_map(said), question.truth.format_map(said), clusters
 
 
-KINDS: dict[str, Callable[[Order, random.Random, str], Row]] = {
-    "single": _single, "parallel": _parallel, "chained": _chained, "no tool": _no_tool, "decline": _decline,
+KINDS: dict[str, Maker] = {
+    "single": single, "parallel": parallel, "chained": chained, "no tool": no_tool, "decline": decline,
 }  # fmt: skip
 
 SUMMARY = "dialogues that call tools, with fixtures, and controls in which none may be called"

@@ -18,6 +18,8 @@ from pipeline.datasets.tools import Parameters, Property, Tool, canonical, diges
 Arguments = Mapping[str, Any]
 Result = dict[str, Any]
 
+MISSPELT = "x"
+"""A letter that no name has: a place with it is unknown to the weather, which knows what was meant."""
 SKIES = ("light rain", "heavy rain", "clear sky", "thin fog", "fresh snow", "strong wind", "low clouds", "warm sun")
 
 
@@ -201,6 +203,8 @@ CHAINED_REPLY = "{name} lives in {town}, where it is {temperature} degrees {unit
 def result(order: Order, tool: str, arguments: Arguments) -> Result:
     """What a tool answers to canonical arguments."""
     numbers = random.Random(f"{order.seed} {digest(tool, arguments)}")  # noqa: S311 - seeded on purpose
+    if tool == "weather.lookup" and MISSPELT in arguments["place"]:
+        return {"ok": False, "error": f"no such place; did you mean {arguments['place'].replace(MISSPELT, '')}?"}
     if tool == "weather.lookup":
         celsius = numbers.randrange(-15, 35)
         warm = celsius if arguments["unit"] == "celsius" else round(celsius * 9 / 5 + 32)
