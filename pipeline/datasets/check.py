@@ -6,6 +6,7 @@ Here: every row looked at once, alone and beside the others. Not here: one row's
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -60,6 +61,15 @@ class _Place:
     answer: str | None
 
 
+@dataclass
+class _Others:
+    """The first row of each prompt, as it stands and as far as it is alike, and of each cluster."""
+
+    alike: dict[bytes, _Place] = field(default_factory=dict)
+    same: dict[bytes, _Place] = field(default_factory=dict)
+    clusters: dict[str, _Place] = field(default_factory=dict)
+
+
 RowCheck = Callable[[Row], Iterable[Violation]]
 
 
@@ -72,8 +82,7 @@ def check(directory: Path, contract: DatasetContract, encoding: Encoding | None,
     with voice.task("digest", sum(entry.bytes for entry in contract.files), "B") as task:
         found.problems += io.file_violations(directory, contract, task.advance)
     ids: dict[str, str] = {}
-    prompts: dict[bytes, _Place] = {}
-    clusters: dict[str, _Place] = {}
+    others = _Others()
     count = lru_cache(1 << 16)(_counted) if encoding else None
     for name in sorted(contract.splits, key=lambda split: split == "train"):
         figures, split = found.splits[name], contract.splits[name]
@@ -86,7 +95,7 @@ def check(directory: Path, contract: DatasetContract, encoding: Encoding | None,
                         continue
                     place = f"line {line.number}"
                     found.problems += seen_before(ids, file, place, line.row.id)
-                    wrong = [*_beside_others(line.row, _Place(name, f"{file.name} {place}", line.row.answer), prompts, clusters, figures)]
+                    wrong = [*_beside_others(line.row, _Place(name, f"{file.name} {place}", line.row.answer), others, figures)]
                     if encoding and count:
                         wrong += _measure(line.row, encoding, count, figures)
                     wrong += calls(line.row) if calls else ()
@@ -95,20 +104,21 @@ def check(directory: Path, contract: DatasetContract, encoding: Encoding | None,
     return found
 
 
-def _beside_others(row: Row, here: _Place, prompts: dict[bytes, _Place], clusters: dict[str, _Place], figures: Figures) -> Iterator[Violation]:
-    """What a row may not share with another: a prompt or a cluster with another split, a prompt with another answer."""
-    before = prompts.setdefault(likeness(row.given), here)
+def _beside_others(row: Row, here: _Place, others: _Others, figures: Figures) -> Iterator[Violation]:
+    """What a row may not share with another: a prompt that is alike or a cluster with another split, the very prompt with another answer."""
     where = "/prompt" if row.prompt is not None else "/messages"
-    if before.split != here.split:
-        yield Violation("", where, "a prompt that no other split has", f"that of {before.text} in split `{before.split}`")
-    elif before is not here:
+    alike = others.alike.setdefault(likeness(row.given), here)
+    same = others.same.setdefault(hashlib.sha256(row.given.encode()).digest(), here)
+    if alike.split != here.split:
+        yield Violation("", where, "a prompt that no other split has", f"that of {alike.text} in split `{alike.split}`")
+    elif same is not here:
         figures.repeated += 1
         if here.split != "train":
-            yield Violation("", where, "each prompt once where models are compared", f"that of {before.text}")
-    if before is not here and row.answer is not None and before.answer is not None and before.answer != row.answer:
-        yield Violation("", "/answer", f"{shown(before.answer)}, the answer of {before.text} to the same prompt", shown(row.answer))
+            yield Violation("", where, "each prompt once where models are compared", f"that of {same.text}")
+    if same is not here and row.answer is not None and same.answer is not None and same.answer != row.answer:
+        yield Violation("", "/answer", f"{shown(same.answer)}, the answer of {same.text} to the same prompt", shown(row.answer))
     for cluster in row.clusters:
-        if (owner := clusters.setdefault(cluster, here)).split != here.split:
+        if (owner := others.clusters.setdefault(cluster, here)).split != here.split:
             found = f"`{cluster}`, that of {owner.text} in split `{owner.split}`"
             yield Violation("", "/metadata/clusters", "clusters that no other split has", found)
 

@@ -64,7 +64,7 @@ def settled(chosen: Task, given: Mapping[str, Value]) -> dict[str, Value]:
             raise UsageError(f"task `{chosen.name}` has no parameter `{name}`", remedy=f"it has {', '.join(defaults)}")
         wanted = type(defaults[name])
         if type(value) is not wanted:
-            raise UsageError(f"`{name}` of task `{chosen.name}` is {value!r}", remedy=f"give a value of type {wanted.__name__}")
+            raise UsageError(f"`{name}` of task `{chosen.name}` is `{value}`", remedy=f"give a value like `{defaults[name]}`, which is the default")
     settled = {**defaults, **given}
     for name in chosen.rows:
         if not 0 <= int(settled[name]) <= 10_000_000:

@@ -34,8 +34,8 @@ def test_steps_and_answers_follow_from_the_prompt(tmp_path: Path) -> None:
     contract = made(tmp_path / "d", TASK, train=600, validation=60, test=60)
     matrices = [[[int(one[column] == row) for column in range(STATES)] for row in range(STATES)] for one in PERMUTATIONS]
     for row in (row for split in rows_of(tmp_path / "d", contract).values() for row in split):
-        found = re.fullmatch(r"s([0-7])((?: o(?:\d|1[0-5]))+) =", str(row.prompt))
-        assert found and row.steps is not None
+        found = re.fullmatch(r"s([0-7])((?: o(?:\d|1[0-5]))+)((?: \.)*) =", str(row.prompt))
+        assert found and row.steps is not None and len(str(row.prompt).split()) == 1 + 6 + 1  # the room of the greatest depth
         operations = [int(word[1:]) for word in found[2].split()]
         vector = [int(state == int(found[1])) for state in range(STATES)]
         for operation, step in zip(operations, row.steps, strict=True):
@@ -75,7 +75,7 @@ def test_what_is_held_out_does_not_change_with_the_rows_to_train_on(tmp_path: Pa
         ({"depths": "1..1", "test": 17}, "an eighth of those there are: 16"),
         ({"depths": "0..3"}, "`depths` is `0..3`"),
         ({"depths": "6"}, "`depths` is `6`"),
-        ({"depths": 6}, "`depths` of task `permutation-automaton` is 6"),
+        ({"depths": 6}, "`depths` of task `permutation-automaton` is `6`"),
         ({"train": 0, "validation": 0, "test": 0}, "every split has 0 rows"),
         ({"train": -1}, "cannot have -1 rows"),
         ({"dev": 5}, "no parameter `dev`"),

@@ -32,7 +32,7 @@ def problems(told: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def test_a_sound_dataset_has_figures_and_no_problem(tmp_path: Path) -> None:
-    """Every row of depth k has k + 2 tokens of prompt, three of each step, one of answer."""
+    """Every row of depth k has 3 + 2 tokens of prompt, which has room for the greatest depth, three of each step, one of answer."""
     made(tmp_path / "d", "permutation-automaton", depths="2..3", train=400, validation=0, test=100)
     assert interlock("data", "tokenizer", tmp_path / "d", "--vocab-size", 320, "--out", tmp_path / "t").code == 0
     code, told = checked(tmp_path / "d", "--tokenizer", tmp_path / "t", "--max-tokens", 15)
@@ -40,7 +40,7 @@ def test_a_sound_dataset_has_figures_and_no_problem(tmp_path: Path) -> None:
     test = told["splits"]["test"]
     assert (test["rows"], test["repeated_prompts"], test["strata"]) == (100, 0, {"depth 2": 50, "depth 3": 50})
     assert test["steps"] == {"least": 2, "median": 2, "p95": 3, "most": 3}
-    assert test["tokens"] == {"least": 4 + 6 + 1, "median": 11, "p95": 5 + 9 + 1, "most": 15} and test["token_count"] == 50 * 11 + 50 * 15
+    assert test["tokens"] == {"least": 5 + 6 + 1, "median": 12, "p95": 5 + 9 + 1, "most": 15} and test["token_count"] == 50 * 12 + 50 * 15
     assert test["answers"]["distinct"] == 8 and sum(count for _, count in test["answers"]["most_common"]) <= 100
     said = interlock("data", "check", tmp_path / "d")
     assert said.code == 0 and "nothing is wrong" in said.out and "repeated prompts" in said.out
@@ -49,23 +49,23 @@ def test_a_sound_dataset_has_figures_and_no_problem(tmp_path: Path) -> None:
 def test_every_problem_between_rows_is_named(tmp_path: Path) -> None:
     written(tmp_path / "d", {
         "train": [
-            row("a", "one"), row("b", "One "), row("c", "ONE", " 2"), row("a", "two"), row("d", "held out"), {"id": "e"},
+            row("a", "one"), row("b", "one"), row("c", "one", " 2"), row("C", "One", " 3"), row("a", "two"), row("d", "held out"), {"id": "e"},
             row("f", "three", metadata={"clusters": ["town"]}),
         ],
-        "test": [row("g", "held  out"), row("h", "held out"), row("i", "four", metadata={"clusters": ["town"]})],
+        "test": [row("g", "held  out"), row("h", "held  out"), row("i", "four", metadata={"clusters": ["town"]})],
     })  # fmt: skip
     code, told = checked(tmp_path / "d")
     assert code == 3 and problems(told) == [
         ("test.jsonl", "line 2 /prompt"),
         ("train.jsonl", "line 3 /answer"),
-        ("train.jsonl", "line 4 /id"),
-        ("train.jsonl", "line 5 /prompt"),
-        ("train.jsonl", "line 6 /"),
-        ("train.jsonl", "line 7 /metadata/clusters"),
+        ("train.jsonl", "line 5 /id"),
+        ("train.jsonl", "line 6 /prompt"),
+        ("train.jsonl", "line 7 /"),
+        ("train.jsonl", "line 8 /metadata/clusters"),
     ]
     assert told["splits"]["train"]["repeated_prompts"] == 2 and "`town`" in told["problems"][-1]["found"]
     said = interlock("data", "check", tmp_path / "d")
-    assert said.code == 3 and "train.jsonl line 4 /id: expected an id of its own, found that of train.jsonl line 1" in said.out
+    assert said.code == 3 and "train.jsonl line 5 /id: expected an id of its own, found that of train.jsonl line 1" in said.out
 
 
 def test_a_changed_file_is_told_and_its_rows_are_looked_at_all_the_same(tmp_path: Path) -> None:

@@ -37,12 +37,12 @@ def small() -> Tokenizer:
 def test_each_word_of_the_automaton_is_one_token_with_its_space(tmp_path: Path) -> None:
     train = rows_of(tmp_path / "d", made(tmp_path / "d", "permutation-automaton", train=1200, validation=0, test=0))["train"]
     inner = Tokenizer.from_str(tokenizer.train(tokenizer.texts_of(train), 320).decode())
-    words = [f" o{number}" for number in range(OPERATIONS)] + [f" s{number}" for number in range(STATES)] + [" ;", " ="]
+    words = [f" o{number}" for number in range(OPERATIONS)] + [f" s{number}" for number in range(STATES)] + [" ;", " =", " ."]
     assert [word for word in words if len(inner.encode(word).ids) != 1] == []
     for row in train:
         parts = [inner.encode(part).ids for part in (str(row.prompt), *(row.steps or ()), str(row.answer))]
         depth = row.metadata["depth"]
-        assert [len(part) for part in parts] == [depth + 2, *[3] * depth, 1]
+        assert [len(part) for part in parts] == [6 + 2, *[3] * depth, 1]
 
 
 def test_special_tokens_come_first_then_bytes_then_merges_of_the_most_frequent_pairs(small: Tokenizer) -> None:
