@@ -95,8 +95,9 @@ def _one(width: int, layers: int, vocabulary: int, tokens: int, batch: int, roun
 
 
 def _table(report: dict[str, Any]) -> list[str]:
-    lines = [f"medians of {report['rounds']} steps in turns, one thread, processor time", f"{'model':<8}{'plain ms':>10}{'ours
-    ms':>10}{'speed':>8}{'data':>8}"] for name, one in report["models"].items():
+    lines = [f"medians of {report['rounds']} steps in turns, one thread, processor time"]
+    lines.append(f"{'model':<8}{'plain ms':>10}{'ours ms':>10}{'speed':>8}{'data':>8}")
+    for name, one in report["models"].items():
         lines.append(f"{name:<8}{one['plain_ms']:>10.1f}{one['ours_ms']:>10.1f}{one['speed']:>7.2f}x{one['data_share']:>8.2%}")
     return lines
 

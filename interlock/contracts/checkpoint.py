@@ -164,8 +164,8 @@ class HaltTraining(Frozen):
 class Training(Frozen):
     """How the weights, or a head of them, came about: `losses` and their weights by name. Null parts were not trained.
 
-    `accuracy`: the share of right answers on `asked` held-out rows, by way of answering (`text`, `spans`, `spans zero`, …) and number of a row's
-    steps.
+    `accuracy`: the share of right answers on `asked` held-out rows, by way of answering (`text`, `spans`, `spans, zero`, …) and number of a row's
+    steps; `tokens`: how many an answer had, by way, in the mean; `passes`: those and the slots before them, which cost a decoding step each.
     """
 
     losses: dict[str, float]
@@ -175,6 +175,8 @@ class Training(Frozen):
     halt: HaltTraining | None
     asked: Annotated[int, Field(ge=0)] = 0
     accuracy: dict[str, dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(default_factory=dict)
+    tokens: dict[str, float] = Field(default_factory=dict)
+    passes: dict[str, float] = Field(default_factory=dict)
 
 
 class Source(Frozen):

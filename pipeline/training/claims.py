@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from statistics import fmean as mean
 
 from interlock.contracts.checkpoint import HaltTraining, LatentTraining, Training
 from interlock.voice import Task
@@ -100,6 +101,8 @@ def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Ex
         halt=HaltTraining(reads="slot", threshold=HALT_THRESHOLD, backbone=None, evidence=_rounded(halts)) if halts else None,
         asked=len(rows),
         accuracy={one.way: _rounded(evaluation.by_depth(rows, one.answers)) for one in ways},
+        tokens=_rounded({one.way: mean(answer.tokens for answer in one.answers) for one in ways}),
+        passes=_rounded({one.way: mean(answer.tokens + answer.slots for answer in one.answers) for one in ways}),
     )
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import TCPStore
 
 from interlock.errors import StageFailed
 from interlock.voice import SilentVoice
@@ -33,7 +34,7 @@ def started(params: str, count: int) -> Iterator[Ranks]:
     if count == 1:
         yield Ranks()
         return
-    store = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+    store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     others = [_start(params, rank, count, store.port) for rank in range(1, count)]
     try:
         _wait(store, others)
@@ -50,7 +51,7 @@ def started(params: str, count: int) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def _wait(store: dist.TCPStore, others: list[subprocess.Popen[bytes]]) -> None:
+def _wait(store: TCPStore, others: list[subprocess.Popen[bytes]]) -> None:
     """Until all have prepared: gloo itself would wait for ever for one that could not."""
     while not store.check([f"ready {rank}" for rank in range(1, len(others) + 1)]):
         _check([other.poll() or 0 for other in others])
@@ -75,7 +76,7 @@ def _start(params: str, rank: int, count: int, port: int) -> subprocess.Popen[by
     return other
 
 
-def _join(store: dist.TCPStore, rank: int, count: int) -> Ranks:
+def _join(store: TCPStore, rank: int, count: int) -> Ranks:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
     return Ranks(rank, count)
 
@@ -87,7 +88,7 @@ def main() -> int:
     params = Params.model_validate_json(sys.stdin.read())
     ready = prepare(params, SilentVoice())
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.TCPStore(HOST, int(os.environ["MASTER_PORT"]), is_master=False)
+    store = TCPStore(HOST, int(os.environ["MASTER_PORT"]), is_master=False)
     store.set(f"ready {rank}", "")
     train(params, ready, _join(store, rank, count), SilentVoice())
     dist.destroy_process_group()
