@@ -112,9 +112,9 @@ def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[
             yield name, f"a value of type {one.type}", shown(value)
         elif one.enum is not None and value not in one.enum:
             yield name, f"one of {', '.join(map(str, one.enum))}", shown(value)
-        elif not isinstance(value, str | bool) and one.minimum is not None and value < one.minimum:
+        elif isinstance(value, int | float) and one.minimum is not None and value < one.minimum:
             yield name, f"at least {one.minimum}", shown(value)
-        elif not isinstance(value, str | bool) and one.maximum is not None and value > one.maximum:
+        elif isinstance(value, int | float) and one.maximum is not None and value > one.maximum:
             yield name, f"at most {one.maximum}", shown(value)
 
 
