@@ -27,6 +27,7 @@ REMEDY = "name a .jsonl, .parquet or .arrow file, or a directory that `datasets`
 # Words that name a split on the hub, and the name of it here.
 _WORDS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
           "test": "test", "testing": "test", "eval": "test"}  # fmt: skip
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SPLIT = re.compile(rf"(?:^|[-_.])({'|'.join(_WORDS)})(?:[-_.]|\d|$)", re.IGNORECASE)
 
 
@@ -40,6 +41,7 @@ class Found:
 
 def find(source: Path, split: str) -> Found:
     """The rows at `source`; `split` is the name of the one split of what does not say. Raises UsageError and ContractError."""
+    split_name(split)
     if not source.exists():
         raise UsageError(f"there is no `{source}`", remedy=REMEDY)
     if not source.is_dir():
@@ -53,6 +55,13 @@ def find(source: Path, split: str) -> Found:
         files = _saved(root, "")
         return Found({split: files}, (root / "state.json", *files))
     return _named(root, split)
+
+
+def split_name(name: str) -> str:
+    """The name of a split, which is that of a file too. Raises UsageError."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"`{name}` cannot be the name of a split", remedy="give a plain one, such as train, validation or test")
+    return name
 
 
 def origin(source: Path, found: Found, progress: Callable[[int], None]) -> Origin:
@@ -71,7 +80,10 @@ def _saved_splits(root: Path) -> Found:
     names = _json(listing).get("splits")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise refuse(listing, "/splits", expected="a list of names", found=shown(names), remedy=REMEDY)
-    splits = {_plain(listing, "/splits", name): _saved(root, f"{name}/") for name in names}
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise refuse(listing, "/splits", expected="plain names", found=shown(name), remedy=REMEDY)
+    splits = {name: _saved(root, f"{name}/") for name in names}
     states = [root / name / "state.json" for name in splits]
     return Found(splits, (listing, *states, *(file for files in splits.values() for file in files)))
 

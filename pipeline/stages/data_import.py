@@ -6,6 +6,7 @@ documents.py), what their columns mean (mapping.py), generated rows (data.py).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,8 @@ from pipeline.stages.data import file_of
 
 class Params(stage.Params):
     """`source` is a file or a directory. `columns`, `kept` and `separator` are those of pipeline.datasets.mapping.Fields; `split` names the rows of a
-    source that does not say; `drop_leaks` leaves out of a split what one that is held out has, instead of refusing."""
+    source that does not say; `hold_out` takes shares of these rows for other splits; `drop_leaks` leaves out of a split what one that is held out
+    has, instead of refusing."""
 
     source: Path
     task: str | None = None
@@ -35,6 +37,7 @@ class Params(stage.Params):
     kept: tuple[str, ...] = ()
     separator: str = ""
     split: str = "train"
+    hold_out: dict[str, float] = Field(default_factory=dict)
     drop_leaks: bool = False
     licence: str = "not stated"
 
@@ -54,18 +57,19 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     if unknown := set(params.columns) - set(mapping.FIELDS):
         raise UsageError(f"a row has no field `{sorted(unknown)[0]}`", remedy=f"fields are {', '.join(mapping.FIELDS)}")
     found = layouts.find(params.source, params.split)
+    splits = _held_out(params, found.splits)
     with voice.task("digest the source", sum(file.stat().st_size for file in found.used), "B") as task:
         origin = layouts.origin(params.source, found, task.advance)
     state = _State()
     rows: dict[str, int] = {}
     # What is held out comes first: its prompts are the ones that others must not have.
-    for name in sorted(found.splits, key=lambda split: split == "train"):
+    for name in sorted(splits, key=lambda split: split == (params.split if params.hold_out else "train")):
         count = 0
         with voice.task(f"import {name}") as task:
 
             def counted(name: str = name, task: Task = task) -> Iterator[bytes]:
                 nonlocal count
-                for row in _rows(params, found.splits[name], name, state):
+                for row in _rows(params, splits[name], name, state):
                     count += 1
                     task.note(f"{count} rows")
                     yield row.line()
@@ -74,6 +78,8 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         if not count and not state.wrong:
             state.wrong.append(Violation(str(params.source), "", f"rows of split `{name}`", "none"))
         rows[name] = count
+        if state.wrong and params.hold_out:
+            break  # the same files again would tell the same
     if state.wrong:
         raise ContractError(*state.wrong[:MAX_SHOWN], remedy="mend those rows or leave them out; --map says which column is which field")
     if state.unread:
@@ -85,7 +91,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
             "task": params.task or params.source.resolve().stem,
             "generator": None,
             "origin": origin,
-            "splits": {name: dataset.Split(files=(file_of(name),), rows=rows[name]) for name in found.splits},
+            "splits": {name: dataset.Split(files=(file_of(name),), rows=rows[name]) for name in splits},
             "tokenizer": None,
             "licence": params.licence,
         },
@@ -96,6 +102,28 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
 STAGE = stage.Stage("data-import", "train", "dataset", Params, work, __name__, reads=("source",))
 
 
+def _held_out(params: Params, splits: dict[str, tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
+    """The files of each split; all have the same where shares of one are held out. Raises UsageError."""
+    if not params.hold_out:
+        return splits
+    if list(splits) != [params.split] or params.split in params.hold_out:
+        raise UsageError(f"the source has splits of its own: {', '.join(splits)}", remedy="hold rows out of a source without them, or name others")
+    if not all(0 < share < 1 for share in params.hold_out.values()) or sum(params.hold_out.values()) >= 1:
+        raise UsageError("what is held out is no part of the rows", remedy="give shares between 0 and 1 that leave something, such as test=0.1")
+    return dict.fromkeys((params.split, *map(layouts.split_name, params.hold_out)), splits[params.split])
+
+
+def _owner(row: Row, params: Params) -> str:
+    """The split of a row, by the digest of its cluster or prompt alone: it stays where it is when the source grows."""
+    key = row.clusters[0].encode() if row.clusters else likeness(row.given)
+    place = int.from_bytes(hashlib.sha256(b"held out " + key).digest()[:8], "big") / 2**64
+    for name, share in params.hold_out.items():
+        if place < share:
+            return name
+        place -= share
+    return params.split
+
+
 def _rows(params: Params, files: tuple[Path, ...], split: str, state: _State) -> Iterator[Row]:
     """The rows of one split that nothing is wrong with; what is wrong goes into `state`, which ends it when there is too much."""
     fields = mapping.Fields(params.columns, params.kept, params.separator)
@@ -103,9 +131,11 @@ def _rows(params: Params, files: tuple[Path, ...], split: str, state: _State) ->
     for file in files:
         for document in documents(file):
             number += 1
-            row, wrong = _row(fields, file, document, f"{split}-{number}")
+            row, wrong = _row(fields, file, document, f"{params.split if params.hold_out else split}-{number}")
             if document.content is not None:
                 state.unread |= document.content.keys() - fields.named
+            if row is not None and params.hold_out and _owner(row, params) != split:
+                continue
             if row is not None:
                 wrong = (*reading.seen_before(state.ids, file, document.place, row.id), *_leaks(row, file, document.place, split, state))
                 if wrong and params.drop_leaks and all(one.where.endswith("/prompt") for one in wrong):

@@ -165,6 +165,9 @@ def test_folders_that_do_not_say_what_they_hold(tmp_path: Path, names: tuple[str
 
 def test_nothing_outside_a_directory_is_read(tmp_path: Path) -> None:
     shutil.copytree(FIXTURES / "saved_one", tmp_path / "set")
+    (tmp_path / "dict").mkdir()
+    (tmp_path / "dict" / "dataset_dict.json").write_text('{"splits": ["../set"]}')
+    assert refused(tmp_path / "dict", tmp_path / "d") == [("dataset_dict.json", "/splits", '`"../set"`')]
     state = tmp_path / "set" / "state.json"
     state.write_text(state.read_text().replace("data-00000-of-00001.arrow", "../secret.arrow"))
     assert refused(tmp_path / "set", tmp_path / "d")[0][:2] == ("state.json", "/_data_files/0")
@@ -177,6 +180,36 @@ def test_a_table_beyond_the_limits_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(documents, "MAX_TABLE", 1000)
     ((name, _, found),) = refused(FIXTURES / "hub" / "data" / "train-00000-of-00001.parquet", tmp_path / "d")
     assert name.endswith(".parquet") and found.endswith("bytes")
+
+
+def test_shares_are_held_out_by_prompt_and_stay_when_the_source_grows(tmp_path: Path) -> None:
+    """Of 2,000 prompts, a tenth has a standard deviation of 13, two hundredths of 6; five of those are allowed."""
+    rows = [{"prompt": f"question {number // 2}", "answer": "x"} for number in range(4000)]
+    shares = {"test": 0.1, "validation": 0.02}
+    one = rows_of(tmp_path / "a", imported(lines(tmp_path / "one.jsonl", *rows[:2000]), tmp_path / "a", hold_out=shares))
+    two = rows_of(tmp_path / "b", imported(lines(tmp_path / "two.jsonl", *rows), tmp_path / "b", hold_out=shares))
+    prompts = {name: {row.prompt for row in split} for name, split in two.items()}
+    assert abs(len(prompts["test"]) - 200) < 65 and abs(len(prompts["validation"]) - 40) < 30
+    assert sum(map(len, prompts.values())) == 2000 and sum(map(len, two.values())) == 4000
+    assert all({row.prompt for row in one[name]} <= prompts[name] for name in prompts)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"split": "../x"}, "cannot be the name of a split"),
+        ({"hold_out": {"a/b": 0.1}}, "cannot be the name of a split"),
+        ({"hold_out": {"test": 1.0}}, "no part of the rows"),
+        ({"hold_out": {"test": 0.6, "validation": 0.4}}, "no part of the rows"),
+        ({"hold_out": {"train": 0.1}}, "splits of its own"),
+    ],
+)
+def test_splits_that_cannot_be(tmp_path: Path, params: dict[str, Any], told: str) -> None:
+    source = lines(tmp_path / "rows.jsonl", {"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d"})
+    with pytest.raises(UsageError, match=told):
+        imported(source, tmp_path / "d", **params)
+    with pytest.raises(UsageError, match="splits of its own"):
+        imported(FIXTURES / "saved", tmp_path / "d", hold_out={"more": 0.1})
 
 
 def test_the_verb(tmp_path: Path) -> None:
