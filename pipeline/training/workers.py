@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import TCPStore
+from torch._C._distributed_c10d import TCPStore
 
 from interlock.errors import StageFailed
 from interlock.voice import SilentVoice
