@@ -1,4 +1,4 @@
-"""Logs: lines appended to a file, never an artifact.
+"""Logs: lines and records appended to a file, never an artifact.
 
 Here: one writer. Not here: what is worth a line.
 """
@@ -13,7 +13,7 @@ from interlock import fs
 
 
 class Log:
-    """A file that lines are added to. A log that cannot be written is no reason to stop: it says so in `lost`."""
+    """A file that is added to. A log that cannot be written is no reason to stop: it says so in `lost`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,10 +27,14 @@ class Log:
 
     def line(self, text: str) -> None:
         """Add one line."""
+        self.add(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def add(self, data: bytes) -> None:
+        """Add bytes as they are."""
         if self._descriptor is None:
             return
         try:
-            os.write(self._descriptor, text.encode("utf-8", "backslashreplace") + b"\n")
+            os.write(self._descriptor, data)
         except OSError:
             self.lost = True
 

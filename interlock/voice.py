@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -21,6 +22,11 @@ from interlock.errors import InterlockError
 
 # A person should never wait longer than this without a sign of life.
 PULSE_S = 1.0
+
+# Begins a line of figures for a program that listens; every other line is for people.
+FIGURES = "figures: "
+# Begins the state of a task that goes on, told again and again.
+PULSE = "  "
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
@@ -51,6 +57,10 @@ class Voice(Protocol):
     def step(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None: ...
+
+    def figures(self, figures: dict[str, Any]) -> None:
+        """What long work has come to, in JSON, for whoever shows or records it; people see what is made of it, or nothing."""
+        ...
 
     def task(self, label: str, total: float | None = None, unit: str = "") -> contextlib.AbstractContextManager[Task]:
         """Show work that may take more than two seconds. `total` in `unit` gives a rate and a time left; without it, time passed."""
@@ -154,7 +164,7 @@ class _PlainTask:
             rate = self._done / passed
             left = (self._total - self._done) / rate
             parts.append(f"{human(self._done, self._unit)} of {human(self._total, self._unit)}, {_per_second(rate, self._unit)}, {left:.0f} s left")
-        return f"  {self._label}" + (": " + ", ".join(parts) if parts else "")
+        return f"{PULSE}{self._label}" + (": " + ", ".join(parts) if parts else "")
 
 
 class PlainVoice:
@@ -178,6 +188,9 @@ class PlainVoice:
 
     def warn(self, text: str) -> None:
         self._say(f"warning: {text}")
+
+    def figures(self, figures: dict[str, Any]) -> None:
+        self._say(FIGURES + json.dumps(figures))
 
     @contextlib.contextmanager
     def task(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
@@ -233,6 +246,8 @@ class RichVoice:
     def warn(self, text: str) -> None:
         self._say("yellow", "warning:", text)
 
+    def figures(self, figures: dict[str, Any]) -> None: ...
+
     @contextlib.contextmanager
     def task(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
         from rich import progress as rp
@@ -252,6 +267,8 @@ class SilentVoice:
     def step(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None: ...
+
+    def figures(self, figures: dict[str, Any]) -> None: ...
 
     @contextlib.contextmanager
     def task(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Task]:

@@ -270,7 +270,12 @@ class Builder:
         try:
             with self._store.workplace(step.key) as folder:
                 request = self._request(node, step, self._params(node, step, paths, folder), env)
-                watch = children.Watch(lambda text: self._view.line(node, text), lambda pid: self._started(node, pid), self._running.discard)
+                watch = children.Watch(
+                    lambda text: self._view.line(node, text),
+                    lambda figures: self._view.figures(node, figures),
+                    lambda pid: self._started(node, pid),
+                    self._running.discard,
+                )
                 job = self._job(node, step, paths, folder)
                 report = await children.run(request, env, self._planner.launcher, job, log, watch)
                 digest = report["contract"]["digest"]

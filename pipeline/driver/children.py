@@ -23,7 +23,7 @@ from typing import Any
 from interlock import errors, fs
 from interlock.environments import Environment
 from interlock.logs import Log
-from interlock.voice import plain
+from interlock.voice import FIGURES, PULSE, plain
 from pipeline.driver.request import TRACEBACK, Request
 from pipeline.launchers import THREADS, Job, Launcher
 
@@ -41,9 +41,11 @@ LINE_LIMIT = 1 << 20
 
 @dataclass
 class Watch:
-    """What a running child tells: each line it says, its process for measuring, and that this has ended: its number may soon be another's."""
+    """What a running child tells: each line it says, figures in JSON, its process for measuring, and that this has ended: its number may soon be
+    another's."""
 
     line: Callable[[str], None]
+    figures: Callable[[dict[str, Any]], None]
     started: Callable[[int], None]
     ended: Callable[[int], None]
 
@@ -109,7 +111,9 @@ async def _collect(stream: asyncio.StreamReader, said: bytearray) -> None:
 
 
 async def _listen(stream: asyncio.StreamReader, log: Log, watch: Watch, last: deque[str]) -> None:
-    """Pass lines on as they come, and keep the last ones."""
+    """Pass lines on as they come, and keep the last ones. Of a child that tells figures the log has no pulse: its work takes hours, and says itself
+    what it has come to."""
+    pulse = True
     while True:
         try:
             data = await stream.readline()
@@ -118,9 +122,25 @@ async def _listen(stream: asyncio.StreamReader, log: Log, watch: Watch, last: de
         if not data:
             return
         text = plain(data.decode("utf-8", "replace").rstrip("\n"))
+        if (figures := _figures(text)) is not None:
+            pulse = False
+            watch.figures(figures)
+            continue
         last.append(text)
-        log.line(text)
+        if pulse or not text.startswith(PULSE):
+            log.line(text)
         watch.line(text)
+
+
+def _figures(text: str) -> dict[str, Any] | None:
+    """The figures that a line says, None where it is for people."""
+    if not text.startswith(FIGURES):
+        return None
+    try:
+        found = json.loads(text.removeprefix(FIGURES))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _report(request: Request, code: int, said: bytes, last: list[str], log: Log) -> dict[str, Any]:

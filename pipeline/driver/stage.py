@@ -135,7 +135,7 @@ def run(
             contract = _describe(stage, outcome, maker, work, voice, passed)
         with voice.task(f"publish {params.out.name}"):
             fs.publish(work, params.out)
-    return Report(stage.name, params.out, contract, time.monotonic() - started, _peak_rss())
+    return Report(stage.name, params.out, contract, time.monotonic() - started, peak_rss())
 
 
 def _work(stage: Stage[P], params: P, work: fs.Workspace, voice: Voice) -> Outcome:
@@ -234,6 +234,7 @@ def read_whole(directory: Path, model: type[C], voice: Voice) -> C:
         return io.read_artifact(directory, model, progress)
 
 
-def _peak_rss() -> int:
+def peak_rss() -> int:
+    """The most bytes of memory that this process has had at a time."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux, bytes on macOS: getrusage(2)

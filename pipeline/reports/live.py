@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-from interlock.voice import human, plain
+from interlock.voice import PULSE, human, plain
 from pipeline.driver.children import resident_bytes
 from pipeline.driver.graph import Node
+from pipeline.training.told import Told, progress_text, told
 
 MARKS = {"waiting": "·", "running": "▸", "kept": "✓", "made": "✓", "rejected": "✗", "failed": "✗", "skipped": "–"}
 COLOURS = {
@@ -27,13 +28,16 @@ COLOURS = {
 }
 # A matrix has more steps than a screen has lines: then only those that are not waiting are shown, the newest last.
 ROWS = 24
+# A log of lines that says where a training is: after a second, then ever more rarely, at last this often. Evaluations are told besides.
+RAREST_S = 60.0
 
 
 class PlainView:
-    """Lines with the step's name in front: for logs and pipes."""
+    """Lines with the step's name in front: for logs and pipes. Of a step that tells figures no pulse is shown, but where it is, ever more rarely."""
 
-    def __init__(self, name: Callable[[Node], str]) -> None:
-        self._name = name
+    def __init__(self, name: Callable[[Node], str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._clock = name, clock
+        self._next: dict[str, tuple[float, float]] = {}  # by node: when its figures are shown again, and how long the wait was
 
     def __enter__(self) -> PlainView:
         return self
@@ -45,7 +49,15 @@ class PlainView:
             self.say(f"{self._name(node)}: {state}{f' ({detail})' if detail else ''}")
 
     def line(self, node: Node, text: str) -> None:
-        self.say(f"{self._name(node)}| {text}")
+        if node.identity not in self._next or not text.startswith(PULSE):
+            self.say(f"{self._name(node)}| {text}")
+
+    def figures(self, node: Node, figures: dict[str, Any]) -> None:
+        now, (due, waited) = self._clock(), self._next.get(node.identity, (0.0, 0.5))
+        if (news := told(figures)) is not None and now >= due:
+            self._next[node.identity] = now + min(2 * waited, RAREST_S), min(2 * waited, RAREST_S)
+            if news.now.validation is None:  # of an evaluation the step says more itself
+                self.say(f"{self._name(node)}| {progress_text(news)}")
 
     def started(self, node: Node, pid: int) -> None: ...
 
@@ -66,7 +78,7 @@ class RichView:
 
         self._name = name
         self._rows: dict[str, dict[str, Any]] = {node.identity: {"node": node, "state": "waiting", "line": ""} for node in nodes}
-        self._live = Live(console=Console(stderr=True, highlight=False), get_renderable=self._table, refresh_per_second=8, transient=True)
+        self._live = Live(console=Console(stderr=True, highlight=False), get_renderable=self.shown, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> RichView:
         self._live.start()
@@ -85,7 +97,18 @@ class RichView:
         row |= {"state": state, "line": plain(detail)}
 
     def line(self, node: Node, text: str) -> None:
-        self._rows[node.identity]["line"] = plain(text).strip()
+        row = self._rows[node.identity]
+        if "told" not in row or not text.startswith(PULSE):
+            row["line"] = plain(text).strip()
+
+    def figures(self, node: Node, figures: dict[str, Any]) -> None:
+        if (news := told(figures)) is not None:
+            self._rows[node.identity] |= {"told": news, "line": plain(progress_text(news))}
+
+    @property
+    def told(self) -> Told | None:
+        """The last that a step which runs has told of its training."""
+        return next((row["told"] for row in self._rows.values() if "told" in row and row["state"] == "running"), None)
 
     def started(self, node: Node, pid: int) -> None:
         self._rows[node.identity]["pid"] = pid
@@ -96,7 +119,8 @@ class RichView:
     def warn(self, text: str) -> None:
         self._live.console.print(f"warning: {plain(text)}", style="yellow", markup=False)
 
-    def _table(self) -> Any:
+    def shown(self) -> Any:
+        """What is on the screen now."""
         from rich.table import Table
         from rich.text import Text
 
@@ -129,6 +153,8 @@ class Silent:
     def step(self, node: Node, state: str, detail: str = "") -> None: ...
 
     def line(self, node: Node, text: str) -> None: ...
+
+    def figures(self, node: Node, figures: dict[str, Any]) -> None: ...
 
     def started(self, node: Node, pid: int) -> None: ...
 

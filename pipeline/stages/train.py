@@ -9,9 +9,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
@@ -21,9 +20,10 @@ from interlock.contracts.base import Frozen, InputRef
 from interlock.contracts.dataset import DatasetContract
 from interlock.errors import refuse
 from interlock.fs import Workspace
-from interlock.voice import Task, Voice
+from interlock.voice import Voice
 from pipeline.driver import stage
 from pipeline.training.settings import Settings
+from pipeline.training.told import LOG
 
 if TYPE_CHECKING:
     from pipeline.datasets.rows import Row
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from pipeline.training.model import Trained
     from pipeline.training.ranks import Ranks
     from runtime.engine.tokenizer import Tokenizer
-
-LOG = "training_log.jsonl"
+    from runtime.student.model import Student
 
 
 class Scratch(Frozen):
@@ -75,7 +74,7 @@ class Params(stage.Params):
 
 
 @dataclass(frozen=True)
-class _Start:
+class Start:
     """The student's parts before training. `inputs`: what they were made from."""
 
     arch: checkpoint.Arch
@@ -126,7 +125,7 @@ class Ready:
     """Everything that a training needs but a student. `held_out` are the rows that are asked at the end."""
 
     source: DatasetContract
-    start: _Start
+    start: Start
     special: Special
     data: Data
     held_out: list[Example]
@@ -144,21 +143,22 @@ def prepare(params: Params, voice: Voice) -> Ready:
         raise refuse(
             params.dataset, "/splits", expected="`train` and `validation`", found=f"no `{min(missing)}`", remedy="make the dataset with both"
         )
-    start = _start(params, rows["train"], voice)
+    start = start_of(params, rows["train"], voice)
     special = encoding.special_of(start.info, spans=params.settings.latent is not None)
     encoded = {name: encoding.encoded(some, start.tokenizer, start.arch.max_position, name, voice) for name, some in rows.items()}
-    data = Data(encoded["train"], encoded["validation"], f"{source.digest} {start.info.sha256}")
+    data = Data(encoded["train"], encoded["validation"], f"{source.digest} {start.info.sha256}", start.tokenizer.decode)
     return Ready(source, start, special, data, encoded.get("test", encoded["validation"]))
 
 
 def train(params: Params, ready: Ready, ranks: Ranks, voice: Voice) -> tuple[tuple[Trained, Trace], dict[str, Trained]]:
     """The student with the trace of its training, and its controls by name. Every rank does the same."""
-    made = _fit(params, ready, None, ranks, voice)
     names = params.settings.latent.controls if params.settings.latent else ()
-    return made, {name: _fit(params, ready, name, ranks, voice)[0] for name in names}
+    made = _fit(params, ready, None, ranks, voice, after=len(names))
+    return made, {name: _fit(params, ready, name, ranks, voice, after=len(names) - number)[0] for number, name in enumerate(names, 1)}
 
 
-def _start(params: Params, rows: Sequence[Row], voice: Voice) -> _Start:
+def start_of(params: Params, rows: Sequence[Row], voice: Voice) -> Start:
+    """What training starts from; `rows` are what a tokenizer of the student's own is trained on."""
     from runtime.engine.tokenizer import Tokenizer
 
     if params.start is not None:
@@ -169,7 +169,7 @@ def _start(params: Params, rows: Sequence[Row], voice: Voice) -> _Start:
         names = [checkpoint.TOKENIZER, *([checkpoint.CHAT_TEMPLATE] if contract.tokenizer.has_chat_template else [])]
         files = {name: (params.start / name).read_bytes() for name in names}
         inputs = (InputRef(kind="checkpoint", digest=contract.digest),)
-        return _Start(contract.arch, contract.model_arch, tokenizer, files, contract.tokenizer, contract.step, inputs, contract)
+        return Start(contract.arch, contract.model_arch, tokenizer, files, contract.tokenizer, contract.step, inputs, contract)
     from pipeline.datasets import tokenizer as own
 
     assert params.scratch is not None
@@ -194,36 +194,32 @@ def _start(params: Params, rows: Sequence[Row], voice: Voice) -> _Start:
     info = info.model_copy(update={"vocab_size": tokenizer.vocab_size})
     given = params.scratch.model_dump(exclude={"halt_head", "vocab_size"})
     arch = checkpoint.Arch(**given, vocab_size=-(-tokenizer.vocab_size // 32) * 32)  # whole rows of 32: what block formats need
-    return _Start(arch, checkpoint.ModelArch(use_halt_head=params.scratch.halt_head), tokenizer, files, info, 0, ())
+    return Start(arch, checkpoint.ModelArch(use_halt_head=params.scratch.halt_head), tokenizer, files, info, 0, ())
 
 
-def _fit(params: Params, ready: Ready, control: str | None, ranks: Ranks, voice: Voice) -> tuple[Trained, Trace]:
-    """The student, or a control of it, trained from the same start."""
-    from pipeline.training.loop import fit
-    from pipeline.training.model import Trained
+def student_of(params: Params, start: Start) -> Student:
+    """The student before its first step."""
     from runtime.student.checkpoint import load_student, random_student
 
-    start = ready.start
     if start.contract is not None and params.start is not None:
-        student = load_student(params.start, start.contract).requires_grad_(True)
-    else:
-        student = random_student(start.arch, start.heads, params.settings.seed)
-    trained = Trained(student, params.settings, ready.special, control=control)
+        return load_student(params.start, start.contract).requires_grad_(True)
+    return random_student(start.arch, start.heads, params.settings.seed)
+
+
+def _fit(params: Params, ready: Ready, control: str | None, ranks: Ranks, voice: Voice, *, after: int) -> tuple[Trained, Trace]:
+    """The student, or a control of it, trained from the same start; `after` more of them follow."""
+    from pipeline.training.loop import fit
+    from pipeline.training.model import Trained
+    from pipeline.training.watching import Watcher
+
+    trained = Trained(student_of(params, ready.start), params.settings, ready.special, control=control)
     folder = params.state_path / (control or "student")
     with voice.task(f"train control `{control}`" if control else "train", params.settings.steps, "steps") as task:
-        trace = fit(trained, ready.data, params.settings, folder, ranks, partial(_tell, task))
+        trace = fit(trained, ready.data, params.settings, folder, ranks, Watcher(voice, task, control or "student", params.settings.steps, after))
     return trained, trace
 
 
-def _tell(task: Task, line: dict[str, Any], tokens: int) -> None:
-    parts = [f"{name} {loss:.3f}" for name, loss in {"loss": line["total"], **line["losses"]}.items()]
-    if "by_slots" in line:
-        parts.append("by slots " + " ".join(f"{loss:.3f}" for loss in line["by_slots"].values()))
-    task.note(", ".join(parts))
-    task.advance()
-
-
-def _write(work: Workspace, trained: Trained, start: _Start, trace: Trace) -> None:
+def _write(work: Workspace, trained: Trained, start: Start, trace: Trace) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().contiguous() for name, tensor in trained.student.state_dict().items()}

@@ -27,13 +27,18 @@ ROWS = 256
 
 @dataclass(frozen=True)
 class Answer:
-    """What a row got: whether its text ends in the row's answer, how many tokens were generated, how many slots the span had, and at each slot the
-    probability of leaving (empty without a halt head)."""
+    """What a row got: whether its text ends in the row's answer, the ids of that text, how many slots the span had, and at each slot the probability
+    of leaving (empty without a halt head)."""
 
     right: bool
-    tokens: int
+    said: tuple[int, ...]
     slots: int = 0
     halts: tuple[float, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """How many were generated."""
+        return len(self.said)
 
 
 @torch.inference_mode()
@@ -45,7 +50,7 @@ def in_text(trained: Trained, rows: Sequence[Example]) -> list[Answer]:
         cache = Grown()
         prompt, padding = left_padded([row.prompt for row in part], trained.special.pad)
         hidden = run(trained.student, prompt, cache, padding)
-        found += [Answer(right, tokens) for right, tokens in _say(trained, part, hidden[:, -1:], cache)]
+        found += [Answer(right, said) for right, said in _say(trained, part, hidden[:, -1:], cache)]
     return found
 
 
@@ -71,8 +76,8 @@ def in_spans(trained: Trained, rows: Sequence[Example], slots: Sequence[int], fe
             leave = torch.full((len(part), 1), trained.special.eot)
             said = _say(trained, part, run(trained.student, leave, cache), cache)
             asked = torch.stack(halts, 1).tolist() if halts else [[] for _ in part]
-            for number, (right, tokens), probabilities in zip(numbers, said, asked, strict=True):
-                found[number] = Answer(right, tokens, count, tuple(probabilities))
+            for number, (right, text), probabilities in zip(numbers, said, asked, strict=True):
+                found[number] = Answer(right, text, count, tuple(probabilities))
     return [found[number] for number in range(len(rows))]
 
 
@@ -86,8 +91,8 @@ def tampering(kind: Intervention, seed: int) -> Feed:
     return lambda x: x[torch.randperm(len(x), generator=chance)]
 
 
-def _say(trained: Trained, rows: Sequence[Example], hidden: Tensor, cache: Grown) -> list[tuple[bool, int]]:
-    """Greedy text after `hidden` [B, 1, d], until each row has ended or is longer than it could be: does it end in the answer, how long is it."""
+def _say(trained: Trained, rows: Sequence[Example], hidden: Tensor, cache: Grown) -> list[tuple[bool, tuple[int, ...]]]:
+    """Greedy text after `hidden` [B, 1, d], until each row has ended or is longer than it could be: does it end in the answer, and its ids."""
     ends = torch.tensor([row.answer[-1] for row in rows])
     limit = max(len(row.tail(0)) for row in rows) + 4
     open_ = torch.ones(len(rows), dtype=torch.bool)
@@ -100,4 +105,4 @@ def _say(trained: Trained, rows: Sequence[Example], hidden: Tensor, cache: Grown
             break
         hidden = run(trained.student, token[:, None], cache)
     texts = [tuple(token for token in row if token >= 0) for row in torch.stack(said, 1).tolist()]
-    return [(text[-len(row.answer) :] == row.answer, len(text)) for row, text in zip(rows, texts, strict=True)]
+    return [(text[-len(row.answer) :] == row.answer, text) for row, text in zip(rows, texts, strict=True)]

@@ -6,13 +6,15 @@ loss that looks fine, because short spans hide the long ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
-from pipeline.halting.figures import auc, brier, ece
+from pipeline.halting.figures import auc, brier, ece, reliability
 from pipeline.training import answering, step
 from pipeline.training.answering import Answer
 from pipeline.training.examples import Example
@@ -22,6 +24,10 @@ from pipeline.training.settings import Settings
 
 # Rows of each number of slots that a loss in between is of: 2 % of its standard deviation at worst, for a second of work.
 LOSS_ROWS = 128
+# Rows of each number of steps that are answered in between: ±10 % at worst, for half a second of work with a small student.
+ANSWER_ROWS = 100
+# Rows with longer texts are not: a word for word answer of so many tokens costs much and tells little.
+ANSWER_TOKENS = 64
 
 
 @torch.inference_mode()
@@ -36,6 +42,28 @@ def losses(trained: Trained, rows: Sequence[Example], settings: Settings) -> dic
         text = step.cost(trained, asked, replaced)["ce"]
         found[str(replaced)] = text.total.item() / text.count.item()
     return found
+
+
+def answers(trained: Trained, rows: Sequence[Example], decode: Callable[[Sequence[int]], str] | None) -> dict[str, Any]:
+    """What an evaluation in between adds to the log: `accuracy` by way of answering and number of steps, and with `decode` as `samples` what was said
+    to a row with most steps, in each way. Empty where every text is long."""
+    short = [row for row in rows if len(row.tail(0)) <= ANSWER_TOKENS]
+    asked = [row for depth in sorted({len(row.steps) for row in short}) for row in [row for row in short if len(row.steps) == depth][:ANSWER_ROWS]]
+    if not asked:
+        return {}
+    if trained.control == "direct":
+        asked = [Example(row.id, row.prompt, (), row.answer) for row in asked]
+    found: dict[str, list[Answer]] = {}
+    if trained.control != "pause":
+        found["text"] = answering.in_text(trained, asked)
+    if trained.spans:
+        found["spans"] = answering.in_spans(trained, asked, [len(row.steps) * trained.slots_per_step for row in asked])
+    accuracy = {way: by_depth(asked, got) for way, got in found.items()}
+    if decode is None:
+        return {"accuracy": accuracy}
+    last = {"id": asked[-1].id, "wanted": decode(asked[-1].answer)}
+    samples = [{**last, "way": way, "said": decode(got[-1].said), "right": got[-1].right} for way, got in found.items()]
+    return {"accuracy": accuracy, "samples": samples}
 
 
 def by_depth(rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, float]:
@@ -73,4 +101,12 @@ def self_halted(trained: Trained, rows: Sequence[Example], most: int, threshold:
     figures = {"auc": float(auc(scores, truth)), "brier": float(brier(scores, truth)), "ece": float(ece(scores, truth))}
     figures |= {"exact": float(np.mean([a == b for a, b in zip(chosen, needed, strict=True)]))}
     figures |= {"slots": float(np.mean(chosen)), "steps": float(np.mean(needed))}
-    return answering.in_spans(trained, rows, chosen), figures
+    return answering.in_spans(trained, rows, chosen), figures | _calibration(scores, truth)
+
+
+def _calibration(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float]:
+    """The points of a reliability plot: per bin its `rows`, the mean probability `said`, and the share `true`."""
+    found: dict[str, float] = {}
+    for number, (rows, said, true) in enumerate(reliability(scores, truth)):
+        found |= {f"bin {number} rows": rows, f"bin {number} said": said, f"bin {number} true": true}
+    return found

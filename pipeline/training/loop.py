@@ -30,11 +30,12 @@ Told = Callable[[dict[str, Any], int], None]
 
 @dataclass(frozen=True)
 class Data:
-    """Rows to train on and rows to validate with; what identifies both, for a resumed run."""
+    """Rows to train on and rows to validate with; what identifies both, for a resumed run; how ids become text, for samples (None: no samples)."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
     identity: str
+    decode: Callable[[Sequence[int]], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def _evaluate(trained: Trained, now: state.State, data: Data, settings: Settings
             now.waited = 0 if better else now.waited + 1
             if better:
                 now.best_loss, now.best = loss, {name: one.detach().clone() for name, one in trained.changing().items()}
-    return {"validation": loss, "by_slots": losses}
+        answers = evaluation.answers(trained, data.validation, data.decode)
+    return {"validation": loss, "by_slots": losses, **answers}
 
 
 @contextlib.contextmanager

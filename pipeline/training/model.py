@@ -21,7 +21,7 @@ class Trained(nn.Module):
         super().__init__()
         self.student, self.special, self.control = student, special, control
         latent = settings.latent
-        spans = latent is not None and control != "direct"
+        self.spans = spans = latent is not None and control != "direct"
         self.slots_per_step = latent.slots_per_step if latent else 1
         self.halts = bool(spans and student.heads.use_halt_head and settings.weights.halt and control is None)
         self.decoder = StepDecoder(student.arch.d_model, latent.step_tokens) if latent and spans and settings.weights.step else None

@@ -25,7 +25,7 @@ ROWS = rows(300, steps=(1, 3))
 
 def way(name: str, right: float, seed: int = 0) -> Asked:
     draw = random.Random(f"{name} {seed}")
-    return Asked(name, [Answer(draw.random() < right, 3, 2) for _ in ROWS])
+    return Asked(name, [Answer(draw.random() < right, (7, 8, 9), 2) for _ in ROWS])
 
 
 GOOD = [way("text", 0.99), way("spans", 0.98), way("spans, self-halted", 0.5)]
@@ -40,7 +40,7 @@ def test_spans_help_only_if_every_control_and_intervention_is_worse() -> None:
 
 
 def test_only_the_greatest_depth_decides() -> None:
-    short = [Answer(True, 3, 2) if len(row.steps) == 1 else Answer(False, 3, 2) for row in ROWS]
+    short = [Answer(True, (7, 8, 9), 2) if len(row.steps) == 1 else Answer(False, (7, 8, 9), 2) for row in ROWS]
     assert claims.helps(ROWS, [*GOOD, *BAD, Asked("control direct", short)])
 
 
