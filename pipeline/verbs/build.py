@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 from interlock.command import Session, emit
 from interlock.errors import GateFailed, InterlockError, UsageError
@@ -10,9 +12,12 @@ from interlock.voice import tell
 from pipeline import recipe
 from pipeline.driver import matrix
 from pipeline.driver import session as sessions
-from pipeline.driver.graph import Graph, build_graph
-from pipeline.driver.plan import Options
+from pipeline.driver.graph import Graph, Node, build_graph
+from pipeline.driver.plan import Options, View
 from pipeline.launchers import LAUNCHERS, default_launcher
+
+# Makes a view of a build's nodes, which it names.
+Watch = Callable[[Iterable[Node], Callable[[Node], str]], AbstractContextManager[View]]
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +68,10 @@ def run(args: argparse.Namespace, session: Session) -> int:
     return run_graph(build_graph(loaded, args.launcher), selection(args), options, session, as_json=args.json)
 
 
-def run_graph(graph: Graph, chosen: sessions.Selection, options: Options, session: Session, *, as_json: bool) -> int:
-    """Build, show, end: with the exit code of the first failure. Raises that failure."""
+def run_graph(graph: Graph, chosen: sessions.Selection, options: Options, session: Session, *, as_json: bool, watch: Watch | None = None) -> int:
+    """Build, show, end: with the exit code of the first failure. Raises that failure. `watch`: who sees what happens, where not the usual view."""
     made = sessions.Session(graph, sessions.Project(), chosen, options)
-    report = watched(made)
+    report = watched(made, watch)
     if as_json:
         emit(report.as_dict())
     else:
@@ -124,11 +129,11 @@ def _interrupted(report: sessions.Report, session: Session) -> int:
     return report.interrupted or 0
 
 
-def watched(made: sessions.Session) -> sessions.Report:
+def watched(made: sessions.Session, watch: Watch | None = None) -> sessions.Report:
     """Build with a live view of every step."""
     if (report := made.up_to_date()) is not None:
         return report
     from pipeline.reports import live
 
-    with live.view_for(made.graph.nodes, made.name) as view:
+    with (watch or live.view_for)(made.graph.nodes, made.name) as view:
         return made.build(view)

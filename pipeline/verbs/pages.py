@@ -31,15 +31,20 @@ def page_file(asked: Path | Literal[True], directory: Path, name: str) -> Path:
     Raises UsageError for a place inside an artifact, and for a file that is no page of ours.
     """
     file = asked if isinstance(asked, Path) else directory.absolute().with_name(f"{directory.absolute().name}-{name}.html")
-    inside = next((folder for folder in file.absolute().parents if folder.is_dir() and io.kind_of(folder)), None)
-    if inside is not None:
-        problem = f"`{file}` lies in the artifact directory `{inside}`"
-        raise UsageError(problem, remedy="an artifact holds the files of its contract only: choose another place")
+    outside_artifacts(file)
     if file.is_dir():
         raise UsageError(f"`{file}` is a directory", remedy="name a file, `report.html`")
     if not _is_replaceable(file):
         raise UsageError(f"`{file}` is there and is no page of interlock", remedy="choose another name, or remove it yourself")
     return file
+
+
+def outside_artifacts(place: Path) -> None:
+    """Raises UsageError for a place inside an artifact directory, which holds only what its contract lists."""
+    inside = next((folder for folder in place.absolute().parents if folder.is_dir() and io.kind_of(folder)), None)
+    if inside is not None:
+        problem = f"`{place}` lies in the artifact directory `{inside}`"
+        raise UsageError(problem, remedy="an artifact holds the files of its contract only: choose another place")
 
 
 def save_page(file: Path, page: str, session: Session) -> None:
