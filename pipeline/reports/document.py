@@ -23,6 +23,7 @@ from pipeline.gates.rejected import Rejected, Rejection
 from pipeline.gates.thresholds import EXPORTED_PSNR_DB
 from pipeline.lineage import Ancestor, Lineage, Place
 from pipeline.reports.facts import facts_of
+from pipeline.reports.training import Trained, trainings_of
 
 
 class Fact(Frozen):
@@ -133,6 +134,7 @@ class Document(Frozen):
     directory: str
     verdict: Verdict
     artifacts: tuple[Artifact, ...]
+    trainings: tuple[Trained, ...]
     shapes: tuple[Shapes, ...]
     packages: tuple[Package, ...]
     evaluations: tuple[Evaluation, ...]
@@ -160,6 +162,7 @@ def document_of(directory: Path, lineage: Lineage, proof: Proof, runs: Mapping[s
         directory=path_text(directory),
         verdict=_verdict(lineage, artifacts, proof),
         artifacts=artifacts,
+        trainings=trainings_of((item.contract, item.path) for item in lineage.artifacts.values() if item.contract),
         shapes=tuple(_shapes(contract) for contract in contracts if isinstance(contract, ExportContract)),
         packages=tuple(_package(contract) for contract in contracts if isinstance(contract, PackageContract)),
         evaluations=tuple(_evaluation(contract) for contract in contracts if isinstance(contract, EvaluationContract)),

@@ -15,6 +15,7 @@ from interlock.contracts.package import PackageContract
 from interlock.voice import human
 from pipeline.reports.compression import compression_rows
 from pipeline.reports.gate import headroom_rows
+from pipeline.reports.training import training_rows
 
 
 def facts_of(contract: Contract) -> list[tuple[str, str]]:
@@ -30,6 +31,7 @@ def facts_of(contract: Contract) -> list[tuple[str, str]]:
             ("source", f"{contract.source.form} {contract.source.name} ({blocks})"),
             ("model", f"{contract.parameters / 1e6:.1f} M parameters, {shape}"),
             ("heads", _heads(contract.model_arch.use_halt_head, contract.model_arch.use_self_evaluation)),
+            *(training_rows(contract.training) if contract.training else []),
         ]
     if isinstance(contract, ExportContract):
         return [("mode", f"{contract.mode}, {', '.join(contract.signatures)}"), ("halt head", "yes" if contract.use_halt_head else "no")]

@@ -18,7 +18,9 @@ from interlock import __version__
 from interlock.voice import human, plain
 from pipeline.reports import plots
 from pipeline.reports.ancestry import where
+from pipeline.reports.charts import charts
 from pipeline.reports.document import Artifact, Candidate, Document, counted, gate_text
+from pipeline.reports.training import mean, percent, training_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATES = {"verified": "verified", "toy": "verified, toy", "broken": "not what its contract says"}
@@ -61,7 +63,7 @@ def _render(template: str, **values: Any) -> str:
         kl=lambda value: _figure(value, ".1e"),
         anchor=lambda text: re.sub(r"[^\w-]", "-", str(text)),
     )
-    made.globals.update(plots=plots, counted=counted, version=__version__)
+    made.globals.update(plots=plots, charts=charts, training_rows=training_rows, percent=percent, mean=mean, counted=counted, version=__version__)
     return made.get_template(template).render(**values)
 
 

@@ -20,6 +20,7 @@ from pipeline.reports.drift import drift_table
 from pipeline.reports.gate import evidence_table
 from pipeline.reports.shapes import shapes_table
 from pipeline.reports.terminal import box, cell, console, grid, mark
+from pipeline.reports.training import Trained, accuracy_table, training_rows
 
 # Files of an artifact that are shown by name; the rest are counted.
 LARGEST = 8
@@ -40,6 +41,8 @@ def show_report(document: Document) -> None:
     out.print(grid([(fact.name, fact.value) for fact in root.facts]))
     out.print()
     _tree(out, document.artifacts)
+    for trained in document.trainings:
+        _training(out, trained, told=trained.digest == root.digest)
     for shapes in document.shapes:
         out.print(shapes_table(shapes.validation, box()))
     for package in document.packages:
@@ -79,6 +82,17 @@ def _candidates(out: Console, rejected: Sequence[Candidate]) -> None:
         out.print(mark(False), Text.assemble(("rejected ", "bold red"), plain(rows[0][1])), soft_wrap=True)
         for name, value in rows[1:]:
             out.print(Text.assemble((f"    {name:<9}", "dim"), plain(value)), soft_wrap=True)
+
+
+def _training(out: Console, trained: Trained, *, told: bool) -> None:
+    """told: its facts stand above already."""
+    if not told:
+        out.print(Text(plain(f"trained {trained.kind} {trained.digest[:12]}"), style="bold"))
+        out.print(grid(training_rows(trained.training)))
+    if trained.training.accuracy:
+        out.print(accuracy_table(trained.training, box()))
+    if trained.problem:
+        out.print(Text(plain(f"its log cannot be shown: {trained.problem}"), style="yellow"))
 
 
 def _package(out: Console, package: Package) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlock.contracts.base import Contract
+from interlock.contracts.checkpoint import CheckpointContract
 from interlock.contracts.export import ExportContract
 from interlock.contracts.package import PackageContract
 from interlock.voice import human, plain
@@ -19,6 +20,7 @@ from pipeline.reports.facts import facts_of
 from pipeline.reports.gate import evidence_table
 from pipeline.reports.shapes import shapes_table
 from pipeline.reports.terminal import box, console, grid, mark
+from pipeline.reports.training import accuracy_table
 from pipeline.verify import Verified
 
 
@@ -67,6 +69,8 @@ def _facts(contract: Contract) -> Table:
 
 def tables_of(contract: Contract) -> Iterator[Table]:
     """The figures of a contract."""
+    if isinstance(contract, CheckpointContract) and contract.training and contract.training.accuracy:
+        yield accuracy_table(contract.training, box())
     if isinstance(contract, ExportContract):
         yield shapes_table(contract.shape_validation, box())
     if isinstance(contract, PackageContract):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fakes.chains import write_chain, write_rejected
 from fakes.chromium import Page, browser
+from fakes.trained_chains import write_trained_chain
 
 from interlock.voice import human
 from pipeline.lineage import lineage_of
@@ -62,7 +63,7 @@ def documented(folder: Path, runs: bool = True) -> Document:
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
     folder = tmp_path_factory.mktemp("chain")
-    made = write_chain(folder, everything)
+    made = write_trained_chain(folder, everything)
     write_rejected(folder / "rejected" / "four", made["package"])
     return documented(folder)
 
@@ -106,7 +107,8 @@ def test_the_browser_would_have_told(page: Page, tmp_path: Path) -> None:
 def test_sections_stand_in_order_verdict_first(page: Page, file: Path) -> None:
     page.open(file)
     assert page.evaluate("[...document.querySelectorAll('h1, h2')].map(item => item.innerText)") == [
-        "deployed", "Verdict", "Lineage", "Package gate", "Lengths", "Sizes", "Times and memory", "Converter messages", "Rejected candidates",
+        "deployed", "Verdict", "Lineage", "Training", "Package gate", "Lengths", "Sizes", "Times and memory", "Converter messages",
+        "Rejected candidates",
         "Environments",
     ]  # fmt: skip
     shown = page.evaluate("document.body.innerText")
@@ -136,6 +138,31 @@ def test_figures_are_those_of_the_json(page: Page, file: Path, document: Documen
     assert [row[0] for row in texts(page, "[data-message]")] == [str(item["count"]) for item in told["packages"][0]["messages"]]
     digests = page.evaluate("[...document.querySelectorAll('.chain > li > code')].map(item => item.innerText)")
     assert digests == [item["digest"] for item in told["artifacts"]]
+
+
+def test_a_training_is_told_as_its_contract_says(page: Page, file: Path, document: Document) -> None:
+    """Every way of answering with every share; every curve and the points of the reliability plot drawn."""
+    page.open(file)
+    (trained,) = document.trainings
+    shown = [[way, *(f"{100 * shares[depth]:.1f} %" if depth in shares else "–" for depth in ("1", "2", "10"))]
+             for way, shares in trained.training.accuracy.items()]  # fmt: skip
+    shown = [row + costs for row, costs in zip(shown, [["12.5", "12.5"], ["2.0", "6.2"], ["–", "–"]], strict=True)]
+    assert texts(page, "[data-way]") == shown
+    titles = page.evaluate("[...document.querySelectorAll('#training ~ .columns figcaption')].map(item => item.innerText)")
+    assert titles == [
+        "Loss of batches", "Validation loss by number of slots", "Right answers while training, text", "Right answers while training, spans",
+        "Learning rate", "Reliability of the halt head",
+    ]  # fmt: skip
+    curves = page.evaluate(
+        """[...document.querySelectorAll('[data-curve]')].map(group => {
+            const path = group.querySelector('path'), frame = path.ownerSVGElement.viewBox.baseVal, box = path.getBBox()
+            return [getComputedStyle(path).fill, getComputedStyle(path).stroke, box.x >= 0 && box.x + box.width <= frame.width
+                && box.y >= 0 && box.y + box.height <= frame.height]
+        })"""
+    )
+    assert len(curves) == 4 + 4 + 1 + 2 + 1 + 1
+    assert all(fill == "none" and stroke != "none" and inside for fill, stroke, inside in curves)
+    assert "shown: on the rows with most steps" in page.evaluate("document.body.innerText")
 
 
 def test_marks_stand_where_the_figures_say(page: Page, file: Path, document: Document) -> None:
