@@ -7,7 +7,7 @@ Here: from untrusted bytes to rows, one file or one split. Not here: the fields 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,11 @@ def forbidden(file: Path, place: str, document: dict[str, Any]) -> tuple[Violati
     return at(file, place, [Violation("", where, expected, f"`{FORBIDDEN}`") for where in _forbidden(document, "")])
 
 
-def at(file: Path, place: str, wrong: Iterable[Violation]) -> tuple[Violation, ...]:
+def at(file: Path, place: str, wrong: Sequence[Violation]) -> tuple[Violation, ...]:
     """The same violations, at a line of a file."""
-    return tuple(Violation(str(file), f"{place} {one.where}".strip(), one.expected, one.found) for one in wrong)
+    # What is no JSON is told by its line within the text, which is always the first.
+    places = (f"{place} {one.where.removeprefix('line 1 ')}".strip() for one in wrong)
+    return tuple(Violation(str(file), where, one.expected, one.found) for where, one in zip(places, wrong, strict=True))
 
 
 def _lines_of(directory: Path, files: tuple[str, ...]) -> Iterator[tuple[Path, Line]]:

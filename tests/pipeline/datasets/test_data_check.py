@@ -72,7 +72,7 @@ def test_a_changed_file_is_told_and_its_rows_are_looked_at_all_the_same(tmp_path
     written(tmp_path / "d", {"train": [row("a", "one"), row("b", "two")]})
     (tmp_path / "d" / "train.jsonl").write_text(json.dumps(row("a", "one")) + "\nnonsense\n")
     code, told = checked(tmp_path / "d")
-    assert code == 3 and problems(told) == [("train.jsonl", ""), ("train.jsonl", "line 2 line 1 column 1")]
+    assert code == 3 and problems(told) == [("train.jsonl", ""), ("train.jsonl", "line 2 column 1")]
     (tmp_path / "d" / "dataset_contract.json").write_text("{}")
     interlock("data", "check", tmp_path / "d").refused(3, "dataset_contract.json at /kind")
 
