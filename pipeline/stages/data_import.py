@@ -7,6 +7,7 @@ documents.py), what their columns mean (mapping.py), generated rows (data.py).
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +45,9 @@ class Params(stage.Params):
 
 @dataclass
 class _State:
-    """What is known of the rows so far: whose each prompt and cluster is, the place of each id, what is wrong."""
+    """What is known of the rows so far: how many a split has, whose each prompt and cluster is, the place of each id, what is wrong."""
 
+    rows: Counter[str] = field(default_factory=Counter)
     owners: dict[bytes | str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     wrong: list[Violation] = field(default_factory=list)
@@ -61,23 +63,12 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     with voice.task("digest the source", sum(file.stat().st_size for file in found.used), "B") as task:
         origin = layouts.origin(params.source, found, task.advance)
     state = _State()
-    rows: dict[str, int] = {}
     # What is held out comes first: its prompts are the ones that others must not have.
     for name in sorted(splits, key=lambda split: split == (params.split if params.hold_out else "train")):
-        count = 0
         with voice.task(f"import {name}") as task:
-
-            def counted(name: str = name, task: Task = task) -> Iterator[bytes]:
-                nonlocal count
-                for row in _rows(params, splits[name], name, state):
-                    count += 1
-                    task.note(f"{count} rows")
-                    yield row.line()
-
-            work.stream(file_of(name), counted())
-        if not count and not state.wrong:
+            work.stream(file_of(name), _lines(_rows(params, splits[name], name, state), name, state, task))
+        if not state.rows[name] and not state.wrong:
             state.wrong.append(Violation(str(params.source), "", f"rows of split `{name}`", "none"))
-        rows[name] = count
         if state.wrong and params.hold_out:
             break  # the same files again would tell the same
     if state.wrong:
@@ -91,7 +82,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
             "task": params.task or params.source.resolve().stem,
             "generator": None,
             "origin": origin,
-            "splits": {name: dataset.Split(files=(file_of(name),), rows=rows[name]) for name in splits},
+            "splits": {name: dataset.Split(files=(file_of(name),), rows=state.rows[name]) for name in splits},
             "tokenizer": None,
             "licence": params.licence,
         },
@@ -100,6 +91,13 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
 
 
 STAGE = stage.Stage("data-import", "train", "dataset", Params, work, __name__, reads=("source",))
+
+
+def _lines(rows: Iterator[Row], split: str, state: _State, task: Task) -> Iterator[bytes]:
+    for row in rows:
+        state.rows[split] += 1
+        task.note(f"{state.rows[split]} rows")
+        yield row.line()
 
 
 def _held_out(params: Params, splits: dict[str, tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
