@@ -17,6 +17,8 @@ from interlock.voice import SilentVoice
 from pipeline.datasets import reading
 from pipeline.datasets.rows import Row, likeness
 
+pytestmark = pytest.mark.train
+
 GOOD: dict[str, Any] = {"id": "a", "prompt": "1 + 1 =", "steps": [" two"], "answer": " 2", "metadata": {"depth": 1}}
 
 
