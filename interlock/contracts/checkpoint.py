@@ -102,6 +102,10 @@ class Arch(Frozen):
                 f"{block}mlp.w3.weight": (self.d_ff, d),
                 f"{block}mlp.w2.weight": (d, self.d_ff),
             }
+            if self.attention_bias:
+                shapes |= {f"{block}attn.wq.bias": (q,), f"{block}attn.wk.bias": (kv,), f"{block}attn.wv.bias": (kv,)}
+            if self.qk_norm:
+                shapes |= {f"{block}attn.q_norm.weight": (self.d_head,), f"{block}attn.k_norm.weight": (self.d_head,)}
         if not self.tie_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, d)
         if heads.use_halt_head:

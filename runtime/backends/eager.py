@@ -57,10 +57,14 @@ class EagerCache:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One block. qkv: [(H + 2·H_kv)·D, d]; gate_up: [2·d_ff, d]; norms: [d] fp32."""
+    """One block. qkv: [(H + 2·H_kv)·D, d], bias of it where the architecture has one; qk_norm: of queries and keys, [H + H_kv, D];
+    rotates: whether they are; gate_up: [2·d_ff, d]; norms: [d]. All but the products fp32."""
 
     norm1: Tensor
     qkv: Product
+    bias: Tensor | None
+    qk_norm: Tensor | None
+    rotates: bool
     out: Product
     norm2: Tensor
     gate_up: Product
@@ -77,7 +81,7 @@ class EagerBackend:
         dtype: of the matrix products.
         """
         self.arch = arch
-        self._layers = [_layer(load, f"blocks.{i}.", dtype) for i in range(arch.n_layers)]
+        self._layers = [_layer(load, arch, i, dtype) for i in range(arch.n_layers)]
         self._embed: Table = table(load("embed.weight"), dtype)
         self._head: Product = self._embed if arch.tie_embeddings else product(load("lm_head.weight"), dtype)
         self._norm_f = _small(load, "norm_f.weight")
@@ -122,10 +126,9 @@ class EagerBackend:
         n, n_kv, d_head = self.arch.n_heads, self.arch.n_kv_heads, self.arch.d_head
         end = cache.position + 1
         cos, sin = self._turns(cache.position, end)
-        for layer, slots in zip(self._layers, cache.slots[:, :, :, :end], strict=True):
-            heads = layer.qkv.vector(self._norm(x, layer.norm1)).view(n + 2 * n_kv, d_head)
-            turned = _rotate(heads[: n + n_kv], cos[0], sin[0])
-            slots[0, :, -1], slots[1, :, -1] = turned[n:], heads[n + n_kv :]
+        for layer, slots in zip(self._layers, cache.slots[:, :, :, self._first_seen(cache.position) : end], strict=True):
+            turned, value = self._heads(layer, layer.qkv.vector(self._norm(x, layer.norm1)), cos[0], sin[0])
+            slots[0, :, -1], slots[1, :, -1] = turned[n:], value
             # The queries of a group are rows against their one key head: nothing is repeated, and one position needs no mask.
             query = turned[:n].view(1, n_kv, -1, d_head)
             mixed = F.scaled_dot_product_attention(query, slots[0][None], slots[1][None])
@@ -139,13 +142,12 @@ class EagerBackend:
         """A chunk of positions through all blocks. x: [T, d] → [T, d]; `cache` takes T new slots."""
         n, n_kv, d_head = self.arch.n_heads, self.arch.n_kv_heads, self.arch.d_head
         length, start = len(x), cache.position
-        end = start + length
+        end, first = start + length, self._first_seen(start)
         cos, sin = self._turns(start, end)
-        mask = None if start == 0 else torch.arange(end) <= torch.arange(start, end)[:, None]
-        for layer, slots in zip(self._layers, cache.slots[:, :, :, :end], strict=True):
-            heads = layer.qkv.rows(self._norm(x, layer.norm1)).view(length, n + 2 * n_kv, d_head)
-            turned = _rotate(heads[:, : n + n_kv], cos, sin)
-            slots[0, :, start:], slots[1, :, start:] = turned[:, n:].transpose(0, 1), heads[:, n + n_kv :].transpose(0, 1)
+        mask = self._mask(start, end)
+        for layer, slots in zip(self._layers, cache.slots[:, :, :, first:end], strict=True):
+            turned, values = self._heads(layer, layer.qkv.rows(self._norm(x, layer.norm1)), cos, sin)
+            slots[0, :, start - first :], slots[1, :, start - first :] = turned[:, n:].transpose(0, 1), values.transpose(0, 1)
             # Key heads as the batch, the queries of a group as its heads: the group shares its keys by stride 0, without a copy.
             query = turned[:, :n].view(length, n_kv, -1, d_head).permute(1, 2, 0, 3)
             key, value = (part[:, None].expand(-1, query.shape[1], -1, -1) for part in slots)
@@ -155,6 +157,27 @@ class EagerBackend:
             x = x + layer.down.rows(F.silu(gate) * up)
         cache.position = end
         return x
+
+    def _heads(self, layer: _Layer, fused: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """fused: [..., (H + 2·H_kv)·D], the layer's product → queries and keys as attention takes them [..., H + H_kv, D], values [..., H_kv, D]."""
+        both = self.arch.n_heads + self.arch.n_kv_heads
+        heads = (fused if layer.bias is None else fused + layer.bias).view(*fused.shape[:-1], -1, self.arch.d_head)
+        turned = heads[..., :both, :]
+        if layer.qk_norm is not None:
+            turned = F.rms_norm(turned, (self.arch.d_head,), None, self.arch.norm_eps) * layer.qk_norm
+        return (_rotate(turned, cos, sin) if layer.rotates else turned), heads[..., both:, :]
+
+    def _first_seen(self, position: int) -> int:
+        """The first slot that a position attends to."""
+        return 0 if self.arch.sliding_window is None else max(0, position + 1 - self.arch.sliding_window)
+
+    def _mask(self, start: int, end: int) -> Tensor | None:
+        """Which of the slots from the first seen on the positions start … end see, bool [T, S]; None where plain causality says it."""
+        first, window = self._first_seen(start), self.arch.sliding_window
+        if start == 0 and (window is None or end <= window):
+            return None
+        distance = torch.arange(start, end)[:, None] - torch.arange(first, end)
+        return distance >= 0 if window is None else (distance >= 0) & (distance < window)
 
     def _turns(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """cos and sin of positions start … end, each [T, 1, D]: over both halves, with the minus of the rotation in sin."""
@@ -170,13 +193,20 @@ def eager_from(student: Student, dtype: Dtype = "float32") -> EagerBackend:
     return EagerBackend(student.arch, student.heads, student.state_dict().__getitem__, dtype)
 
 
-def _layer(load: Load, block: str, dtype: Dtype) -> _Layer:
+def _layer(load: Load, arch: Arch, number: int, dtype: Dtype) -> _Layer:
+    block = f"blocks.{number}."
+
     def fused(*names: str) -> Product:
         return product(torch.cat([load(f"{block}{name}.weight") for name in names]), dtype)
 
+    bias = torch.cat([_small(load, f"{block}attn.{name}.bias") for name in ("wq", "wk", "wv")]) if arch.attention_bias else None
+    norms = ((_small(load, f"{block}attn.{name}.weight"), count) for name, count in (("q_norm", arch.n_heads), ("k_norm", arch.n_kv_heads)))
     return _Layer(
         norm1=_small(load, f"{block}norm1.weight"),
         qkv=fused("attn.wq", "attn.wk", "attn.wv"),
+        bias=bias,
+        qk_norm=torch.cat([weight.expand(count, -1) for weight, count in norms]) if arch.qk_norm else None,
+        rotates=number not in arch.no_rope_layers,
         out=fused("attn.wo"),
         norm2=_small(load, f"{block}norm2.weight"),
         gate_up=fused("mlp.w1", "mlp.w3"),

@@ -78,23 +78,29 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention without biases: n_heads queries share n_kv_heads keys and values."""
+    """Grouped-query attention: n_heads queries share n_kv_heads keys and values.
 
-    def __init__(self, arch: Arch) -> None:
+    Queries and keys are normed by head where `qk_norm` says so (Qwen3), before they are rotated; not at all in `no_rope_layers` (SmolLM3).
+    """
+
+    def __init__(self, arch: Arch, layer: int) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.d_head = arch.n_heads, arch.n_kv_heads, arch.d_head
-        self.wq = Linear(arch.d_model, arch.n_heads * arch.d_head, bias=False)
-        self.wk = Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=False)
-        self.wv = Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=False)
+        self.rotates = layer not in arch.no_rope_layers
+        self.wq = Linear(arch.d_model, arch.n_heads * arch.d_head, bias=arch.attention_bias)
+        self.wk = Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=arch.attention_bias)
+        self.wv = Linear(arch.d_model, arch.n_kv_heads * arch.d_head, bias=arch.attention_bias)
         self.wo = Linear(arch.n_heads * arch.d_head, arch.d_model, bias=False)
+        self.q_norm = RMSNorm(arch.d_head, arch.norm_eps) if arch.qk_norm else None
+        self.k_norm = RMSNorm(arch.d_head, arch.norm_eps) if arch.qk_norm else None
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x: [B, T, d] → rotated query [B, H, T, D], rotated key and plain value [B, H_kv, T, D]."""
+        """x: [B, T, d] → query [B, H, T, D], key and plain value [B, H_kv, T, D]; query and key normed and rotated as the layer does it."""
         batch = x.shape[0]
-        query = self.wq(x).view(batch, -1, self.n_heads, self.d_head).transpose(1, 2)
-        key = self.wk(x).view(batch, -1, self.n_kv_heads, self.d_head).transpose(1, 2)
+        query = _normed(self.wq(x).view(batch, -1, self.n_heads, self.d_head), self.q_norm).transpose(1, 2)
+        key = _normed(self.wk(x).view(batch, -1, self.n_kv_heads, self.d_head), self.k_norm).transpose(1, 2)
         value = self.wv(x).view(batch, -1, self.n_kv_heads, self.d_head).transpose(1, 2)
-        return apply_rope(query, cos, sin), apply_rope(key, cos, sin), value
+        return (apply_rope(query, cos, sin), apply_rope(key, cos, sin), value) if self.rotates else (query, key, value)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """query: [B, H, T, D]; key, value: [B, H_kv, S, D]; mask: [1, 1, T, S] added to the scores → [B, T, d]."""
@@ -128,10 +134,10 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Norm, attention, residual; norm, MLP, residual."""
 
-    def __init__(self, arch: Arch) -> None:
+    def __init__(self, arch: Arch, layer: int) -> None:
         super().__init__()
         self.norm1 = RMSNorm(arch.d_model, arch.norm_eps)
-        self.attn = Attention(arch)
+        self.attn = Attention(arch, layer)
         self.norm2 = RMSNorm(arch.d_model, arch.norm_eps)
         self.mlp = MLP(arch)
 
@@ -149,7 +155,7 @@ class Student(nn.Module):
         super().__init__()
         self.arch, self.heads = arch, heads
         self.embed = Embedding(arch.vocab_size, arch.d_model)
-        self.blocks = nn.ModuleList(Block(arch) for _ in range(arch.n_layers))
+        self.blocks = nn.ModuleList(Block(arch, layer) for layer in range(arch.n_layers))
         self.norm_f = RMSNorm(arch.d_model, arch.norm_eps)
         if not arch.tie_embeddings:
             self.lm_head = Linear(arch.d_model, arch.vocab_size, bias=False)
@@ -176,7 +182,7 @@ class Student(nn.Module):
         length = x.shape[1]
         cos, sin = self.rope_cos[:length].to(x.dtype), self.rope_sin[:length].to(x.dtype)
         positions = torch.arange(length, device=x.device)
-        mask = _causal_mask(positions, positions, x.dtype)
+        mask = _causal_mask(positions, positions, x.dtype, self.arch.sliding_window)
         for block in self.blocks:
             assert isinstance(block, Block)
             query, key, value = block.attn.project(block.norm1(x), cos, sin)
@@ -196,7 +202,7 @@ class Student(nn.Module):
         cos = torch.index_select(self.rope_cos, 0, position_ids).to(x.dtype)
         sin = torch.index_select(self.rope_sin, 0, position_ids).to(x.dtype)
         slots = torch.arange(k_cache.shape[2], device=x.device)
-        mask = _causal_mask(slots, position_ids, x.dtype)
+        mask = _causal_mask(slots, position_ids, x.dtype, self.arch.sliding_window)
         write = writer(x, position_ids, k_cache)
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
@@ -227,9 +233,23 @@ class Student(nn.Module):
         return out
 
 
-def _causal_mask(slots: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
-    """slots: int [S]; positions: int [T] → [1, 1, T, S], HIDDEN_SCORE where the slot is later than the position, else 0.
+def _normed(x: Tensor, norm: RMSNorm | None) -> Tensor:
+    """x: [..., D]."""
+    out: Tensor = x if norm is None else norm(x)
+    return out
 
+
+def _causal_mask(slots: Tensor, positions: Tensor, dtype: torch.dtype, window: int | None) -> Tensor:
+    """slots: int [S]; positions: int [T] → [1, 1, T, S], HIDDEN_SCORE where the slot is later than the position or out of its window, else 0.
+
+    A window of W positions is the position itself and the W - 1 before it (Mistral 7B, arXiv:2310.06825 §2).
     A comparison and not a stored triangle: a table of 4096² is 33 MB of constants in the package, and the compressors would quantise it.
     """
-    return ((slots[None, :] > positions[:, None]).to(dtype) * HIDDEN_SCORE)[None, None]
+    return (_is_hidden(slots, positions, window).to(dtype) * HIDDEN_SCORE)[None, None]
+
+
+def _is_hidden(slots: Tensor, positions: Tensor, window: int | None) -> Tensor:
+    """bool [T, S]."""
+    if window is None:
+        return slots[None, :] > positions[:, None]
+    return torch.logical_or(slots[None, :] > positions[:, None], slots[None, :] <= positions[:, None] - window)

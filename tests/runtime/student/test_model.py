@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.relatives import twin
 from fakes.students import BOTH_HEADS, some_ids, tiny_arch, tiny_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,40 +15,8 @@ from interlock.contracts.checkpoint import Arch, ModelArch
 from runtime.numerics import compare_logits
 from runtime.student.model import Student
 
-NAMES = {"model.embed_tokens": "embed", "model.norm": "norm_f", "model.layers": "blocks", "input_layernorm": "norm1",
-         "post_attention_layernorm": "norm2", "self_attn": "attn", "q_proj": "wq", "k_proj": "wk", "v_proj": "wv", "o_proj": "wo",
-         "gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}  # fmt: skip
 LINEAR = {"kind": "linear", "factor": 4.0}
 LLAMA3 = {"kind": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position": 64}
-
-
-def llama_like(student: Student) -> Any:
-    """transformers' Llama of the same architecture, its random weights copied into `student`."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    arch = student.arch
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": arch.rope_theta}
-    if arch.rope_scaling is not None:
-        scaling = arch.rope_scaling.model_dump(exclude_none=True)
-        rope |= {"rope_type": scaling.pop("kind"), **scaling}
-        if "original_max_position" in rope:
-            rope["original_max_position_embeddings"] = rope.pop("original_max_position")
-    config = LlamaConfig(
-        hidden_size=arch.d_model, num_hidden_layers=arch.n_layers, num_attention_heads=arch.n_heads, num_key_value_heads=arch.n_kv_heads,
-        head_dim=arch.d_head, intermediate_size=arch.d_ff, vocab_size=arch.vocab_size, max_position_embeddings=arch.max_position,
-        rms_norm_eps=arch.norm_eps, tie_word_embeddings=arch.tie_embeddings, rope_parameters=rope, initializer_range=0.2,
-    )  # fmt: skip
-    torch.manual_seed(1)
-    llama = LlamaForCausalLM(config).eval().requires_grad_(False)
-    state = {}
-    for name, tensor in llama.state_dict().items():
-        for theirs, ours in NAMES.items():
-            name = name.replace(theirs, ours)  # noqa: PLW2901
-        state[name] = tensor
-    if arch.tie_embeddings:
-        state.pop("lm_head.weight", None)
-    student.load_state_dict(state)
-    return llama
 
 
 @pytest.mark.train
@@ -56,9 +25,8 @@ def llama_like(student: Student) -> Any:
 @pytest.mark.parametrize(("n_heads", "n_kv_heads", "d_head"), [(4, 4, 8), (6, 2, 16), (4, 1, 64)], ids=["mha", "gqa", "mqa"])
 def test_logits_are_those_of_transformers(n_heads: int, n_kv_heads: int, d_head: int, scaling: dict[str, Any] | None, tied: bool) -> None:
     student = tiny_student(ModelArch(), n_heads=n_heads, n_kv_heads=n_kv_heads, d_head=d_head, rope_scaling=scaling, tie_embeddings=tied)
-    llama = llama_like(student)
     ids = some_ids(student.arch, 2, 96)
-    compared = compare_logits(llama(ids).logits, student(ids).logits)
+    compared = compare_logits(twin(student)(ids).logits, student(ids).logits)
     assert compared.psnr_db >= 100
     assert compared.argmax_flips == 0
     assert compared.positions == 192
