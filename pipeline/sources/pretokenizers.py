@@ -46,6 +46,7 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
+    "smaug-bpe": PreTokenizer((_split(LLAMA3), byte_level())),  # SmolLM3's files: the pattern of Llama 3 and nothing else of it
     # llama.cpp leaves the normalizer out; the published Qwen2 tokenizer has it, and the model was trained behind it.
     "qwen2": PreTokenizer((_split(QWEN2), byte_level()), normalizer={"type": "NFC"}),
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from interlock.contracts.checkpoint import Arch, ModelArch, RopeScaling, Source
+from interlock.contracts.checkpoint import OF_RELATIVES, Arch, ModelArch, RopeScaling, Source
 from interlock.contracts.io import sha256_file
 from interlock.errors import ContractError, Violation, refuse
 from pipeline.sources.foreign import Foreign
@@ -40,6 +40,7 @@ KEYS = {
     "rope_theta": ("rope_theta",),
     "norm_eps": ("norm_eps",),
     "max_position": ("max_position", "max_seq_len"),
+    **{field: (field,) for field in OF_RELATIVES},
 }
 GUIDE_NORM_EPS = 1e-6  # the guide's model has it as a constant and does not store it
 
@@ -140,6 +141,8 @@ def _arch(path: Path, found: Mapping[str, object], state: Mapping[str, TensorRec
     tied = head is None or head == state.get("embed.weight")  # the state_dict of a tied model names one storage twice
     fields["tie_embeddings"] = tied if found.get("tie_embeddings") is None else found["tie_embeddings"]
     fields["rope_scaling"] = _rope_scaling(path, found.get("rope_scaling"))
+    if isinstance(fields["no_rope_layers"], list):  # as JSON has it; a strict tuple takes none
+        fields["no_rope_layers"] = tuple(fields["no_rope_layers"])
     if fields["tie_embeddings"] is True and not tied:
         raise refuse(
             path, "/config/arch/tie_embeddings", expected="true with one tensor for both", found="another `lm_head.weight`", remedy=SAVE_AGAIN

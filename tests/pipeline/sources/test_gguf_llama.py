@@ -73,7 +73,7 @@ def llama_weights() -> dict[str, torch.Tensor]:
 
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
-    "another architecture": ({"general__architecture": "qwen2"}, "llama"),
+    "another architecture": ({"general__architecture": "gemma"}, "llama"),
     "no architecture": ({"general__architecture": None}, "llama"),
     "architecture with escapes": ({"general__architecture": "\x1b[31mllama"}, "\\x1b"),
     "block_count 10^9": ({"llama__block_count": 10**9}, "block_count"),

@@ -1,4 +1,4 @@
-"""A Hugging Face directory gives the weights that transformers wrote; its configuration is data, and only a plain Llama is taken."""
+"""A Hugging Face directory of a Llama gives the weights that transformers wrote; its configuration is data, and nothing but a plain Llama is taken for one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import ContractError
-from pipeline.sources.huggingface import LAYER_NAMES, NAMES, open_huggingface, read_arch
+from pipeline.sources.huggingface import LAYER_NAMES, NAMES, open_huggingface
+from pipeline.sources.huggingface_config import read_arch
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -41,7 +42,7 @@ def directory(path: Path, weights: dict[str, torch.Tensor] | None = None, **chan
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "another model": ({"model_type": "qwen2"}, "/model_type"),
+    "another model": ({"model_type": "gemma"}, "/model_type"),
     "no model type": ({"model_type": None}, "/model_type"),
     "remote code instead of a type": ({"model_type": "custom", "auto_map": {"AutoModel": "evil.Model"}}, "/model_type"),
     "hidden_size 10^12": ({"hidden_size": 10**12}, "/hidden_size"),

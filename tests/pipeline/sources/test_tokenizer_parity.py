@@ -25,6 +25,7 @@ PUBLISHED = {
     "gpt-2": [_GPT2],
     "default": [r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
     "llama-bpe": [_WORD + r"\p{N}{1,3}" + _TAIL],
+    "smaug-bpe": [_WORD + r"\p{N}{1,3}" + _TAIL],
     "qwen2": [_WORD + r"\p{N}" + _TAIL],
 }
 

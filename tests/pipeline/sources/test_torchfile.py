@@ -110,6 +110,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "dynamic rope": (with_arch(rope_scaling="dynamic"), "dynamic"),
     "rope scaling of another kind": (with_arch(rope_scaling={"kind": "yarn", "factor": 2.0}), "rope_scaling/kind"),
     "rope scaling with more": (with_arch(rope_scaling={**SCALING, "\x1b": 1}), "rope_scaling/`'\\x1b'`"),
+    "biases that are not there": (with_arch(attention_bias=True), "blocks.0.attn.wq.bias"),
+    "biases as a number": (with_arch(attention_bias=1), "/config/arch/attention_bias"),
+    "a window of 0": (with_arch(sliding_window=0), "/config/arch/sliding_window"),
+    "a layer twice": (with_arch(no_rope_layers=[1, 1]), "no_rope_layers"),
+    "layers by a string": (with_arch(no_rope_layers="1"), "/config/arch/no_rope_layers"),
     "tied, but two tensors": (with_arch(tie_embeddings=True), "tie_embeddings"),
     "step negative": ({"step": -1}, "/step"),
     "step a string": ({"step": "7"}, "/step"),
@@ -134,6 +139,15 @@ def test_names_all_missing_fields_at_once(tmp_path: Path) -> None:
         open_torch(saved(tmp_path / "x.pt", config={"arch": {"d_model": 32, "n_heads": 4}}))
     missing = {violation.where.rpartition("/")[2] for violation in caught.value.violations}
     assert missing == {"n_layers", "n_kv_heads", "d_head", "vocab_size", "rope_theta", "max_position"}
+
+
+RELATIVE = {"attention_bias": True, "qk_norm": True, "sliding_window": 16, "no_rope_layers": [1]}
+
+
+def test_what_the_relatives_add_is_read(tmp_path: Path) -> None:
+    arch = make.TINY.model_copy(update={**RELATIVE, "no_rope_layers": (1,)})
+    foreign = open_torch(saved(tmp_path / "x.pt", model_state_dict=make.tensors(arch), **with_arch(**RELATIVE)))
+    assert foreign.arch == arch and torch.equal(foreign.load("blocks.1.attn.wv.bias"), make.tensors(arch)["blocks.1.attn.wv.bias"])
 
 
 @pytest.mark.parametrize("scaling", ["none", "linear", None])
