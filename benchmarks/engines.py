@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from interlock.contracts.checkpoint import FILE, TOKENIZER, Arch, CheckpointContract, ModelArch
+from interlock.contracts.checkpoint import FILE, OF_RELATIVES, TOKENIZER, Arch, CheckpointContract, ModelArch
 from interlock.contracts.io import read_contract
 from interlock.errors import UsageError
 from pipeline.sources.opening import open_source
@@ -141,6 +141,8 @@ def _llama(arch: Arch) -> Any:
     """LlamaForCausalLM with its weights on the meta device."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if more := [name for name in OF_RELATIVES if getattr(arch, name)]:
+        raise UsageError(f"transformers' Llama has no `{more[0]}`", remedy="benchmark a plain Llama")
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": arch.rope_theta}
     if arch.rope_scaling is not None:
         scaling = arch.rope_scaling.model_dump(exclude_none=True)

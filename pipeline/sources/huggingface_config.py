@@ -54,9 +54,7 @@ FAMILIES: dict[str, Family] = {
     "llama": Family(),
     "mistral": Family(defaults={"num_key_value_heads": 8, "sliding_window": 4096}),
     "qwen2": Family(adds={"attention_bias": True}, fixed={}, defaults={"num_key_value_heads": 32, "max_window_layers": 28, "sliding_window": 4096}),
-    "qwen3": Family(
-        adds={"qk_norm": True}, defaults={"num_key_value_heads": 32, "head_dim": 128, "max_window_layers": 28, "sliding_window": 4096}
-    ),
+    "qwen3": Family(adds={"qk_norm": True}, defaults={"num_key_value_heads": 32, "head_dim": 128, "max_window_layers": 28, "sliding_window": 4096}),
     "smollm3": Family(defaults={"num_key_value_heads": 4, "tie_word_embeddings": True, "rope_theta": 2e6, "no_rope_layer_interval": 4}),
 }
 

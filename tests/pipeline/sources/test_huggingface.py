@@ -1,4 +1,4 @@
-"""A Hugging Face directory of a Llama gives the weights that transformers wrote; its configuration is data, and nothing but a plain Llama is taken for one."""
+"""A Hugging Face directory of a Llama gives the weights that transformers wrote; its configuration is data, and only a plain Llama is one."""
 
 from __future__ import annotations
 

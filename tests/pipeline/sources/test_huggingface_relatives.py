@@ -59,7 +59,11 @@ def test_a_missing_or_surplus_tensor_of_the_family_is_refused(tmp_path: Path, fa
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a window in some layers": ("qwen2", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2}, "one in 2 of 4 layers"),
-    "the same by type": ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"] * 2}, "one in 2"),
+    "the same by type": (
+        "qwen3",
+        {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"] * 2},
+        "one in 2",
+    ),
     "a window of 0": ("mistral", {"sliding_window": 0}, "/sliding_window"),
     "a window of half a position": ("mistral", {"sliding_window": 2.5}, "/sliding_window"),
     "a window that is true": ("qwen2", {"use_sliding_window": True, "sliding_window": True, "max_window_layers": 0}, "/sliding_window"),
@@ -101,7 +105,8 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
 @given(
     st.sampled_from(sorted(RELATIVES)),
     st.dictionaries(
-        st.sampled_from(["layer_types", "max_window_layers", "no_rope_layer_interval", "no_rope_layers", "sliding_window", "use_sliding_window"]), VALUES
+        st.sampled_from(["layer_types", "max_window_layers", "no_rope_layer_interval", "no_rope_layers", "sliding_window", "use_sliding_window"]),
+        VALUES,
     ),
 )
 def test_any_value_in_any_key_of_the_relatives_is_read_or_refused_never_more(tmp_path: Path, family: str, said: dict[str, object]) -> None:
