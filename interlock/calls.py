@@ -48,6 +48,14 @@ class Fs:
         with os.fdopen(descriptor, "wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)
 
+    def append(self, path: Path, data: bytes) -> None:
+        """Add `data` to the end of `path`, which is made where it is missing, and flush it to the disk."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+
     def call(self, writer: Callable[[Path], None], path: Path) -> None:
         """Let a library write `path` itself (torch.jit.save, a package's save)."""
         writer(path)

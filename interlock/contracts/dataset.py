@@ -54,7 +54,8 @@ class Teaching(Frozen):
 
     `teacher` is the digest of a checkpoint contract or of a local model's files, null for an endpoint. `temperature` and `seed` are those that were
     sent, `seed` null where the teacher takes none. `top_k` log-probabilities per token were kept, 0 for answers alone; `tail` says how the rest of
-    the distribution stands in them. `files` hold the log-probabilities, indexed by the ids of the rows.
+    the distribution stands in them, and `vocab_size` how many ids the teacher's tokenizer has. `files` hold the log-probabilities, indexed by the ids
+    of the rows. `system_fingerprints` are those that an endpoint answered with: more than one, and it changed meanwhile.
     """
 
     teacher: Sha256 | None
@@ -65,11 +66,14 @@ class Teaching(Frozen):
     top_k: Annotated[int, Field(ge=0)]
     tail: Literal["bucket", "zero", "symmetric_uniform"] | None
     files: tuple[RelativePath, ...] = ()
+    vocab_size: Annotated[int, Field(ge=1)] | None = None
+    system_fingerprints: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _logits_are_whole(self) -> Teaching:
-        if (self.top_k > 0) != (self.tail is not None) or (self.top_k > 0) != bool(self.files):
-            raise ValueError("top_k, tail and files are there together: log-probabilities were captured, or were not")
+        captured = self.top_k > 0
+        if not captured == (self.tail is not None) == bool(self.files) == (self.vocab_size is not None):
+            raise ValueError("top_k, tail, files and vocab_size are there together: log-probabilities were captured, or were not")
         return self
 
 

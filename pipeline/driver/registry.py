@@ -71,6 +71,7 @@ OURS = {
     for entry in (
         Entry("data", "pipeline.stages.data", "train", "dataset", {}),
         Entry("data-import", "pipeline.stages.data_import", "train", "dataset", {}, reads=("source",)),
+        Entry("teach", "pipeline.stages.teach", "train", "dataset", {"dataset": "dataset"}),
         Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}),
         Entry("train", "pipeline.stages.train", "train", "checkpoint", {"dataset": "dataset", "start": "checkpoint"}, resumes=True),
         Entry("export", "pipeline.stages.export", "export", "export", {"checkpoint": "checkpoint"}),

@@ -81,7 +81,7 @@ def write_dataset(directory: Path) -> dataset.DatasetContract:
         tokenizer="4" * 64,
         tools=dataset.Tools(registry="tools.json", fixtures=("fixtures.jsonl",), source="generated"),
         teaching=dataset.Teaching(
-            teacher="3" * 64, name="teacher", temperature=0.7, seed=7, max_new_tokens=8, top_k=2, tail="bucket", files=("teacher.bin",)
+            teacher="3" * 64, name="teacher", temperature=0.7, seed=7, max_new_tokens=8, top_k=2, tail="bucket", files=("teacher.bin",), vocab_size=8
         ),
         licence="CC0-1.0",
     ).sealed()

@@ -20,6 +20,8 @@ ACTIONS = {
                             "interlock data check models/student/data --tokenizer models/student/tokenizer"),
     "tokenizer": actions.Action("pipeline.verbs.data.tokenizer", "a byte-level BPE tokenizer of a dataset's own texts: same rows, same bytes",
                                 "interlock data tokenizer models/student/data --vocab-size 320 --out models/student/tokenizer"),
+    "teach": actions.Action("pipeline.verbs.data.teach", "a teacher's answers and log-probabilities, put beside the rows: kept as they come, resumed",
+                            "interlock data teach my/data --teacher models/student/checkpoint --top-k 64 --out my/taught"),
 }  # fmt: skip
 
 

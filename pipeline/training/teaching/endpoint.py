@@ -1,0 +1,106 @@
+"""A teacher behind an OpenAI-compatible endpoint (`POST …/chat/completions`).
+
+Here: what is sent, and the key that goes with it. Not here: HTTP (calls.py), reading the reply (replies.py).
+The key comes from an environment variable, goes into one header, and is written nowhere: parameters hold the variable's name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from interlock.errors import UsageError
+from pipeline.datasets.rows import Message, Row
+from pipeline.training.teaching import replies
+from pipeline.training.teaching.answers import Answer, Capture, Teacher
+from pipeline.training.teaching.calls import Patience, post
+from pipeline.training.teaching.vocabulary import Vocabulary
+
+MOST_LOGPROBS = 20  # of `top_logprobs`, by OpenAI's API and every server that follows it
+
+
+def endpoint(url: str, model: str, key_variable: str, capture: Capture, patience: Patience, at_once: int, vocabulary: Vocabulary | None) -> Teacher:
+    """Nothing is sent yet. vocabulary: of the teacher, needed for log-probabilities: an endpoint says tokens as text.
+
+    Raises UsageError for a URL that is none, a key that would travel in the clear, and log-probabilities that no endpoint gives.
+    """
+    place = _place(url)
+    key = os.environ.get(key_variable)
+    if key and place.scheme == "http" and not _is_here(place.hostname or ""):
+        raise UsageError(f"the key in {key_variable} would be sent unencrypted to `{place.hostname}`", remedy="use https, or unset that variable")
+    if capture.top_k > MOST_LOGPROBS:
+        remedy = f"ask for at most {MOST_LOGPROBS}, or use a checkpoint as the teacher"
+        raise UsageError(f"--top-k is {capture.top_k}, an endpoint gives at most {MOST_LOGPROBS} log-probabilities per token", remedy=remedy)
+    if capture.top_k and vocabulary is None:
+        raise UsageError("log-probabilities of an endpoint need its tokenizer: tokens come as text", remedy="give --tokenizer, or --top-k 0")
+    if key and not all("!" <= char <= "~" for char in key):
+        raise UsageError(f"what {key_variable} holds is no key", remedy="a key has letters, digits and signs, no spaces and no line ends")
+
+    def ask(row: Row) -> Answer:
+        reply = post(model, place, key, request_of(row, model, capture), patience)
+        return replies.read(reply, model, capture, vocabulary)
+
+    return Teacher(
+        name=model,
+        kind="endpoint",
+        digest=None,
+        tokenizer=vocabulary.sha256 if vocabulary else None,
+        vocab_size=vocabulary.size if vocabulary else None,
+        settings={"url": place.geturl()},
+        at_once=at_once,
+        ask=ask,
+    )
+
+
+def request_of(row: Row, model: str, capture: Capture) -> dict[str, Any]:
+    """The body of a request. A row's prompt is sent as one message of the user."""
+    messages = list(_wire(row.messages)) if row.messages is not None else [{"role": "user", "content": row.prompt}]
+    asked: dict[str, Any] = {"model": model, "messages": messages, "max_tokens": capture.max_new_tokens, "temperature": capture.temperature}
+    if capture.seed is not None:
+        asked["seed"] = capture.seed
+    if capture.top_k:
+        asked |= {"logprobs": True, "top_logprobs": capture.top_k}
+    return asked
+
+
+def _wire(messages: tuple[Message, ...]) -> Iterator[dict[str, Any]]:
+    """Messages in the API's form: calls get ids, and the tool messages after them name these in their order."""
+    waiting: list[str] = []
+    made = 0
+    for message in messages:
+        one: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.calls:
+            waiting = [f"call_{made + number}" for number in range(len(message.calls))]
+            made += len(waiting)
+            one["tool_calls"] = [
+                {"id": name, "type": "function", "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}}
+                for name, call in zip(waiting, message.calls, strict=True)
+            ]
+        elif message.role == "tool":
+            one["tool_call_id"] = waiting.pop(0) if waiting else "call_0"
+        yield one
+
+
+def _place(url: str) -> SplitResult:
+    """The address to post to. Raises UsageError."""
+    try:
+        place = urlsplit(url)
+        sound = place.scheme in ("http", "https") and place.hostname and not place.query and not place.fragment and not place.username
+        _ = place.port
+    except ValueError:
+        sound = False
+    if not sound or any(not "!" <= char <= "~" for char in url):
+        raise UsageError(f"`{url}` is no address of an endpoint", remedy="give one such as http://localhost:8000/v1, without a name, key or query")
+    path = place.path.rstrip("/")
+    return place._replace(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
