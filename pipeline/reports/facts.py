@@ -57,7 +57,7 @@ def facts_of(contract: Contract) -> list[tuple[str, str]]:
     if isinstance(contract, DatasetContract):
         rows = ", ".join(f"{name} {split.rows} rows" for name, split in contract.splits.items())
         made = contract.generator.name if contract.generator else contract.origin.name if contract.origin else "unknown"
-        return [("task", contract.task), ("rows", rows), ("from", made)]
+        return [("task", contract.task), ("rows", rows), ("from", made), *_taught(contract)]
     if isinstance(contract, EvaluationContract):
         return [
             ("suite", f"{contract.suite}, {contract.items} items"),
@@ -66,6 +66,13 @@ def facts_of(contract: Contract) -> list[tuple[str, str]]:
             ("verdict", f"{contract.verdict}: {', '.join(f'{gate.name} {gate.verdict}' for gate in contract.gates)}"),
         ]
     return []
+
+
+def _taught(contract: DatasetContract) -> list[tuple[str, str]]:
+    if (teaching := contract.teaching) is None:
+        return []
+    kept = f"{teaching.top_k} log-probabilities per token" if teaching.top_k else "text alone"
+    return [("taught by", f"{teaching.name}, temperature {teaching.temperature:g}, {kept}")]
 
 
 def _heads(halt: bool, quality: bool) -> str:
