@@ -35,7 +35,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Params(stage.Params):
-    """`teacher` is a directory (checkpoint, deployed) or the address of an endpoint, which needs `model`; `tokenizer` is an endpoint's, for
+    """`teacher` is a checkpoint directory or the address of an endpoint, which needs `model`; `tokenizer` is an endpoint's, for
     log-probabilities; `student` a directory or file whose tokenizer must be the teacher's. `key_variable` names the environment variable with an
     endpoint's key: the key itself is no parameter."""
 
@@ -89,7 +89,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     splits = {name: dataset.Split(files=(_rows_of(name),), rows=split.rows) if name in rows else split for name, split in contract.splits.items()}
     inputs = [InputRef(kind="dataset", digest=contract.digest)]
     if teacher.digest is not None:
-        inputs.append(InputRef(kind="deployment" if teacher.kind == "deployment" else "checkpoint", digest=teacher.digest))
+        inputs.append(InputRef(kind="checkpoint", digest=teacher.digest))
     return stage.Outcome(
         body={**own, "splits": splits, "tokenizer": teacher.tokenizer if capture.top_k else contract.tokenizer, "teaching": teaching},
         inputs=tuple(inputs),
@@ -117,8 +117,7 @@ def _teacher(params: Params, capture: Capture, voice: Voice) -> Teacher:
         raise UsageError("--model and --tokenizer are of an endpoint", remedy="leave them out: a directory has its own")
     from pipeline.training.teaching.local import local
 
-    with voice.task(f"load {Path(params.teacher).name}"):
-        return local(Path(params.teacher), capture)
+    return local(Path(params.teacher), capture, voice, toy=params.toy)
 
 
 def _check_tokenizers(params: Params, contract: dataset.DatasetContract, teacher: Teacher) -> None:

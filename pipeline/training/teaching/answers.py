@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,20 +59,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Somebody who answers. digest: of its contract, None for an endpoint; tokenizer: sha256 of its `tokenizer.json`, None where nobody knows it;
-    settings: what else its answers depend on; at_once: how many questions it can be asked at a time.
+    """Somebody who answers. digest: of its checkpoint contract, None for an endpoint; tokenizer: sha256 of its `tokenizer.json`, None where nobody
+    knows it; settings: what else its answers depend on; batch: how many rows `ask` takes; at_once: how many calls of it may run at a time.
 
     `ask` raises StageFailed where it fails, with what was found.
     """
 
     name: str
-    kind: Literal["checkpoint", "deployment", "endpoint"]
     digest: str | None
     tokenizer: str | None
     vocab_size: int | None
     settings: dict[str, Any]
-    at_once: int
-    ask: Callable[[Row], Answer]
+    ask: Callable[[Sequence[Row]], list[Answer]]
+    batch: int = 1
+    at_once: int = 1
 
     def journal_name(self, capture: Capture) -> str:
         """Another one for whatever may give another answer."""

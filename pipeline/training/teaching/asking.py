@@ -5,8 +5,9 @@ Here: the order of questions and what is kept. Not here: teachers, what becomes 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ from pipeline.training.teaching.answers import Answer, Teacher, key_of, to_recor
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that one run may ask for: requests, and tokens of prompts and answers together. None: no limit."""
+    """The most that one run may ask for: questions, and tokens of prompts and answers together. None: no limit. Tokens are known when they have come:
+    the answers that were on their way then are beyond it."""
 
     requests: int | None = None
     tokens: int | None = None
@@ -30,9 +32,9 @@ class _Spent:
     requests: int = 0
     tokens: int = 0
 
-    def over(self, budget: Budget) -> str | None:
-        """Which limit is reached, in words."""
-        if budget.requests is not None and self.requests >= budget.requests:
+    def over(self, budget: Budget, more: int) -> str | None:
+        """Which limit so many more questions would pass, in words; a first batch is always asked, so that every run comes further."""
+        if budget.requests is not None and self.requests and self.requests + more > budget.requests:
             return f"{budget.requests} requests"
         if budget.tokens is not None and self.tokens >= budget.tokens:
             return f"{budget.tokens} tokens"
@@ -51,48 +53,66 @@ def ask_all(rows: Iterable[Row], teacher: Teacher, journal: Journal, budget: Bud
         progress.advance(len(asked) - len(missing))
 
         def keep(key: str, answer: Answer) -> None:
+            if key in journal:
+                return
             journal.add(key, to_record(answer))
             spent.tokens += answer.tokens
             progress.advance()
             progress.note(f"{spent.tokens} tokens")
 
-        (_one_by_one if teacher.at_once == 1 else _several)(missing, teacher, budget, spent, keep)
+        batches = _batches(asked, journal, min(teacher.batch, budget.requests or teacher.batch))
+        (_one_by_one if teacher.at_once == 1 else _several)(batches, teacher, budget, spent, keep)
     if left := sum(key not in journal for key in missing):
-        problem = f"the budget of {spent.over(budget)} is used up, and {len(asked) - left} of {len(asked)} answers are there"
+        problem = f"the budget of {spent.over(budget, len(missing))} is used up, and {len(asked) - left} of {len(asked)} answers are there"
         raise StageFailed(problem, remedy="run the same command again, with the same budget or another: it goes on from there")
 
 
 Keep = Callable[[str, Answer], None]
+Batch = tuple[tuple[str, Row], ...]
 
 
-def _one_by_one(rows: dict[str, Row], teacher: Teacher, budget: Budget, spent: _Spent, keep: Keep) -> None:
+def _batches(rows: dict[str, Row], journal: Journal, size: int) -> Iterator[Batch]:
+    """Batches with a row that has no answer, cut at the same places whatever is there: logits of a row differ in their last bits in other company,
+    and a run that goes on shall end with the bytes of one that was never stopped."""
+    everything = iter(rows.items())
+    while batch := tuple(itertools.islice(everything, size)):
+        if any(key not in journal for key, _ in batch):
+            yield batch
+
+
+def _one_by_one(batches: Iterable[Batch], teacher: Teacher, budget: Budget, spent: _Spent, keep: Keep) -> None:
     """In this thread: a tensor library has threads of its own, and Ctrl-C comes here."""
-    for key, row in rows.items():
-        if spent.over(budget):
+    for batch in batches:
+        if spent.over(budget, len(batch)):
             return
-        spent.requests += 1
-        keep(key, teacher.ask(row))
+        spent.requests += len(batch)
+        for (key, _), answer in zip(batch, teacher.ask([row for _, row in batch]), strict=True):
+            keep(key, answer)
 
 
-def _several(rows: dict[str, Row], teacher: Teacher, budget: Budget, spent: _Spent, keep: Keep) -> None:
+def _several(batches: Iterable[Batch], teacher: Teacher, budget: Budget, spent: _Spent, keep: Keep) -> None:
     """`at_once` questions on their way; answers are kept in the order of the rows. After a failure those on their way are waited for: they cost."""
-    waiting: deque[tuple[str, Future[Answer]]] = deque()
+    waiting: deque[tuple[str, Future[list[Answer]]]] = deque()
     with ThreadPoolExecutor(teacher.at_once, "teacher") as pool:
         try:
-            for key, row in rows.items():
-                if spent.over(budget):
+            for ((key, row),) in batches:
+                if spent.over(budget, 1):
                     break
                 spent.requests += 1
-                waiting.append((key, pool.submit(teacher.ask, row)))
+                waiting.append((key, pool.submit(teacher.ask, [row])))
                 if len(waiting) == teacher.at_once:
-                    keep(waiting[0][0], waiting[0][1].result())
-                    waiting.popleft()
+                    _keep_first(waiting, keep)
             while waiting:
-                keep(waiting[0][0], waiting[0][1].result())
-                waiting.popleft()
+                _keep_first(waiting, keep)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             for key, future in waiting:
                 if not future.cancelled() and future.exception() is None:
-                    keep(key, future.result())
+                    keep(key, *future.result())
             raise
+
+
+def _keep_first(waiting: deque[tuple[str, Future[list[Answer]]]], keep: Keep) -> None:
+    key, future = waiting[0]
+    keep(key, *future.result())
+    waiting.popleft()

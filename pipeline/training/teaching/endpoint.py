@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -40,19 +40,17 @@ def endpoint(url: str, model: str, key_variable: str, capture: Capture, patience
     if key and not all("!" <= char <= "~" for char in key):
         raise UsageError(f"what {key_variable} holds is no key", remedy="a key has letters, digits and signs, no spaces and no line ends")
 
-    def ask(row: Row) -> Answer:
-        reply = post(model, place, key, request_of(row, model, capture), patience)
-        return replies.read(reply, model, capture, vocabulary)
+    def ask(rows: Sequence[Row]) -> list[Answer]:
+        return [replies.read(post(model, place, key, request_of(row, model, capture), patience), model, capture, vocabulary) for row in rows]
 
     return Teacher(
         name=model,
-        kind="endpoint",
         digest=None,
         tokenizer=vocabulary.sha256 if vocabulary else None,
         vocab_size=vocabulary.size if vocabulary else None,
         settings={"url": place.geturl()},
-        at_once=at_once,
         ask=ask,
+        at_once=at_once,
     )
 
 

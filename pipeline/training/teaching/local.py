@@ -1,118 +1,126 @@
-"""A teacher that is here: a checkpoint or a deployed directory, run by backend `eager`.
+"""A teacher that is here: a checkpoint, asked about many rows at a time by the student module.
 
-Here: asking it, and looking over the shoulder of the token loop. Not here: the loop (runtime/engine/generate.py).
+Here: prompts as ids, answers token by token, what the model thought before each. Not here: one conversation at a time (runtime/engine), the pass
+over a batch (pipeline/training/passes.py).
+A batch of 64 short prompts costs about as much as three alone (a decode step reads all weights once), and what a teacher is for is thousands of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-from interlock.contracts import checkpoint, io
-from interlock.errors import UsageError
+from interlock.contracts.checkpoint import CheckpointContract
+from interlock.errors import UsageError, refuse
+from interlock.voice import Voice
 from pipeline.datasets.rows import Row
+from pipeline.driver.stage import read_input
+from pipeline.training.examples import left_padded
+from pipeline.training.losses.teachers import log_rest
+from pipeline.training.passes import Grown, run
 from pipeline.training.teaching.answers import Answer, Capture, Teacher, Top
-from runtime.backends.protocol import Backend, CacheT, Step, Vector
 from runtime.engine.chat import encode_chat
-from runtime.engine.generate import GenerationParams, generate
-from runtime.engine.sampling import SamplingParams
-from runtime.load import Loaded, load
+from runtime.engine.sampling import Sampler, SamplingParams
+from runtime.engine.tokenizer import Tokenizer
+from runtime.student.checkpoint import load_student
+from runtime.student.model import Student
+
+# Keys and values of one batch, in bytes: 256 rows of a small student, 16 of one with 135 M parameters.
+CACHE_BYTES = 1 << 28
+MOST_ROWS = 256
 
 
-def local(directory: Path, capture: Capture) -> Teacher:
-    """Opens the model, its files proven. Raises ContractError, and UsageError for a top k that its tokenizer has not got."""
-    model = load(directory)
-    if capture.top_k > model.info.vocab_size:
-        raise UsageError(f"--top-k is {capture.top_k}, the teacher has {model.info.vocab_size} tokens", remedy="ask for fewer")
-    is_checkpoint = io.kind_of(directory) == "checkpoint"
-    name = io.read_contract(directory / checkpoint.FILE, checkpoint.CheckpointContract).source.name if is_checkpoint else "deployment"
+def local(directory: Path, capture: Capture, voice: Voice, *, toy: bool) -> Teacher:
+    """Opens a checkpoint, its files proven. Raises ContractError, and UsageError for a top k that its tokenizer has not got."""
+    contract = read_input(directory, CheckpointContract, voice, toy=toy)
+    info = contract.tokenizer
+    if info is None:
+        raise refuse(directory, "/tokenizer", expected="a tokenizer", found="none", remedy="import the checkpoint with `--tokenizer DIR`")
+    if capture.top_k > info.vocab_size:
+        raise UsageError(f"--top-k is {capture.top_k}, the teacher has {info.vocab_size} tokens", remedy="ask for fewer")
+    arch = contract.arch
+    row_bytes = 4 * 2 * arch.n_layers * arch.n_kv_heads * arch.d_head * min(arch.max_position, 2 * capture.max_new_tokens)
+    model = _Model(load_student(directory, contract), Tokenizer.load(directory, info), capture)
     return Teacher(
-        name=name,
-        kind="checkpoint" if is_checkpoint else "deployment",
-        digest=model.digest,
-        tokenizer=model.info.sha256,
-        vocab_size=model.info.vocab_size,
-        settings={"backend": model.backend_name},
-        at_once=1,
-        ask=lambda row: _ask(model, row, capture),
+        name=contract.source.name,
+        digest=contract.digest,
+        tokenizer=info.sha256,
+        vocab_size=info.vocab_size,
+        settings={},
+        ask=model.answers,
+        batch=max(1, min(MOST_ROWS, CACHE_BYTES // row_bytes)),
     )
 
 
-def _ask(model: Loaded, row: Row, capture: Capture) -> Answer:
-    params = GenerationParams(
-        sampling=SamplingParams(temperature=capture.temperature, seed=capture.seed or 0),
-        max_new_tokens=capture.max_new_tokens,
-        eos_ids=model.info.eos_ids,
-    )
-    if row.messages is not None:
-        ids = encode_chat(model.tokenizer, [message.model_dump(exclude_none=True) for message in row.messages])
-    else:
-        ids = model.tokenizer.encode_prompt(row.prompt or "")
-    watched = Watched(model.backend, model.info.vocab_size, capture.top_k)
-    made = generate(watched, model.tokenizer, ids, params)
-    if made.reason == "interrupted":
-        raise KeyboardInterrupt
-    return Answer(made.text, len(ids) + len(made.tokens), watched.top(made.tokens) if capture.top_k else None, None)
+@dataclass(frozen=True)
+class _Model:
+    student: Student
+    tokenizer: Tokenizer
+    capture: Capture
+
+    @torch.inference_mode()
+    def answers(self, rows: Sequence[Row]) -> list[Answer]:
+        """One answer for each row. Raises UsageError for a prompt that is longer than the model's positions."""
+        prompts = [self._ids(row) for row in rows]
+        tokens, tops = self._say(prompts)
+        made = []
+        for number, (prompt, said) in enumerate(zip(prompts, tokens, strict=True)):
+            top = _joined(said, [step[number] for step in tops[: len(said)]]) if self.capture.top_k else None
+            made.append(Answer(self.tokenizer.decode(said), len(prompt) + len(said), top, None))
+        return made
+
+    def _ids(self, row: Row) -> list[int]:
+        if row.messages is not None:
+            ids = encode_chat(self.tokenizer, [message.model_dump(exclude_none=True) for message in row.messages])
+        else:
+            ids = self.tokenizer.encode_prompt(row.prompt or "")
+        if not 0 < len(ids) < self.student.arch.max_position:
+            problem = f"row `{row.id}` has {len(ids)} tokens, the teacher has {self.student.arch.max_position} positions"
+            raise UsageError(problem, remedy="take the row out, or ask a teacher with more positions")
+        return ids
+
+    def _say(self, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[tuple[Tensor, Tensor, Tensor]]]]:
+        """The tokens of each row, a token that ends it included, and at each step what every row's top was (of rows that have ended, anything)."""
+        capture, info, student = self.capture, self.tokenizer.info, self.student
+        samplers = [Sampler(SamplingParams(temperature=capture.temperature, seed=capture.seed or 0)) for _ in prompts]
+        said: list[list[int]] = [[] for _ in prompts]
+        tops = []
+        ids, padding = left_padded(prompts, 0)
+        cache = Grown()
+        hidden = run(student, ids, cache, padding)
+        open_rows = set(range(len(prompts)))
+        for _ in range(min(capture.max_new_tokens, student.arch.max_position - ids.shape[1])):
+            logits = student.logits(hidden[:, -1])[:, : info.vocab_size]  # beyond are columns of padding, which are no tokens
+            if capture.top_k:
+                tops.append(_likeliest(logits, capture.top_k))
+            chosen = self._chosen(logits, samplers, said, open_rows)
+            for row in sorted(open_rows):
+                said[row].append(chosen[row])
+            open_rows = {row for row in open_rows if chosen[row] not in info.eos_ids}
+            if not open_rows:
+                break
+            hidden = run(student, torch.tensor(chosen)[:, None], cache)
+        return said, tops
+
+    def _chosen(self, logits: Tensor, samplers: Sequence[Sampler], said: Sequence[Sequence[int]], open_rows: set[int]) -> list[int]:
+        if self.capture.temperature == 0:
+            return [int(token) for token in logits.argmax(-1)]
+        rows = logits.numpy()
+        return [sampler.next(rows[number], said[number]) if number in open_rows else 0 for number, sampler in enumerate(samplers)]
 
 
-class Watched(Generic[CacheT]):
-    """A backend that remembers what the model thought before each token: the k likeliest of the first `vocabulary` ids, and the rest.
-
-    Ids beyond are padding of the embedding: they are no tokens, and a teacher does not say them.
-    """
-
-    def __init__(self, inner: Backend[CacheT], vocabulary: int, k: int) -> None:
-        self._inner, self._vocabulary, self._k = inner, vocabulary, k
-        self._seen: list[tuple[NDArray[np.int32], NDArray[np.float64], float]] = []
-
-    @property
-    def capacity(self) -> int:
-        return self._inner.capacity
-
-    def new_cache(self) -> CacheT:
-        return self._inner.new_cache()
-
-    def prefill(self, ids: Sequence[int], cache: CacheT) -> Step:
-        return self._watch(self._inner.prefill(ids, cache))
-
-    def decode(self, inp: int | Vector, cache: CacheT) -> Step:
-        return self._watch(self._inner.decode(inp, cache))
-
-    def top(self, tokens: Sequence[int]) -> Top:
-        """Of the tokens that were chosen, one for each step so far."""
-        ids, logprobs, tails = zip(*self._seen[: len(tokens)], strict=True)
-        return Top(np.array(tokens, np.int32), np.array(ids), np.array(logprobs, np.float16), np.array(tails, np.float32))
-
-    def _watch(self, step: Step) -> Step:
-        step.logits[self._vocabulary :] = -np.inf  # the arrays are fresh (runtime/backends/protocol.py)
-        if self._k:
-            self._seen.append(likeliest(step.logits[: self._vocabulary], self._k))
-        return step
+def _likeliest(logits: Tensor, k: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """logits: fp32 [B, V] → for each row ids [k] by falling probability, their log-probabilities, and the log of what all others sum to []."""
+    everything = logits.double().log_softmax(-1)
+    best = everything.topk(k, -1)
+    return list(zip(best.indices, best.values, log_rest(everything, best.indices), strict=True))
 
 
-def likeliest(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float64], float]:
-    """ids int32 [k] by falling probability (the lower id first of equals), their log-probabilities [k], and the log of what the others sum to."""
-    wide: NDArray[np.float64] = logits.astype(np.float64)
-    total = _logsumexp(wide)
-    ids = _partly_sorted(wide, k)
-    rest = np.delete(wide, ids)
-    tail = _logsumexp(rest) - total
-    return ids.astype(np.int32), wide[ids] - total, tail
-
-
-def _logsumexp(values: NDArray[np.float64]) -> float:
-    if not len(values):
-        return -np.inf
-    best = np.max(values)
-    return float(best + np.log(np.sum(np.exp(values - best))))
-
-
-def _partly_sorted(values: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """The places of the k greatest values, in order: of a vocabulary only those that may be among them are sorted."""
-    least = np.partition(values, -k)[-k]
-    places = np.flatnonzero(values >= least)
-    return places[np.lexsort((places, -values[places]))][:k]
+def _joined(tokens: Sequence[int], steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Top:
+    ids, logprobs, tail = (torch.stack(part).numpy() for part in zip(*steps, strict=True))
+    return Top(np.array(tokens, np.int32), ids.astype(np.int32), logprobs.astype(np.float16), tail.astype(np.float32))

@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         required=True,
         metavar="DIR|URL",
-        help="a checkpoint or deployed directory, or the address of an OpenAI-compatible endpoint, such as http://localhost:8000/v1",
+        help="a checkpoint directory, or the address of an OpenAI-compatible endpoint, such as http://localhost:8000/v1",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="dataset directory to make")
     parser.add_argument("--split", dest="splits", action="append", metavar="NAME", help="rows to ask about; may be given again (default train)")
