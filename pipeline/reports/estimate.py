@@ -47,4 +47,5 @@ def rows(found: Estimate, before: tuple[float, bool] | None) -> list[tuple[str, 
 def estimate_dict(found: Estimate, before: tuple[float, bool] | None) -> dict[str, Any]:
     """The same in JSON."""
     took = {"took_s": before[0], "same": before[1]} if before else None
-    return msgspec.to_builtins(found) | {"epochs": found.epochs, "total_s": found.total_s, "before": took}
+    made: dict[str, Any] = msgspec.to_builtins(found)
+    return made | {"epochs": found.epochs, "total_s": found.total_s, "before": took}
