@@ -90,3 +90,11 @@ def test_normed_queries_and_keys_have_no_scale_of_their_own() -> None:
         block.attn.wq.weight.data *= 8
         block.attn.wk.weight.data *= 0.25
     torch.testing.assert_close(student(ids).logits, expected)
+
+
+def test_training_reaches_every_parameter() -> None:
+    student = relative_student(ModelArch(), **ALL).requires_grad_(True)
+    ids = some_ids(student.arch, 2, 40)
+    torch.nn.functional.cross_entropy(student(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
+    still = [name for name, parameter in student.named_parameters() if parameter.grad is None or not parameter.grad.abs().max() > 0]
+    assert still == []
