@@ -6,7 +6,7 @@ Here: names and values for each kind of contract. Not here: their layout (text.p
 from __future__ import annotations
 
 from interlock.contracts.base import Contract
-from interlock.contracts.checkpoint import CheckpointContract
+from interlock.contracts.checkpoint import Arch, CheckpointContract
 from interlock.contracts.dataset import DatasetContract
 from interlock.contracts.deployment import DeploymentContract
 from interlock.contracts.evaluation import EvaluationContract
@@ -29,7 +29,7 @@ def facts_of(contract: Contract) -> list[tuple[str, str]]:
         shape = f"{arch.n_layers} layers, {arch.n_heads} heads ({arch.n_kv_heads} kv), width {arch.d_model}, vocabulary {arch.vocab_size}"
         return [
             ("source", f"{contract.source.form} {contract.source.name} ({blocks})"),
-            ("model", f"{contract.parameters / 1e6:.1f} M parameters, {shape}"),
+            ("model", f"{contract.parameters / 1e6:.1f} M parameters, {shape}{_beyond_llama(arch)}"),
             ("heads", _heads(contract.model_arch.use_halt_head, contract.model_arch.use_self_evaluation)),
             *(training_rows(contract.training) if contract.training else []),
         ]
@@ -66,6 +66,16 @@ def facts_of(contract: Contract) -> list[tuple[str, str]]:
             ("verdict", f"{contract.verdict}: {', '.join(f'{gate.name} {gate.verdict}' for gate in contract.gates)}"),
         ]
     return []
+
+
+def _beyond_llama(arch: Arch) -> str:
+    adds = {
+        "biases of query, key and value": arch.attention_bias,
+        "norms of query and key": arch.qk_norm,
+        f"a window of {arch.sliding_window} positions": arch.sliding_window is not None,
+        f"no rotation in {len(arch.no_rope_layers)} of {arch.n_layers} layers": bool(arch.no_rope_layers),
+    }
+    return "".join(f", {words}" for words, has in adds.items() if has)
 
 
 def _taught(contract: DatasetContract) -> list[tuple[str, str]]:
