@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from fakes.stub_builds import StubProject, interpreter
 
+from pipeline.driver.why import leaves
+
 pytestmark = pytest.mark.train
 
 
@@ -48,6 +50,27 @@ def test_a_build_makes_each_step_once_and_then_nothing(project: StubProject) -> 
     assert json.loads(out["train.jsonl"].splitlines()[0]) == {"text": "word 0!!!!"}
     assert set(states(project.build()).values()) == {"kept"}
     assert files(project.folder / "out" / "loudest") == out and len(stored(project)) == 3
+
+
+def test_one_step_alone_is_made_with_what_it_rests_on(project: StubProject) -> None:
+    """From nothing: what it rests on is made too, what comes after it is not."""
+    assert states(project.build("chain.toml", "--only", "louder")) == {"words": "made", "louder": "made", "loudest": "waiting"}
+    assert not (project.folder / "out").exists() and len(stored(project)) == 2
+    assert states(project.build()) == {"words": "kept", "louder": "kept", "loudest": "made"}
+
+
+def test_why_names_the_value_inside_a_table(tmp_path: Path) -> None:
+    """Two preimages of a training whose parameters are tables in tables."""
+    old = {
+        "source": "s", "environment": {"name": "train", "lock": "l", "python": "3.13", "requires_python": ">=3.13", "platform": "p"}, "toy": False,
+        "inputs": {}, "params": {"settings": {"steps": 30, "latent": {"whole": 0.7, "text": 0.25}, "lr": 0.001}},
+    }  # fmt: skip
+    new = json.loads(json.dumps(old))
+    new["params"]["settings"]["steps"] = 1000
+    new["params"]["settings"]["latent"]["whole"] = 0.5
+    assert leaves(old, new, lambda digest: {}) == ["parameter settings.latent.whole: 0.7 → 0.5", "parameter settings.steps: 30 → 1000"]
+    del new["params"]["settings"]["latent"]
+    assert leaves(old, new, lambda digest: {})[0] == "parameter settings.latent: {'whole': 0.7, 'text': 0.25} → the default"
 
 
 def test_an_output_is_a_copy_and_what_is_in_the_store_cannot_be_written(project: StubProject) -> None:
@@ -183,6 +206,18 @@ def test_gc_keeps_outputs_their_history_and_what_they_were_made_from(project: St
     assert set(states(project.build()).values()) == {"kept"}, "the output lies in its place, and nothing else is needed"
     shutil.rmtree(project.folder / "out")
     assert set(states(project.build()).values()) == {"made"}
+
+
+def test_gc_takes_what_killed_runs_left_to_go_on_from_once_it_is_old(project: StubProject) -> None:
+    project.build()
+    state = project.folder / ".interlock" / "store" / "state" / ("0" * 64) / "student"
+    state.mkdir(parents=True)
+    (state / "training_state.safetensors").write_bytes(b"x" * 1000)
+    kept = json.loads(project.run("gc", "--json").out)
+    assert kept["states"] == [] and state.is_dir()
+    taken = json.loads(project.run("gc", "--keep", "0s", "--json").out)
+    assert taken["states"] == [{"key": "0" * 64, "bytes": 1000}] and taken["freed_bytes"] >= 1000
+    assert not state.exists() and project.build()["exit_code"] == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
