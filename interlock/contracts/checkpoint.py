@@ -220,6 +220,11 @@ class CheckpointContract(Contract):
 
     SINCE_2: ClassVar[tuple[str, ...]] = ("training",)
 
+    @property
+    def latent(self) -> LatentTraining | None:
+        """How it was taught to reason in latent spans; None where it was not."""
+        return self.training.latent if self.training else None
+
     @model_validator(mode="after")
     def _training_fits(self) -> CheckpointContract:
         check_training(self.training, self.model_arch)

@@ -6,15 +6,17 @@ The directory holds `model_prefill_fp16.pt`, `model_decode_fp16.pt`, a signature
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from interlock.contracts.base import Contract, Frozen, RelativePath
-from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo, Training, check_training, check_version
+from interlock.contracts.checkpoint import Arch, LatentTraining, ModelArch, TokenizerInfo, Training, check_training, check_version
 
 FILE = "model_contract.json"
 PREFILL, DECODE = "model_prefill_fp16.pt", "model_decode_fp16.pt"
+# The method of the decode file that takes the vector of a latent slot.
+LATENT = "latent"
 
 Dtype = Literal["int32", "float16", "float32"]
 
@@ -33,7 +35,8 @@ class TensorSpec(Frozen):
 
 
 class Method(Frozen):
-    """One callable of a TorchScript file: `forward`, or `prefill` of the prefill file. Order of inputs and outputs is positional."""
+    """One callable of a TorchScript file: `forward`, `prefill` of the prefill file, or `latent` of the decode file of a student that was trained
+    with latent slots. Order of inputs and outputs is positional."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -57,7 +60,9 @@ class ShapeResult(Frozen):
     """One enumerated length, run through the saved files and compared with the eager student in fp32.
 
     `psnr_db` is 20 log10(max|reference| / rmse) over all logits (capped at 200), `kl_*` nats per position, flips are counted over positions.
-    `decode_steps` teacher-forced steps after a prefill of this length were compared as well: `decode_psnr_db`.
+    `decode_steps` teacher-forced steps after a prefill of this length were compared as well: `decode_psnr_db`. Of a student that was trained with
+    latent slots also `latent_steps` of a chain that feeds each hidden state back: with the student's own states (`latent_psnr_db`), and with those
+    that the file gives (`latent_chain_psnr_db`); absent for others.
     """
 
     status: Literal["ok", "rejected"]
@@ -69,6 +74,14 @@ class ShapeResult(Frozen):
     halt_flips: int | None = None
     decode_steps: int | None = None
     decode_psnr_db: float | None = None
+    latent_steps: int | None = None
+    latent_psnr_db: float | None = None
+    latent_chain_psnr_db: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_was_not_run(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        return {name: value for name, value in document.items() if value is not None or not name.startswith("latent_")}
 
 
 class ShapeValidation(Frozen):
@@ -108,6 +121,11 @@ class ExportContract(Contract):
 
     SINCE_2: ClassVar[tuple[str, ...]] = ("training",)
 
+    @property
+    def latent(self) -> LatentTraining | None:
+        """What of latent spans the files can run; None where the student was not trained for them."""
+        return self.training.latent if self.training else None
+
     @model_validator(mode="after")
     def _signatures_agree(self) -> ExportContract:
         wanted = {"prefill": {PREFILL}, "decode": {DECODE}, "both": {PREFILL, DECODE}}[self.mode]
@@ -117,6 +135,8 @@ class ExportContract(Contract):
             raise ValueError("use_halt_head must equal model_arch.use_halt_head")
         check_training(self.training, self.model_arch)
         check_version(self.schema_version, self.arch)
+        if DECODE in self.signatures and (LATENT in self.signatures[DECODE].methods) != (self.latent is not None):
+            raise ValueError(f"{DECODE} has method `{LATENT}` exactly where training.latent says that the student was trained for it")
         for name, signature in self.signatures.items():
             has = any(output.name == "halt_logits" for method in signature.methods.values() for output in method.outputs)
             if has != self.use_halt_head:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from interlock.contracts.export import LATENT
 from pipeline.comparison.constants import constants_of, numbers_of, text_of
 from pipeline.comparison.records import Count, Found, Structure, Tensor
 from pipeline.comparison.tensors import Note, compare_tensor
@@ -51,7 +52,7 @@ def compare_methods(part: str, a: Any, b: Any) -> Found:
 
 
 def _methods(module: Any) -> dict[str, Counter[str]]:
-    names = [name for name in ("forward", "prefill") if hasattr(module, name)]
+    names = [name for name in ("forward", "prefill", LATENT) if hasattr(module, name)]
     return {name: Counter(_kinds(getattr(module, name).inlined_graph)) for name in names}
 
 

@@ -55,7 +55,7 @@ class PrefillForm(nn.Module):
 
 
 class DecodeForm(nn.Module):
-    """One token more."""
+    """One step more: `forward` takes a token, `latent` the vector of a latent slot in its place."""
 
     def __init__(self, student: Student, writer: Writer = slice_writer) -> None:
         super().__init__()
@@ -63,7 +63,14 @@ class DecodeForm(nn.Module):
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, k_cache: Tensor, v_cache: Tensor) -> tuple[Tensor, ...]:
         """input_ids: int32 [1, 1]; position_ids: int32 [1]; caches as for prefill → logits [1, 1, V], [halt_logits [1, 2],] hidden [1, 1, d]."""
-        hidden = self.student.extend(input_ids, position_ids, k_cache, v_cache, writer=self.writer)
+        return self._step(input_ids, position_ids, k_cache, v_cache)
+
+    def latent(self, inputs_embeds: Tensor, position_ids: Tensor, k_cache: Tensor, v_cache: Tensor) -> tuple[Tensor, ...]:
+        """inputs_embeds: fp32 [1, 1, d], the hidden state of the step before; else as `forward`."""
+        return self._step(inputs_embeds, position_ids, k_cache, v_cache)
+
+    def _step(self, x: Tensor, position_ids: Tensor, k_cache: Tensor, v_cache: Tensor) -> tuple[Tensor, ...]:
+        hidden = self.student.extend(x, position_ids, k_cache, v_cache, writer=self.writer)
         return (*_heads(self.student, hidden), hidden)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from interlock.contracts.checkpoint import TOKENIZER, CheckpointContract
 from interlock.contracts.export import DECODE, PREFILL, ExportContract, ShapeResult
 from interlock.voice import Task
 from pipeline.export.torchscript import caches
+from pipeline.gates.spans import Span
 from pipeline.gates.thresholds import EXPORTED_PSNR_DB
 from runtime.backends.torchscript_file import load_torchscript
 from runtime.numerics import Comparison, compare_logits
@@ -53,6 +55,7 @@ def validate_shapes(
     prompt_ids: Sequence[int],
     *,
     steps: Mapping[int, int],
+    latent_slots: int = 0,
     task: Task,
     min_psnr_db: float = EXPORTED_PSNR_DB,
 ) -> dict[str, ShapeResult]:
@@ -60,7 +63,8 @@ def validate_shapes(
 
     files: `model_prefill_fp16.pt` and `model_decode_fp16.pt`, or one of them (the guide's `--mode`): without the decode file no steps are run,
     without the prefill file the student fills the cache. prompt_ids is tiled where it is shorter than the longest length. steps: teacher-forced
-    decode steps after each length, fewer where the rope tables end. Raises ContractError if a file is not TorchScript.
+    decode steps after each length, fewer where the rope tables end. latent_slots: of a latent span after each length, fewer likewise.
+    Raises ContractError if a file is not TorchScript.
     Memory: the weights of the student and of both files in fp32, and the file's own logits [T, V] fp32 of the longest length (0.8 GB for
     4096 × 49152); the student's are made and compared a slice at a time. 4.4 GB at most for a 135 M model.
     """
@@ -74,7 +78,8 @@ def validate_shapes(
     with torch.inference_mode():
         reference = _Reference.of(student, prompt_ids, max(length + after for length, after in fitting.items()))
         for length, after in fitting.items():
-            shape = _Shape(length, after, reference, prefill, decode)
+            slots = min(latent_slots, limit - length) if decode else 0
+            shape = _Shape(length, after, slots, reference, prefill, decode)
             try:
                 results[str(length)] = _judged(shape.run(task), min_psnr_db)
             except Exception as problem:  # what fails inside TorchScript arrives as RuntimeError, MemoryError or IndexError
@@ -107,10 +112,11 @@ class _Reference:
 
 @dataclass(frozen=True)
 class _Shape:
-    """One length on the saved files, with `steps` decode steps after it."""
+    """One length on the saved files, with `steps` decode steps after it, and another time `slots` latent ones."""
 
     length: int
     steps: int
+    slots: int
     reference: _Reference
     prefill: torch.jit.ScriptModule | None
     decode: torch.jit.ScriptModule | None
@@ -120,6 +126,7 @@ class _Shape:
         whole, halt_flips = self._forward() if self.prefill else (None, 0)
         task.note(f"T={self.length}, cached, {self.steps} decode steps")
         cached, cached_flips = self._continued()
+        latent = self._latent(task) if self.slots else {}
         kl_mean, kl_max = (whole.kl_mean, whole.kl_max) if whole else (cached.kl_mean, cached.kl_max)
         return ShapeResult(
             status="ok",
@@ -130,6 +137,7 @@ class _Shape:
             halt_flips=halt_flips + cached_flips if self.reference.student.heads.use_halt_head else None,
             decode_steps=self.steps,
             decode_psnr_db=_finite(cached.psnr_db),
+            **latent,
         )
 
     def _forward(self) -> tuple[Comparison, int]:
@@ -141,14 +149,11 @@ class _Shape:
     def _continued(self) -> tuple[Comparison, int]:
         """The cache filled with T tokens, then one token at a time, always the true next one: [1 + steps] rows compared."""
         ids, end = self.reference.ids, self.length + self.steps
-        k_cache, v_cache = caches(self.reference.student.arch, end)
         positions = torch.arange(end, dtype=torch.int32)
+        k_cache, v_cache, outputs = self._filled(end)
         rows, flips = [], 0
-        given = ids[:, : self.length], positions[: self.length]
-        if self.prefill is None:
-            self.reference.student.extend(*given, k_cache, v_cache)
-        else:
-            logits, *heads = self.prefill.prefill(*given, positions[self.length - 1 : self.length], k_cache, v_cache)
+        if outputs is not None:
+            logits, *heads = outputs
             rows.append(logits[0])
             flips += self._halt_flips(heads, self.length - 1)
         for position in range(self.length, end):
@@ -157,6 +162,31 @@ class _Shape:
             rows.append(logits[0])
             flips += self._halt_flips(heads, position)
         return self._compared(end - len(rows), torch.cat(rows)), flips
+
+    def _filled(self, slots: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
+        """Caches of so many slots with the T tokens in them, and what the prefill file said of the last; without the file the student fills them."""
+        k_cache, v_cache = caches(self.reference.student.arch, slots)
+        positions = torch.arange(self.length, dtype=torch.int32)
+        given = self.reference.ids[:, : self.length], positions
+        if self.prefill is None:
+            self.reference.student.extend(*given, k_cache, v_cache)
+            return k_cache, v_cache, None
+        return k_cache, v_cache, self.prefill.prefill(*given, positions[-1:], k_cache, v_cache)
+
+    def _latent(self, task: Task) -> dict[str, Any]:
+        """Method `latent` after T tokens, fed with the student's hidden states and then, over the same slots again, with its own."""
+        task.note(f"T={self.length}, {self.slots} latent slots")
+        span = Span.of(self.reference.student, self.reference.ids[0, : self.length].tolist(), self.slots)
+        k_cache, v_cache, _ = self._filled(self.length + self.slots)
+
+        def step(vector: Tensor, position: int) -> dict[str, Tensor]:
+            assert self.decode is not None
+            logits, *_, hidden = self.decode.latent(vector[None, None], torch.tensor([position], dtype=torch.int32), k_cache, v_cache)
+            return {"logits": logits[0], "hidden": hidden[0]}
+
+        found = {"latent_psnr_db": span.forced(step), "latent_chain_psnr_db": span.chained(step)}
+        decibels = {name: compare_logits(span.outputs["logits"], said["logits"]).psnr_db for name, said in found.items()}
+        return {"latent_steps": self.slots} | {name: _finite(value) for name, value in decibels.items()}
 
     def _compared(self, start: int, logits: Tensor) -> Comparison:
         """logits: [N, V] of positions start … start + N, against the student's, sliced so that those never exist as a whole."""
@@ -191,7 +221,7 @@ def _joined(parts: list[tuple[float, Comparison]]) -> Comparison:
 
 def _judged(result: ShapeResult, min_psnr_db: float) -> ShapeResult:
     """The result, rejected with the figure where one is below the bound or not a number."""
-    measured = {"forward": result.psnr_db, "prefill and decode": result.decode_psnr_db}
+    measured = {"forward": result.psnr_db, "prefill and decode": result.decode_psnr_db, "latent": result.latent_psnr_db}
     low = [f"{name} {value:.1f} dB" for name, value in measured.items() if value is not None and not value >= min_psnr_db]
     if not low:
         return result

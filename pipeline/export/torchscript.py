@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from interlock.contracts.checkpoint import Arch
-from interlock.contracts.export import PREFILL, Dtype, Method, TensorSpec
+from interlock.contracts.export import LATENT, PREFILL, Dtype, Method, TensorSpec
 from interlock.errors import StageFailed
 from pipeline.export.forms import DecodeForm, PrefillForm
 from runtime.backends.torchscript_file import load_torchscript
@@ -32,12 +32,13 @@ _PROBES = ((3, 48), (7, 64))
 _DTYPES: dict[torch.dtype, Dtype] = {torch.int32: "int32", torch.float16: "float16", torch.float32: "float32"}
 
 
-def save(artifact: str, student: Student, path: Path) -> None:
+def save(artifact: str, student: Student, path: Path, *, latent: bool = False) -> None:
     """Write `model_prefill_fp16.pt` (`forward` and `prefill` of PrefillForm) or `model_decode_fp16.pt` (`forward` of DecodeForm) to `path`.
 
-    Raises StageFailed if a weight does not fit fp16.
+    latent: whether the decode file also has `latent`, for a student that was trained with latent slots. Raises StageFailed if a weight does not fit
+    fp16.
     """
-    form, names = (PrefillForm(student), ("forward", "prefill")) if artifact == PREFILL else (DecodeForm(student), ("forward",))
+    form, names = (PrefillForm(student), ("forward", "prefill")) if artifact == PREFILL else (DecodeForm(student), ("forward", LATENT)[: 1 + latent])
     tokens = TRACE_TOKENS if artifact == PREFILL else 1
     traced_on = {name: tuple(_example(student.arch, tokens, TRACE_SLOTS)[given] for given in _parameters(form, name)) for name in names}
     _write(form, traced_on, path)
@@ -49,7 +50,7 @@ def methods(path: Path, arch: Arch) -> dict[str, Method]:
     Loads the file: it must be one that we wrote. A dimension that follows the length is `T`, one that follows the cache is `C`.
     """
     module = load_torchscript(path)
-    return {name: _method(module, name, arch) for name in ("forward", "prefill") if hasattr(module, name)}
+    return {name: _method(module, name, arch) for name in ("forward", "prefill", LATENT) if hasattr(module, name)}
 
 
 def caches(arch: Arch, slots: int) -> tuple[Tensor, Tensor]:
@@ -63,6 +64,7 @@ def _example(arch: Arch, tokens: int, slots: int) -> dict[str, Tensor]:
     k_cache, v_cache = caches(arch, slots)
     return {
         "input_ids": torch.zeros(1, tokens, dtype=torch.int32),
+        "inputs_embeds": torch.zeros(1, tokens, arch.d_model),
         "position_ids": torch.arange(tokens, dtype=torch.int32),
         "last_index": torch.tensor([tokens - 1], dtype=torch.int32),
         "k_cache": k_cache,

@@ -34,18 +34,26 @@ class Reference:
         ids = (tuple(prompt) * (length // len(prompt) + 1))[:length]
         arch = student.arch
         caches = torch.zeros(2, arch.n_layers, arch.n_kv_heads, length, arch.d_head)
-        parts = []
         with torch.inference_mode():
-            for start in range(0, length, PART):
-                end = min(start + PART, length)
-                positions = torch.arange(start, end, dtype=torch.int32)
-                keys, values = caches[0, :, :, :end], caches[1, :, :, :end]
-                parts.append(student.extend(torch.tensor([ids[start:end]]), positions, keys, values)[0])
-        return Reference(student, ids, torch.cat(parts))
+            return Reference(student, ids, filled(student, ids, caches))
 
     def outputs(self, positions: Sequence[int] | slice) -> dict[str, Tensor]:
         """What a package must say there: logits [n, V], hidden [n, d] and, with that head, halt_logits [n, 2]."""
-        hidden = self.hidden[positions]
-        with torch.inference_mode():
-            halts = {"halt_logits": self.student.halt(hidden)} if self.student.heads.use_halt_head else {}
-            return {"logits": self.student.logits(hidden), "hidden": hidden, **halts}
+        return outputs_of(self.student, self.hidden[positions])
+
+
+def filled(student: Student, ids: Sequence[int], caches: Tensor) -> Tensor:
+    """Run the student over a text. ids: [N]; caches: fp32 [2, L, H_kv, C, D], written at the first N slots. Returns hidden [N, d]."""
+    parts = []
+    for start in range(0, len(ids), PART):
+        end = min(start + PART, len(ids))
+        positions = torch.arange(start, end, dtype=torch.int32)
+        parts.append(student.extend(torch.tensor([ids[start:end]]), positions, caches[0, :, :, :end], caches[1, :, :, :end])[0])
+    return torch.cat(parts)
+
+
+def outputs_of(student: Student, hidden: Tensor) -> dict[str, Tensor]:
+    """hidden: [n, d] → logits [n, V], hidden itself and, with that head, halt_logits [n, 2]."""
+    with torch.inference_mode():
+        halts = {"halt_logits": student.halt(hidden)} if student.heads.use_halt_head else {}
+        return {"logits": student.logits(hidden), "hidden": hidden, **halts}

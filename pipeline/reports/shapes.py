@@ -18,14 +18,30 @@ from interlock.voice import plain
 def shapes_table(validation: ShapeValidation, box: Box) -> Table:
     """One line for each length; a rejected one has its reason in place of figures."""
     table = Table(box=box, title="enumerated lengths, saved files against the eager student", title_justify="left")
-    for name in ("T", "", "PSNR dB", "KL max", "flips", "decode steps", "decode PSNR dB"):
+    latent = any(result.latent_steps is not None for result in validation.results.values())
+    for name in (
+        "T",
+        "",
+        "PSNR dB",
+        "KL max",
+        "flips",
+        "decode steps",
+        "decode PSNR dB",
+        *(("slots", "slot PSNR dB", "own state") if latent else ()),
+    ):
         table.add_column(name, justify="right")
     for length, result in sorted(validation.results.items(), key=lambda item: int(item[0])):
         primary = " *" if int(length) == validation.primary_shape else ""
         mark = Text("✓", style="bold green") if result.status == "ok" else Text("✗", style="bold red")
-        table.add_row(f"{length}{primary}", mark, *_numbers(result))
+        table.add_row(f"{length}{primary}", mark, *_numbers(result), *(_slots(result) if latent else ()))
     table.caption = "* primary"
     return table
+
+
+def _slots(result: ShapeResult) -> list[Text]:
+    """Of a latent span: its length, fed with the student's states, fed with its own."""
+    figures = (result.latent_psnr_db, result.latent_chain_psnr_db)
+    return [] if result.error is not None else [_number(result.latent_steps, "d"), *(_number(figure, ".1f") for figure in figures)]
 
 
 def _number(value: float | int | None, form: str) -> Text:

@@ -62,12 +62,13 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     methods = {}
     for artifact in _artifacts(params.mode):
         with voice.task(f"trace {artifact}"):
-            work.produce(artifact, partial(torchscript.save, artifact, student))
+            work.produce(artifact, partial(torchscript.save, artifact, student, latent=source.latent is not None))
             methods[artifact] = torchscript.methods(work.path / artifact, source.arch)
     with voice.task("validate lengths", total=sum(chosen.lengths), unit="tokens") as task:
         results = shapes.validate_shapes(
             {artifact: work.path / artifact for artifact in methods}, student, chosen.lengths, shapes.prompt_ids(params.checkpoint, source),
-            steps={length: PRIMARY_STEPS if length == chosen.primary else OTHER_STEPS for length in chosen.lengths}, task=task,
+            steps={length: PRIMARY_STEPS if length == chosen.primary else OTHER_STEPS for length in chosen.lengths},
+            latent_slots=source.latent.max_slots if source.latent else 0, task=task,
         )  # fmt: skip
     validation = _verdict(chosen.primary, results)
     passed = tuple(length for length in chosen.lengths if results[str(length)].status == "ok")

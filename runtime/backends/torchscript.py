@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from interlock.contracts.checkpoint import Arch
+from interlock.contracts.export import LATENT
 from interlock.errors import UsageError
 from runtime.backends.protocol import Step, Vector, check_rewind, check_room
 from runtime.backends.torchscript_file import load_torchscript
@@ -77,11 +78,15 @@ class TorchScriptBackend:
 
     @torch.inference_mode()
     def decode(self, inp: int | Vector, cache: TorchScriptCache) -> Step:
-        """Append one token. See Backend.decode; a latent vector raises UsageError: the exported files take tokens only."""
-        if isinstance(inp, np.ndarray):
+        """Append one token or one latent vector. See Backend.decode; a vector raises UsageError where the files take tokens only."""
+        if isinstance(inp, np.ndarray) and not hasattr(self._decode, LATENT):
             raise UsageError("the exported files take tokens only, not latent vectors", remedy="use --backend eager, or leave latent mode off")
         cache.reserve(1)
-        outputs = self._decode(*self._inputs([inp], cache.position), cache.k, cache.v)
+        if isinstance(inp, np.ndarray):
+            position = torch.tensor([cache.position], dtype=torch.int32)
+            outputs = self._decode.latent(torch.from_numpy(inp)[None, None], position, cache.k, cache.v)
+        else:
+            outputs = self._decode(*self._inputs([inp], cache.position), cache.k, cache.v)
         cache.position += 1
         return self._step(outputs)
 

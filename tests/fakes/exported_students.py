@@ -26,10 +26,10 @@ def storable(student: Student) -> Student:
     return student
 
 
-def export_student(student: Student, directory: Path) -> Exported:
+def export_student(student: Student, directory: Path, *, latent: bool = False) -> Exported:
     files = {name: directory / name for name in (PREFILL, DECODE)}
     for name, path in files.items():
-        torchscript.save(name, student, path)
+        torchscript.save(name, student, path, latent=latent)
     return Exported(student, files, {name: _signature(student, name, path) for name, path in files.items()})
 
 
