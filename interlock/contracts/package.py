@@ -14,6 +14,8 @@ from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
 
 FILE = "package_contract.json"
 PACKAGE = "model.mlpackage"
+# The function that takes the vector of a latent slot in place of a token.
+LATENT = "decode_latent"
 
 Layout = Literal["multifunction", "single"]
 Lane = Literal["trace", "export"]

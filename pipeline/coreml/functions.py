@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from interlock.contracts import export, package
 from interlock.contracts.export import DECODE, PREFILL, Method, Signature
 from pipeline.coreml.lean import lean_conversion
 from pipeline.coreml.messages import collected, load_converter
@@ -41,10 +42,11 @@ class FunctionPlan:
     tokens: int
 
 
-def plan_functions(lengths: Sequence[int]) -> tuple[FunctionPlan, ...]:
-    """`prefill_<T>` for every length, then `decode`."""
+def plan_functions(lengths: Sequence[int], *, latent: bool = False) -> tuple[FunctionPlan, ...]:
+    """`prefill_<T>` for every length, then `decode`, and `decode_latent` of a student that was trained with latent slots."""
     prefills = (FunctionPlan(f"prefill_{length}", PREFILL, "prefill", length) for length in sorted(lengths))
-    return (*prefills, FunctionPlan("decode", DECODE, "forward", 1))
+    steps = (FunctionPlan("decode", DECODE, "forward", 1), FunctionPlan(package.LATENT, DECODE, export.LATENT, 1))
+    return (*prefills, *steps[: 1 + latent])
 
 
 def cache_length(lengths: Sequence[int], margin: int, max_position: int) -> int:
@@ -59,8 +61,8 @@ def convert_stateful(
     """Convert each plan to a package of one function in `into`: {function: package} and what the converter said.
 
     files, signatures: by artifact, from an export whose digests the caller has checked (loading runs the files' code).
-    Inputs `input_ids` int32 [1, T], `position_ids` int32 [T], for prefill `last_index` int32 [1]; states `k_cache`, `v_cache` fp16
-    [L, H_kv, slots, D]; outputs fp16 under the names of the signature. Host's duty: position + T ≤ slots.
+    Inputs `input_ids` int32 [1, T] (of `decode_latent` `inputs_embeds` fp16 [1, 1, d]), `position_ids` int32 [T], for prefill `last_index` int32
+    [1]; states `k_cache`, `v_cache` fp16 [L, H_kv, slots, D]; outputs fp16 under the names of the signature. Host's duty: position + T ≤ slots.
     """
     packages: dict[str, Path] = {}
     lines = list(load_converter()[1])
@@ -107,8 +109,9 @@ def _traced(module: Stateful, method: Method, tokens: int) -> Any:
 
 
 def example(method: Method, tokens: int) -> tuple[Tensor, ...]:
-    """Zeros for the inputs of a function that are no states, int32."""
-    return tuple(torch.zeros([tokens if size == "T" else int(size) for size in spec.shape], dtype=torch.int32) for spec in _free(method))
+    """Zeros for the inputs of a function that are no states."""
+    sizes = {spec.name: [tokens if size == "T" else int(size) for size in spec.shape] for spec in _free(method)}
+    return tuple(torch.zeros(sizes[spec.name], dtype=getattr(torch, spec.dtype)) for spec in _free(method))
 
 
 def convert_function(program: Any, plan: FunctionPlan, signature: Signature, slots: int, path: Path, note: Callable[[str], None]) -> tuple[str, ...]:
@@ -135,10 +138,11 @@ def _free(method: Method) -> list[Any]:
 
 
 def _inputs(method: Method, tokens: int) -> list[Any]:
+    """A latent vector comes from the fp16 output `hidden`: as fp16 it goes back in without a change."""
     ct, _ = load_converter()
-    return [
-        ct.TensorType(name=spec.name, shape=tuple(tokens if size == "T" else size for size in spec.shape), dtype=np.int32) for spec in _free(method)
-    ]
+    dtypes = {"int32": np.int32, "float32": np.float16}
+    shapes = {spec.name: tuple(tokens if size == "T" else size for size in spec.shape) for spec in _free(method)}
+    return [ct.TensorType(name=spec.name, shape=shapes[spec.name], dtype=dtypes[spec.dtype]) for spec in _free(method)]
 
 
 def cache_shape(signature: Signature, slots: int) -> tuple[int, int, int, int]:

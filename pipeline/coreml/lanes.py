@@ -30,7 +30,7 @@ def convert_trace(
         return convert_single(directory / PREFILL, signature, lengths, primary, STATE_TARGET, into, note)
     files = {name: directory / name for name in source.signatures}
     convert = partial(convert_stateful, files, source.signatures, slots=slots, into=scratch, note=note)
-    parts, said = convert_plans(plan_functions(lengths), convert, scratch, note)
+    parts, said = convert_plans(plan_functions(lengths, latent=source.latent is not None), convert, scratch, note)
     merge_functions(parts, "decode", into, note)
     return said
 
@@ -43,6 +43,6 @@ def convert_export(
     if slots is None:
         return convert_single_exported(student, signature, lengths, primary, STATE_TARGET, into, note)
     convert = partial(convert_stateful_exported, student, source.signatures, slots=slots, into=scratch, note=note)
-    parts, said = convert_plans(plan_functions(lengths), convert, scratch, note)
+    parts, said = convert_plans(plan_functions(lengths, latent=source.latent is not None), convert, scratch, note)
     merge_functions(parts, "decode", into, note)
     return said

@@ -14,21 +14,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from interlock.contracts.package import PACKAGE, Drift, Function, PackageFacts
+from interlock.contracts.package import LATENT, PACKAGE, Drift, Function, PackageFacts
 from interlock.errors import GateFailed
 from interlock.fs import publish, workspace
 from interlock.voice import Task
 from pipeline.gates.evidence import Outputs, Pool, rows, stacked
+from pipeline.gates.latent import stepping
 from pipeline.gates.package import failures
 from pipeline.gates.reference import Reference
+from pipeline.gates.spans import Span
 from pipeline.gates.stateful import decode_inputs, prefill_inputs, spread
 from pipeline.gates.thresholds import FAITHFUL
 from pipeline.gates.verdict import Run
 from runtime.mil import Runner, open_package
 from runtime.student.model import Student
 
-# Rows that are read of every length, and decode steps on the cache that the shortest leaves.
-ROWS, STEPS = 8, 16
+# Rows that are read of every length, decode steps on the cache that the shortest leaves, and latent slots after it.
+ROWS, STEPS, SLOTS = 8, 16, 4
 PUBLISHED = "trace"
 
 # Function, its tokens, where it was read, and what the published and the other package said there.
@@ -77,6 +79,8 @@ def measure_drift(
         alone, beside = pools.setdefault((function, tokens), new)
         alone.add({name: values[-len(second[name]) :] for name, values in reference.outputs(list(read)).items() if name in second}, second)
         beside.add(first, second)
+    if LATENT in facts[0].functions:
+        pools[LATENT, 1] = _latent(published, other, reference, lengths[0], allowed_db, task)
     evidence = tuple(item for pair in pools.values() for pool in pair for item in pool.evidence())
     return Drift(operations=_differences(*(given.functions for given in facts)), evidence=evidence)
 
@@ -108,6 +112,23 @@ def _stateful(published: Runner, other: Runner, reference: Reference, lengths: S
         step = decode_inputs(ids[position], position)
         said = [rows(runner.run("decode", step, state)) for runner, state in zip((published, other), states, strict=True)]
         yield "decode", 1, [position], said[0], said[1]
+
+
+def _latent(published: Runner, other: Runner, reference: Reference, length: int, allowed_db: float, task: Task) -> tuple[Pool, Pool]:
+    """A span after the shortest prefill, both fed with the student's states."""
+    task.note(LATENT)
+    alone, beside = Pool(LATENT, 1, allowed_db), Pool(LATENT, 1, allowed_db, against=PUBLISHED)
+    slots = min(SLOTS, published.new_state("decode").tensors["k_cache"].shape[2] - length, reference.student.arch.max_position - length)
+    if slots > 0:
+        span, said = Span.of(reference.student, reference.ids[:length], slots), list[Outputs]()
+        for runner in (published, other):
+            name = f"prefill_{length}"
+            state = runner.new_state(name)
+            runner.run(name, prefill_inputs(reference.ids[:length], length, 0), state)
+            said.append(span.forced(stepping(runner, state)))
+        alone.add(span.outputs, said[1])
+        beside.add(said[0], said[1])
+    return alone, beside
 
 
 def _stateless(published: Runner, other: Runner, reference: Reference, lengths: Sequence[int], task: Task) -> Iterator[Call]:

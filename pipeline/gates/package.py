@@ -15,6 +15,7 @@ from typing import NamedTuple
 from interlock.contracts.package import Evidence, HeadRoom, PackageFacts, Thresholds
 from interlock.voice import Task
 from pipeline.gates.headroom import Watch, shortage, unsafe
+from pipeline.gates.latent import chained_bounds
 from pipeline.gates.stateful import measure_stateful
 from pipeline.gates.stateless import measure_stateless
 from pipeline.gates.thresholds import FAITHFUL
@@ -35,17 +36,26 @@ class Measured(NamedTuple):
     refused: tuple[str, ...]
 
 
-def measure(package: Path, facts: PackageFacts, student: Student, prompt: Sequence[int], task: Task, thresholds: Thresholds = THRESHOLDS) -> Measured:
+def measure(
+    package: Path,
+    facts: PackageFacts,
+    student: Student,
+    prompt: Sequence[int],
+    task: Task,
+    thresholds: Thresholds = THRESHOLDS,
+    latent_slots: int = 0,
+) -> Measured:
     """Run a package. Its PSNR threshold says which flips an allowed error explains; nothing is judged here but range.
 
     With state: `prefill_<T>` for every T at 32 positions (the shortest at 512), `decode` after each, 128 steps after the shortest; the shortest
-    also resumed, padded and against decode alone. Without state: the function at every enumerated length, all positions.
+    also resumed, padded and against decode alone; `decode_latent` for a span of `latent_slots` after the shortest. Without state: the function at
+    every enumerated length, all positions.
     """
     task.note("load the package")
     program = open_package(package)
     runner, watch = Runner(program, mode="fp16"), Watch(program)
-    run = measure_stateful if "decode" in facts.functions else measure_stateless
-    evidence, repeatable = run(runner, facts, student, prompt, thresholds.psnr_db, watch, task)
+    given = runner, facts, student, prompt, thresholds.psnr_db, watch, task
+    evidence, repeatable = measure_stateful(*given, latent_slots) if "decode" in facts.functions else measure_stateless(*given)
     headroom = watch.headroom()
     return Measured(tuple(evidence), repeatable, headroom, (*unsafe(program), *shortage(headroom)))
 
@@ -59,12 +69,13 @@ def failures(evidence: Sequence[Evidence], repeatable: bool, thresholds: Thresho
         if not item.finite or item.psnr_db is None:
             found.append(f"{place}: a value is not finite")
             continue
-        if item.psnr_db < thresholds.psnr_db:
-            found.append(f"{place}: {item.psnr_db} dB, at least {thresholds.psnr_db:g}")
-        if item.output == "logits" and not (item.kl_mean is not None and item.kl_mean <= thresholds.kl_mean):
-            found.append(f"{place}: mean KL {item.kl_mean}, at most {thresholds.kl_mean:g}")
-        if item.output == "logits" and not (item.kl_max is not None and item.kl_max <= thresholds.kl_max):
-            found.append(f"{place}: greatest KL {item.kl_max}, at most {thresholds.kl_max:g}")
+        least = chained_bounds(item, thresholds)
+        if item.psnr_db < least.psnr_db:
+            found.append(f"{place}: {item.psnr_db} dB, at least {least.psnr_db:g}")
+        if item.output == "logits" and not (item.kl_mean is not None and item.kl_mean <= least.kl_mean):
+            found.append(f"{place}: mean KL {item.kl_mean}, at most {least.kl_mean:g}")
+        if item.output == "logits" and not (item.kl_max is not None and item.kl_max <= least.kl_max):
+            found.append(f"{place}: greatest KL {item.kl_max}, at most {least.kl_max:g}")
         if item.decided_flips:
             found.append(f"{place}: {item.decided_flips} decisions flipped that an allowed error does not explain")
     return found

@@ -5,7 +5,7 @@ Here: which calls are made and what each is compared with. Not here: figures (ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interlock.contracts.package import Evidence, PackageFacts
+from interlock.contracts.package import LATENT, Evidence, PackageFacts
 from interlock.voice import Task
 from pipeline.gates.evidence import Outputs, Pool, rows, stacked
 from pipeline.gates.headroom import Watch
+from pipeline.gates.latent import measure_latent
 from pipeline.gates.reference import Reference
 from runtime.mil import Runner, State
 from runtime.student.model import Student
@@ -51,7 +52,7 @@ class Session:
         return Session(runner, student, tuple(lengths), min(slots, student.arch.max_position), allowed_db, watch, task)
 
     def pool(self, function: str, case: str = "", against: str | None = None) -> Pool:
-        tokens = int(function.removeprefix("prefill_")) if function != "decode" else 1
+        tokens = int(function.removeprefix("prefill_")) if function.startswith("prefill_") else 1
         return Pool(function, tokens, self.allowed_db, case, against)
 
     def keep(self, pool: Pool) -> None:
@@ -75,8 +76,8 @@ class Session:
         if batch:
             yield stacked(batch)
 
-    def decode(self, ids: Sequence[int], start: int, count: int, state: State, observe: Watch | None = None) -> Outputs | None:
-        """`count` steps of decode with the tokens of the text from `start` on; None if the cache has no room for any."""
+    def decode(self, ids: Sequence[int] | Mapping[int, int], start: int, count: int, state: State, observe: Watch | None = None) -> Outputs | None:
+        """`count` steps of decode with the tokens of the text from position `start` on; None if the cache has no room for any."""
         steps = []
         for position in range(start, min(start + count, self.limit)):
             if position % 16 == 0:
@@ -86,9 +87,9 @@ class Session:
 
 
 def measure_stateful(
-    runner: Runner, facts: PackageFacts, student: Student, prompt: Sequence[int], allowed_db: float, watch: Watch, task: Task
+    runner: Runner, facts: PackageFacts, student: Student, prompt: Sequence[int], allowed_db: float, watch: Watch, task: Task, latent_slots: int
 ) -> tuple[list[Evidence], bool]:
-    """Evidence for every output of every function, and whether repeated calls gave the same bits."""
+    """Evidence for every output of every function, and whether repeated calls gave the same bits. latent_slots: of the longest trained span."""
     session = Session.of(runner, facts, student, allowed_db, watch, task)
     text = session.reference(prompt, max(session.lengths[0] + STEPS, session.lengths[-1] + FEW))
     decode = session.pool("decode")
@@ -97,7 +98,9 @@ def measure_stateful(
     repeatable = _shortest(session, text, decode)
     repeatable = _other_text(session, prompt, decode) and repeatable
     session.keep(decode)
-    order = {name: place for place, name in enumerate([*(f"prefill_{length}" for length in session.lengths), "decode"])}
+    if LATENT in facts.functions:
+        repeatable = measure_latent(session, text, latent_slots) and repeatable
+    order = {name: place for place, name in enumerate([*(f"prefill_{length}" for length in session.lengths), "decode", LATENT])}
     return sorted(session.found, key=lambda item: (order[item.function], item.case, item.against or "")), repeatable
 
 

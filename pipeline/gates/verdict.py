@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from interlock.contracts import checkpoint, export, io, package
 from interlock.contracts.base import InputRef
+from interlock.contracts.checkpoint import LatentTraining
 from interlock.errors import ContractError, GateFailed, Violation
 from interlock.fs import Workspace, publish, workspace
 from interlock.voice import Voice, human
@@ -28,12 +29,14 @@ MIXED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Reference:
-    """What a package is compared with. digest: of the contract that `kind` names; checkpoint: where it is one, its contract."""
+    """What a package is compared with. digest: of the contract that `kind` names; checkpoint: where it is one, its contract; latent: what it was
+    taught of latent spans."""
 
     student: Student
     kind: Literal["checkpoint", "export"]
     digest: str
     checkpoint: checkpoint.CheckpointContract | None
+    latent: LatentTraining | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def from_checkpoint(directory: Path, made_from: str | None, voice: Voice, *, toy
     if made_from not in (None, contract.digest):
         found = Violation(str(directory / checkpoint.FILE), "/digest", f"{made_from}, which the input was made from", contract.digest)
         raise ContractError(found, remedy="name the checkpoint that it was made from")
-    return Reference(load_student(directory, contract), "checkpoint", contract.digest, contract)
+    return Reference(load_student(directory, contract), "checkpoint", contract.digest, contract, contract.latent)
 
 
 def from_export(directory: Path, contract: export.ExportContract) -> Reference:
@@ -68,7 +71,7 @@ def from_export(directory: Path, contract: export.ExportContract) -> Reference:
 
     parameters = load_torchscript(directory / export.PREFILL).named_parameters()
     weights = {name.removeprefix("student."): tensor.data for name, tensor in parameters}
-    return Reference(student_from(contract.arch, contract.model_arch, weights), "export", contract.digest, None)
+    return Reference(student_from(contract.arch, contract.model_arch, weights), "export", contract.digest, None, contract.latent)
 
 
 def checkpoint_of(inputs: Sequence[InputRef]) -> str | None:
@@ -85,7 +88,8 @@ def judge(
 
     least = run.thresholds
     with voice.task("run the package") as task:
-        found = measure(run.work.path / package.PACKAGE, facts, reference.student, prompt, task, least)
+        slots = reference.latent.max_slots if reference.latent else 0
+        found = measure(run.work.path / package.PACKAGE, facts, reference.student, prompt, task, least, slots)
     gate = package.Gate(
         reference=reference.kind,
         reference_digest=reference.digest,
@@ -127,8 +131,17 @@ def _keep_rejected(
     return kept
 
 
-def promise_kept(facts: package.PackageFacts, use_halt_head: bool, layout: package.Layout) -> None:
-    """The saved package has the functions and outputs that the export promises. Raises GateFailed."""
+def promise_kept(facts: package.PackageFacts, use_halt_head: bool, layout: package.Layout, *, latent: bool) -> None:
+    """The saved package has the functions and outputs that the export promises. latent: whether it was trained with latent slots.
+
+    Raises GateFailed."""
+    if (package.LATENT in facts.functions) != (latent and layout == "multifunction"):
+        raise GateFailed(
+            f"`{package.LATENT}` does not follow from the training of the student",
+            measured=", ".join(facts.functions),
+            threshold=f"{package.LATENT} in layout multifunction of a student that was trained with latent slots, and in no other",
+            remedy="nothing was published; convert the export of the same checkpoint (`interlock verify` on both)",
+        )
     wanted = {"logits"} | ({"halt_logits"} if use_halt_head else set()) | ({"hidden"} if layout == "multifunction" else set())
     for name, function in facts.functions.items():
         found = {output.name for output in function.outputs}

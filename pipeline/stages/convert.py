@@ -68,7 +68,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     with voice.task("read the package back"):
         facts = read_package(work.path / package.PACKAGE)
         digest = tree_digest(work.path / package.PACKAGE)
-    verdict.promise_kept(facts, made.body["use_halt_head"], made.body["layout"])
+    verdict.promise_kept(facts, made.body["use_halt_head"], made.body["layout"], latent=reference.latent is not None)
     run = verdict.Run(work, params.rejected_path, _command(params), _thresholds(params), _mixed(params, made, reference, prompt, voice))
     gate = verdict.judge(run, reference, facts, compression, prompt, voice)
     body = {**made.body, "artifact": package.PACKAGE, "compression": compression, "facts": facts, "gate": gate, "tree_digest": digest}

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from interlock.contracts.package import PackageFacts
+from interlock.contracts.package import LATENT, PackageFacts
 from interlock.errors import UsageError
 from runtime.backends.protocol import Step, Vector, check_rewind, check_room
 
@@ -35,13 +35,13 @@ class PackageCache(Generic[StateT]):
 
 
 class PackageBackend(Generic[StateT]):
-    """A package of layout `multifunction`: `prefill_<T>` for whole chunks of a prompt, `decode` for the rest."""
+    """A package of layout `multifunction`: `prefill_<T>` for whole chunks of a prompt, `decode` for the rest, `decode_latent` for latent slots."""
 
     def __init__(self, facts: PackageFacts, call: Call[StateT], new_state: Callable[[], StateT]) -> None:
         """Raises UsageError for a package without a decode function."""
         if "decode" not in facts.functions:
             raise UsageError("the package has no `decode` function, so it cannot generate", remedy="convert with --layout multifunction")
-        self._call, self._new_state = call, new_state
+        self._call, self._new_state, self._latent = call, new_state, LATENT in facts.functions
         self._lengths = sorted(int(name.removeprefix("prefill_")) for name in facts.functions if name.startswith("prefill_"))
         self._slots = next(state.shape[2] for state in facts.functions["decode"].states if state.name == "k_cache")
 
@@ -82,12 +82,15 @@ class PackageBackend(Generic[StateT]):
         return _step(outputs)
 
     def decode(self, inp: int | Vector, cache: PackageCache[StateT]) -> Step:
-        """Append one token. See Backend.decode; a latent vector raises UsageError: this package has no function for it."""
-        if isinstance(inp, np.ndarray):
+        """Append one token or one latent vector. See Backend.decode; a vector raises UsageError where the package has no function for it."""
+        if isinstance(inp, np.ndarray) and not self._latent:
             raise UsageError("this package takes tokens only, not latent vectors", remedy="use --backend eager, or leave latent mode off")
         check_room(self.capacity, cache.position, 1)
-        inputs = {"input_ids": np.array([[inp]], np.int32), "position_ids": np.array([cache.position], np.int32)}
-        outputs = self._call("decode", inputs, cache.state)
+        positions = np.array([cache.position], np.int32)
+        if isinstance(inp, np.ndarray):
+            outputs = self._call(LATENT, {"inputs_embeds": inp.astype(np.float16)[None, None], "position_ids": positions}, cache.state)
+        else:
+            outputs = self._call("decode", {"input_ids": np.array([[inp]], np.int32), "position_ids": positions}, cache.state)
         cache.position += 1
         return _step(outputs)
 
