@@ -37,6 +37,18 @@ def inheritance_violations(file: Path, child: Contract, parent: Contract) -> Ite
         mine, theirs = getattr(child, field, None), getattr(parent, field, None)
         if mine is not None and theirs is not None and mine != theirs:
             yield Violation(str(file), f"/{field}", f"{theirs}, as the {parent.kind} that it was made from", str(mine))
+    yield from _training_violations(file, child, parent)
+
+
+def _training_violations(file: Path, child: Contract, parent: Contract) -> Iterator[Violation]:
+    """How the weights came about goes with them, and so does what a package of them must be able to run."""
+    if isinstance(child, export.ExportContract) and isinstance(parent, checkpoint.CheckpointContract) and child.training != parent.training:
+        yield Violation(str(file), "/training", f"{parent.training}, as the checkpoint that it was made from", str(child.training))
+    if isinstance(child, package.PackageContract) and isinstance(parent, export.ExportContract):
+        wanted = parent.latent is not None and child.layout == "multifunction"
+        if (package.LATENT in child.facts.functions) != wanted:
+            expected = f"{'a' if wanted else 'no'} function `{package.LATENT}`, as the export that it was made from"
+            yield Violation(str(file), "/facts/functions", expected, ", ".join(child.facts.functions))
 
 
 def _content(directory: Path, contract: Contract, parts: dict[str, Contract]) -> Iterator[Violation]:
@@ -131,6 +143,7 @@ def _tree_digest(folder: str, files: Iterable[FileEntry]) -> str:
 def _deployment(directory: Path, manifest: deployment.DeploymentContract, parts: dict[str, Contract]) -> Iterator[Violation]:
     from pipeline.stages.deploy import derive
     from runtime.config import RuntimeConfig
+    from runtime.limits import limit_violations
 
     exported, packaged = parts[export.FILE], parts.get(package.FILE)
     assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract | None)
@@ -155,6 +168,8 @@ def _deployment(directory: Path, manifest: deployment.DeploymentContract, parts:
         yield Violation(config_file, "/halt_head_enabled", "false: the artifacts have no halt head", "true")
     if config.latent_mode_enabled and not manifest.capabilities.latent_reasoning:
         yield Violation(config_file, "/latent_mode_enabled", "false: no latent reasoning in the artifacts", "true")
+    else:
+        yield from limit_violations(config, exported.training, config_file)
 
 
 def _lines(file: Path) -> int:

@@ -22,7 +22,9 @@ from interlock.fs import save_file
 from interlock.voice import Voice
 
 if TYPE_CHECKING:
+    from runtime.config import RuntimeConfig
     from runtime.engine.generate import Generation, GenerationParams
+    from runtime.engine.latent import LatentParams
     from runtime.load import Loaded
 
 MAX_PROMPT_BYTES = 64 << 20
@@ -71,6 +73,9 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write text, tokens, times and the reason for stopping as JSON")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a runtime configuration instead of the directory's")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
+    parser.add_argument("--latent", action="store_true", help="reason in a latent span before the answer: for a model that was trained for it "
+                        "(default: the runtime configuration's)")  # fmt: skip
+    parser.add_argument("--latent-slots", type=int, metavar="N", help="slots of each span (default: the halt head ends it, or the trained number)")
     parser.add_argument("--track-efficiency", action="store_true", help="add tokens, forward passes, time and peak memory to the result")
 
 
@@ -114,13 +119,29 @@ def generation_params(args: argparse.Namespace, loaded: Loaded) -> GenerationPar
     from runtime.config import RuntimeConfig
     from runtime.engine.generate import GenerationParams
     from runtime.engine.sampling import SamplingParams
+    from runtime.limits import usual_config
 
-    greedy = RuntimeConfig(temperature=0.0)
-    config = (RuntimeConfig.from_file(args.config) if args.config else loaded.config or greedy).with_environment(os.environ)
+    config = (RuntimeConfig.from_file(args.config) if args.config else loaded.config or usual_config(loaded.training)).with_environment(os.environ)
     temperature = config.temperature if args.temperature is None else args.temperature
     limit = config.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
     sampling = SamplingParams(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty, args.seed)
-    return GenerationParams(sampling, limit, tuple(args.stop), loaded.info.eos_ids)
+    return GenerationParams(sampling, limit, tuple(args.stop), loaded.info.eos_ids, latent=_latent(args, config, loaded))
+
+
+def _latent(args: argparse.Namespace, config: RuntimeConfig, loaded: Loaded) -> LatentParams | None:
+    """Raises ContractError and UsageError for what the model was not trained for, and where the tier allows no span that was asked for."""
+    from runtime.latent_mode import latent_params
+
+    if args.latent_slots is not None and not args.latent:
+        raise UsageError("--latent-slots belongs to --latent", remedy="give both")
+    if not (args.latent or config.latent_mode_enabled):
+        return None
+    where = str(args.config or args.model)
+    params = latent_params(config.model_copy(update={"latent_mode_enabled": True}), loaded.info, loaded.training, where, args.latent_slots)
+    if args.latent and params.max_spans == 0:
+        problem = f"{config.caws_tier.value} with max_latent_spans {config.max_latent_spans} allows no latent span"
+        raise UsageError(problem, remedy="leave out --latent, or export CAWS_TIER=tier_2 (or tier_3)")
+    return params
 
 
 def _check_files(args: argparse.Namespace) -> None:
@@ -235,6 +256,7 @@ def _result(request: Request, generation: Generation, args: argparse.Namespace, 
         "reason": generation.reason,
         "prompt_tokens": generation.prompt_tokens,
         "times": {"prefill_ms": generation.prefill_ms, "first_token_ms": generation.first_token_ms, "tokens_per_s": generation.decode_tokens_per_s},
+        **({"latent": generation.latent.as_dict()} if generation.latent else {}),
         "backend": loaded.backend_name,
         "model_digest": loaded.digest,
         "seed": args.seed,
@@ -243,7 +265,7 @@ def _result(request: Request, generation: Generation, args: argparse.Namespace, 
         scale = 1 if sys.platform == "darwin" else 1024
         result["efficiency"] = {
             "generated_tokens": len(generation.tokens),
-            "forward_passes": len(generation.tokens),
+            "forward_passes": generation.steps,
             "wall_clock_time_ms": wall_s * 1e3,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
         }
@@ -260,6 +282,8 @@ def _summary(generation: Generation) -> str:
 
 def _summary_parts(generation: Generation) -> Iterator[str]:
     yield f"{generation.prompt_tokens} prompt tokens, {len(generation.tokens)} generated"
+    if generation.latent is not None:
+        yield generation.latent.told()
     if generation.first_token_ms is not None:
         yield f"first after {generation.first_token_ms:.0f} ms"
     if generation.decode_tokens_per_s is not None:

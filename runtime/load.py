@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from interlock.contracts import checkpoint, deployment, export, io, package
 from interlock.contracts.base import Contract
-from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
+from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo, Training
 from interlock.errors import ContractError, UsageError, Violation, refuse
 from interlock.producers import check_producer
 from runtime.backends.coreml import Units, coreml_backend, require_core_ml
 from runtime.backends.protocol import Backend
 from runtime.config import RuntimeConfig
 from runtime.engine.tokenizer import Tokenizer
+from runtime.limits import check_limits
 
 BackendName = Literal["eager", "torchscript", "reference", "coreml"]
 Dtype = Literal["float32", "bfloat16"]
@@ -27,7 +28,8 @@ PackageMode = Literal["fp16", "fp32", "fast"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run. `config` is the directory's runtime configuration, None for a checkpoint."""
+    """A model ready to run. `config` is the directory's runtime configuration, None for a checkpoint; `training`: what its heads and slots were
+    taught."""
 
     backend: Backend[Any]
     backend_name: BackendName
@@ -35,6 +37,7 @@ class Loaded:
     info: TokenizerInfo
     config: RuntimeConfig | None
     digest: str
+    training: Training | None = None
 
 
 def load(
@@ -68,7 +71,8 @@ def load(
 
 def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode: PackageMode) -> Loaded:
     manifest = io.read_contract(folder / deployment.FILE, deployment.DeploymentContract)
-    for file, contract in {deployment.FILE: manifest, **io.read_parts(folder, manifest)}.items():
+    parts = io.read_parts(folder, manifest)
+    for file, contract in {deployment.FILE: manifest, **parts}.items():
         check_producer(folder / file, contract)
     if manifest.artifacts.pytorch_decode is None:
         raise UsageError(f"`{folder}` has no decode file, so it cannot generate", remedy="deploy an export made with --mode both")
@@ -77,6 +81,10 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode:
     files += [checkpoint.CHAT_TEMPLATE] if manifest.tokenizer.has_chat_template else []
     files += _package_files(folder, manifest, name) if name in ("reference", "coreml") else []
     _prove(folder, manifest, files)
+    exported = parts[export.FILE]
+    assert isinstance(exported, export.ExportContract)
+    config = RuntimeConfig.from_file(folder / manifest.artifacts.runtime_config)
+    check_limits(config, exported.training, str(folder / manifest.artifacts.runtime_config))
     arch, heads = manifest.model_info.arch, ModelArch(use_halt_head=manifest.model_info.use_halt_head)
     made: Backend[Any]
     if name == "torchscript":
@@ -87,14 +95,13 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode:
         made = TorchScriptBackend(prefill, decode, arch, use_halt_head=heads.use_halt_head)
     elif name in ("reference", "coreml"):
         _only_fp32(name, dtype)
-        packaged = io.read_parts(folder, manifest)[package.FILE]
+        packaged = parts[package.FILE]
         assert isinstance(packaged, package.PackageContract)
         facts = packaged.facts
         made = _packaged(folder / package.PACKAGE, facts, name, units, mode)
     else:
         made = _eager(arch, heads, _exported_weights(folder / export.PREFILL), dtype)
-    config = RuntimeConfig.from_file(folder / manifest.artifacts.runtime_config)
-    return _loaded(folder, made, name, manifest.tokenizer, config, manifest.digest)
+    return Loaded(made, name, Tokenizer.load(folder, manifest.tokenizer), manifest.tokenizer, config, manifest.digest, exported.training)
 
 
 def _checkpoint(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
@@ -109,11 +116,7 @@ def _checkpoint(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
     from runtime.student.checkpoint import read_weights
 
     made = _eager(contract.arch, contract.model_arch, read_weights(folder, contract).__getitem__, dtype)
-    return _loaded(folder, made, name, contract.tokenizer, None, contract.digest)
-
-
-def _loaded(folder: Path, backend: Backend[Any], name: BackendName, info: TokenizerInfo, config: RuntimeConfig | None, digest: str) -> Loaded:
-    return Loaded(backend, name, Tokenizer.load(folder, info), info, config, digest)
+    return Loaded(made, name, Tokenizer.load(folder, contract.tokenizer), contract.tokenizer, None, contract.digest, contract.training)
 
 
 def _eager(arch: Arch, heads: ModelArch, weights: Callable[[str], Any], dtype: Dtype) -> Backend[Any]:

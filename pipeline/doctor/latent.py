@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.contracts.checkpoint import TOKENIZER
+from interlock.contracts.package import LATENT
 from pipeline.doctor.artifact import Artifact, reached
 from pipeline.doctor.finding import Finding, error, info, warning
 from pipeline.doctor.place import Place
@@ -32,7 +33,15 @@ def latent_mode(place: Place) -> Iterator[Finding]:
     if manifest is None or artifact.config is None:
         return
     able, wanted, who = manifest.at("capabilities", "latent_reasoning") is True, *_wanted(artifact)
-    if not able and not wanted:
+    trained = artifact.documents["export"].at("training", "latent") if "export" in artifact.documents else None
+    if trained is not None and LATENT not in artifact.functions and artifact.package_folder is not None:
+        yield warning(
+            f"the model has latent training, and the saved package has no function `{LATENT}`",
+            expected=f"functions decode and {LATENT}",
+            remedy="convert the export again in layout multifunction: interlock convert --in EXPORT --out OUT",
+            evidence=str(artifact.package_folder),
+        )
+    elif not able and not wanted:
         yield info("latent mode is off, and the model has no latent training", str(manifest.file))
     elif not able:
         yield error(
@@ -52,7 +61,23 @@ def latent_mode(place: Place) -> Iterator[Finding]:
             evidence=str(artifact.directory / TOKENIZER),
         )
     else:
+        yield from _beyond(artifact, trained)
         yield from _budget(artifact, who)
+
+
+def _beyond(artifact: Artifact, trained: object) -> Iterator[Finding]:
+    """A configuration that asks for spans that were not trained: loading refuses it."""
+    assert artifact.config
+    limits = {"curriculum_slots": reached(trained, "slots_per_step"), "max_latent_length": reached(trained, "max_slots")}
+    for field, limit in limits.items():
+        value, exact = artifact.config.at(field), field == "curriculum_slots"
+        if isinstance(value, int) and isinstance(limit, int) and (value > limit or (exact and value < limit)):
+            yield error(
+                f"{field} is {value}, and the model was trained with {limit}",
+                expected=str(limit) if exact else f"at most {limit}",
+                remedy=f"set {field} to {limit}, or deploy again: a new deployment has the limits of its training",
+                evidence=str(artifact.config.file),
+            )
 
 
 def _wanted(artifact: Artifact) -> tuple[bool, str]:

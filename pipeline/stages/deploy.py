@@ -11,11 +11,13 @@ from typing import Any
 
 from interlock.contracts import deployment, export, package
 from interlock.contracts.base import Contract, InputRef
+from interlock.contracts.checkpoint import Training
 from interlock.errors import ContractError, Violation
 from interlock.fs import Workspace, require_space
 from interlock.voice import Voice
 from pipeline.driver import stage
 from runtime.config import CawsTier, RuntimeConfig
+from runtime.limits import trained_limits
 
 
 class Params(stage.Params):
@@ -38,11 +40,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         for folder in filter(None, (params.export, params.package)):
             for child in sorted(folder.iterdir()):
                 work.copy(child, child.name)
-    # Temperature 0: what is deployed answers the same question the same way until somebody decides otherwise.
-    config = RuntimeConfig(
-        latent_mode_enabled=params.latent_mode, halt_head_enabled=exported.use_halt_head, caws_tier=params.caws_tier, temperature=0.0
-    )
-    work.write(deployment.RUNTIME_CONFIG, config.to_json())
+    work.write(deployment.RUNTIME_CONFIG, _config(params, exported.training, exported.use_halt_head).to_json())
     inputs = tuple(InputRef(kind=contract.kind, digest=contract.digest) for contract in contracts)
     return stage.Outcome(derive(exported, packaged), inputs, toy=any(contract.toy for contract in contracts))
 
@@ -50,9 +48,17 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
 STAGE = stage.Stage("deploy", "train", "deployment", Params, work, __name__)
 
 
+def _config(params: Params, training: Training | None, halts: bool) -> RuntimeConfig:
+    """Temperature 0: what is deployed answers the same question the same way until somebody decides otherwise. Limits are those of the training."""
+    return RuntimeConfig(
+        latent_mode_enabled=params.latent_mode, halt_head_enabled=halts, caws_tier=params.caws_tier, temperature=0.0, **trained_limits(training)
+    )
+
+
 def derive(exported: export.ExportContract, packaged: package.PackageContract | None) -> dict[str, Any]:
     """Every field of the manifest's body from the contracts of the artifacts; `interlock verify` derives them again and compares."""
     assert exported.tokenizer is not None
+    latent = not _missing_for_latent(exported, packaged)
     halts = exported.use_halt_head and (packaged is None or packaged.facts.has_output("halt_logits"))
     return {
         "model_info": deployment.ModelInfo(
@@ -67,12 +73,25 @@ def derive(exported: export.ExportContract, packaged: package.PackageContract | 
             coreml_export=packaged.artifact if packaged else None,
             runtime_config=deployment.RUNTIME_CONFIG,
         ),
-        "capabilities": deployment.Capabilities(latent_reasoning=False, halt_head=halts, code_mode=export.DECODE in exported.signatures),
+        "capabilities": deployment.Capabilities(latent_reasoning=latent, halt_head=halts, code_mode=export.DECODE in exported.signatures),
         "tokenizer": exported.tokenizer,
         "enumerated_T": exported.enumerated_T,
         "export_digest": exported.digest,
         "package_digest": packaged.digest if packaged else None,
     }
+
+
+def _missing_for_latent(exported: export.ExportContract, packaged: package.PackageContract | None) -> list[tuple[str, str, str]]:
+    """What keeps the artifacts from running a latent span: JSON path, what is expected, what is found."""
+    if exported.latent is None or export.DECODE not in exported.signatures:
+        return [("/signatures", "a latent decode method", "none: this checkpoint has no latent training" if exported.latent is None else "none")]
+    missing = []
+    tokenizer = exported.tokenizer
+    if tokenizer is None or tokenizer.bot_id is None or tokenizer.eot_id is None:
+        missing.append(("/tokenizer", "the tokens `<bot>` and `<eot>`", "a tokenizer without them" if tokenizer else "none"))
+    if packaged and package.LATENT not in packaged.facts.functions:
+        missing.append(("/signatures", f"function `{package.LATENT}` in the package", f"a package of layout `{packaged.layout}` without it"))
+    return missing
 
 
 def _check(params: Params, exported: export.ExportContract, packaged: package.PackageContract | None) -> None:
@@ -85,9 +104,8 @@ def _check(params: Params, exported: export.ExportContract, packaged: package.Pa
     if params.halt_head and not exported.use_halt_head:
         wrong.append(Violation(here, "/use_halt_head", "true, because --halt-head was given", "false: this checkpoint has no halt head"))
     if params.latent_mode:
-        wrong.append(
-            Violation(here, "/signatures", "a latent decode method, because --latent-mode was given", "none: this checkpoint has no latent training")
-        )
+        wrong += [Violation(here, place, f"{expected}, because --latent-mode was given", found) for place, expected, found in
+                  _missing_for_latent(exported, packaged)]  # fmt: skip
     if packaged:
         made_from = next((ref.digest for ref in packaged.inputs if ref.kind == "export"), None)
         if made_from != exported.digest:

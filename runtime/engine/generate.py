@@ -1,7 +1,7 @@
 """The token loop: prompt ids in, text out, over any backend.
 
-Here: when a generation ends and what is streamed meanwhile. Not here: choosing a token (sampling.py), text and ids (tokenizer.py), latent spans,
-constrained decoding.
+Here: when a generation ends and what is streamed meanwhile. Not here: choosing a token (sampling.py), text and ids (tokenizer.py), what happens
+inside a latent span (latent.py), constrained decoding.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from interlock.errors import UsageError
-from runtime.backends.protocol import Backend, CacheT
+from runtime.backends.protocol import Backend, CacheT, Step
+from runtime.engine.latent import LatentParams, Trace, run_span
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Stream, Tokenizer
 
@@ -22,12 +25,15 @@ OnText = Callable[[str], None]
 
 @dataclass(frozen=True)
 class GenerationParams:
-    """`stop`: texts that end the generation and are not part of it. Raises UsageError for a limit below 1 or an empty stop text."""
+    """`stop`: texts that end the generation and are not part of it. `latent`: how latent spans are run, None for a model that may not have any.
+
+    Raises UsageError for a limit below 1 or an empty stop text."""
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
     eos_ids: tuple[int, ...] = ()
+    latent: LatentParams | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -38,7 +44,8 @@ class GenerationParams:
 
 @dataclass(frozen=True)
 class Generation:
-    """What was generated and how fast. `tokens`: every id that was chosen, one that ended the text and those of a stop text included.
+    """What was generated and how fast. `tokens`: every id that was chosen, one that ended the text and those of a stop text included. `latent`: what
+    happened in latent spans, None where they were off.
 
     Times are of the monotonic clock, from the call on; None where it did not come so far. `decode_tokens_per_s` counts from the first token
     to the last.
@@ -51,6 +58,12 @@ class Generation:
     prefill_ms: float | None
     first_token_ms: float | None
     decode_tokens_per_s: float | None
+    latent: Trace | None = None
+
+    @property
+    def steps(self) -> int:
+        """Positions after the prompt that the answer took, latent slots and an `<eot>` that was put in included: what `max_new_tokens` limits."""
+        return len(self.tokens) + (self.latent.steps if self.latent else 0)
 
 
 def generate(
@@ -68,7 +81,7 @@ def generate(
             f"the prompt has {len(prompt_ids)} tokens, the model has {backend.capacity} positions",
             remedy=f"shorten the prompt by at least {len(prompt_ids) - backend.capacity} tokens, or use a model that was built with more positions",
         )
-    progress = _Progress(time.perf_counter())
+    progress = _Progress(time.perf_counter(), latent=Trace() if params.latent else None)
     writer = _Writer(Stream(tokenizer), params.stop, on_text)
     try:
         reason = _loop(backend, prompt_ids, params, progress, writer)
@@ -87,6 +100,11 @@ class _Progress:
     first: float | None = None
     last: float | None = None
     tokens: list[int] = field(default_factory=list)
+    latent: Trace | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.tokens) + (self.latent.steps if self.latent else 0)
 
     def add(self, token: int) -> None:
         self.last = time.perf_counter()
@@ -105,6 +123,7 @@ class _Progress:
             prefill_ms=self._since_start_ms(self.prefilled),
             first_token_ms=self._since_start_ms(self.first),
             decode_tokens_per_s=speed,
+            latent=self.latent,
         )
 
     def _since_start_ms(self, moment: float | None) -> float | None:
@@ -112,24 +131,41 @@ class _Progress:
 
 
 def _loop(backend: Backend[CacheT], prompt_ids: Sequence[int], params: GenerationParams, progress: _Progress, writer: _Writer) -> Reason:
-    sampler = Sampler(params.sampling)
-    history = list(prompt_ids)
+    sampler, latent = Sampler(params.sampling), params.latent
+    begins_latent = latent is not None and latent.forces(params.sampling.seed, prompt_ids)
+    history = [*prompt_ids, *([latent.bot_id] if latent and begins_latent else [])]
     cache = backend.new_cache()
-    step = backend.prefill(prompt_ids, cache)
+    step = backend.prefill(history, cache)
     progress.prefilled = time.perf_counter()
+    token = latent.bot_id if latent and begins_latent else None
     while True:
-        token = sampler.next(step.logits, history)
+        if latent and progress.latent and token == latent.bot_id:
+            after = run_span(backend, cache, step, latent, params.max_new_tokens - progress.steps, progress.latent)
+            if after is None or progress.steps == params.max_new_tokens:
+                return "length" if progress.steps == params.max_new_tokens else "position_limit"
+            step = after
+        token = _choose(sampler, step, history, latent, progress.latent)
         progress.add(token)
         history.append(token)
         if token in params.eos_ids:
             return "eos"
         if writer.push(token):
             return "stop"
-        if len(progress.tokens) == params.max_new_tokens:
+        if progress.steps == params.max_new_tokens:
             return "length"
         if cache.position == backend.capacity:
             return "position_limit"
         step = backend.decode(token, cache)
+
+
+def _choose(sampler: Sampler, step: Step, history: Sequence[int], latent: LatentParams | None, trace: Trace | None) -> int:
+    """The next token. One that latent mode cannot have here is noted, and another is chosen: what is not fed to the model is not said either."""
+    token = sampler.next(step.logits, history)
+    while latent and trace and (problem := trace.refusal(token, latent)):
+        trace.errors.append(problem)
+        step.logits[token] = -np.inf
+        token = sampler.next(step.logits, history)
+    return token
 
 
 class _Writer:

@@ -1,0 +1,136 @@
+"""Latent spans: between `<bot>` and `<eot>` the model is fed its own last hidden state instead of a token.
+
+Here: one span over any backend, when it ends, the record of it. Not here: the token loop around it (generate.py), what a model was trained for
+(runtime/latent_mode.py).
+A slot takes an ordinary position: its keys and values stay in the cache, and what comes later attends to them. Source: Coconut (Hao et al. 2024,
+arXiv:2412.06769): the input of the first slot is the hidden state after the final norm at `<bot>`, that of each other one the state at the slot
+before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from interlock.errors import UsageError
+from runtime.backends.protocol import Backend, CacheT, Step
+
+_TOLD = {"halt": "the halt head ended it", "fixed": "as asked", "limit": "at the limit", "cut": "cut off"}
+Ending = Literal["halt", "fixed", "limit", "cut"]
+# The codes of the guide's state machine that can still happen: what it drops silently is never chosen here, and what it cannot feed is refused.
+Problem = Literal["max_latent_spans", "unmatched_eot", "max_latent_length", "missing_eot"]
+
+
+@dataclass(frozen=True)
+class LatentParams:
+    """How spans are run. A span has `fixed_slots` slots, or ends where the halt head's probability reaches `halt_threshold` (asked after each
+    `slots_per_step` slots: it was taught at no other), or after `max_slots`.
+
+    `forced`: the share of prompts after which `<bot>` is put, drawn from the seed and the prompt; after the others the model may emit it.
+    """
+
+    bot_id: int
+    eot_id: int
+    max_spans: int
+    max_slots: int
+    slots_per_step: int = 1
+    fixed_slots: int | None = None
+    halt_threshold: float | None = None
+    forced: float = 1.0
+
+    def forces(self, seed: int, prompt_ids: Sequence[int]) -> bool:
+        """Whether a span follows this prompt at once."""
+        return self.max_spans > 0 and np.random.default_rng([seed, *prompt_ids]).random() < self.forced
+
+
+@dataclass(frozen=True)
+class Span:
+    """start: the position of its first slot; ended: by the halt head, after the fixed number, at the limit, or cut off with the generation;
+    halt_probabilities: where the head was asked."""
+
+    start: int
+    slots: int
+    ended: Ending
+    halt_probabilities: tuple[float, ...] = ()
+
+
+@dataclass
+class Trace:
+    """What happened so far. transitions: the mode that began, and at which position; steps: slots, and `<eot>` where it was put in: each is a pass
+    through the model that takes one of the tokens a generation may have."""
+
+    spans: list[Span] = field(default_factory=list)
+    transitions: list[tuple[Literal["latent", "language"], int]] = field(default_factory=list)
+    errors: list[Problem] = field(default_factory=list)
+    steps: int = 0
+
+    @property
+    def slots(self) -> int:
+        return sum(span.slots for span in self.spans)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "slots": self.slots,
+            "spans": [asdict(span) for span in self.spans],
+            "transitions": [{"mode": mode, "position": position} for mode, position in self.transitions],
+            "errors": list(self.errors),
+        }
+
+    def told(self) -> str:
+        """For people, in a few words."""
+        spans = [f"{span.slots} slots, {_TOLD[span.ended]}" for span in self.spans]
+        return f"latent spans: {'; '.join(spans) or 'none'}"
+
+    def refusal(self, token: int, params: LatentParams) -> Problem | None:
+        """Why a token that was chosen in language mode cannot be, None if it can."""
+        if token == params.eot_id:
+            return "unmatched_eot"
+        return "max_latent_spans" if token == params.bot_id and len(self.spans) >= params.max_spans else None
+
+
+def run_span(backend: Backend[CacheT], cache: CacheT, step: Step, params: LatentParams, budget: int, trace: Trace) -> Step | None:
+    """One span after `<bot>`, whose step is given, and `<eot>` after it. Returns the step of `<eot>`.
+
+    budget: the passes that are left to the generation. None if they, or the positions, did not reach to `<eot>`: then the generation is over.
+    Raises UsageError where the backend takes no vectors, or a halt head is wanted and there is none.
+    """
+    start, ended, probabilities = cache.position, None, list[float]()
+    trace.transitions.append(("latent", start))
+    while ended is None and cache.position - start < budget and cache.position < backend.capacity:
+        step = backend.decode(step.hidden, cache)
+        slots = cache.position - start
+        asked = params.fixed_slots is None and params.halt_threshold is not None and slots % params.slots_per_step == 0
+        if asked:
+            probabilities.append(halt_probability(step))
+        ended = _ended(params, slots, probabilities[-1] if asked else None)
+    slots = cache.position - start
+    fits = ended is not None and slots < budget and cache.position < backend.capacity
+    trace.spans.append(Span(start, slots, ended or "cut", tuple(probabilities)))
+    trace.steps += slots + fits
+    if ended == "limit":
+        trace.errors.append("max_latent_length")
+    if not fits:
+        trace.errors.append("missing_eot")
+    trace.transitions.append(("language", cache.position))
+    return backend.decode(params.eot_id, cache) if fits else None
+
+
+def _ended(params: LatentParams, slots: int, halt: float | None) -> Ending | None:
+    """Why a span of so many slots is over; None if it is not. halt: the probability of that, None where the head was not asked."""
+    if params.fixed_slots is not None:
+        return "fixed" if slots == params.fixed_slots else None
+    if halt is not None and params.halt_threshold is not None and halt >= params.halt_threshold:
+        return "halt"
+    return "limit" if slots >= params.max_slots else None
+
+
+def halt_probability(step: Step) -> float:
+    """Softmax of `[continue, halt]` at halt. Raises UsageError without a halt head."""
+    if step.halt_logits is None:
+        raise UsageError("the model has no halt head that could end a latent span", remedy="give a number of slots, or train a halt head")
+    stay, halt = map(float, step.halt_logits)
+    return 1 / (1 + math.exp(min(stay - halt, 700.0)))  # exp(710) is more than fp64 holds
