@@ -1,1 +1,4 @@
-"""Measures deployed students. Its suites, runners and gates live here; building and running models do not."""
+"""Measures models: what is asked, how an answer is judged, what a number of answers shows.
+
+Here: runners, scoring, statistics, suites. Not here: the stage that publishes an evaluation (pipeline/stages/eval.py), running a model (runtime).
+"""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from interlock.contracts.base import Contract, EnvironmentRecord
 
 # The environment of each stage of interlock's own; a stage of another package names one of those that are defined.
-HOMES = {"data": "train", "data-import": "train", "import": "train", "export": "export", "convert": "export", "deploy": "train"}
+HOMES = {"data": "train", "data-import": "train", "import": "train", "export": "export", "convert": "export", "deploy": "train", "eval": "train"}
 
 
 def check_producer(file: Path, contract: Contract) -> None:

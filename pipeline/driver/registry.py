@@ -78,6 +78,7 @@ OURS = {
         Entry("convert", "pipeline.stages.convert", "export", "package", {"source": "export", "checkpoint": "checkpoint"}),
         Entry("compress", "pipeline.stages.convert", "export", "package", {"source": "package", "checkpoint": "checkpoint"}),
         Entry("deploy", "pipeline.stages.deploy", "train", "deployment", {"export": "export", "package": "package"}),
+        Entry("eval", "pipeline.stages.eval", "train", "evaluation", {"deployment": "deployment", "dataset": "dataset"}),
     )
 }
 

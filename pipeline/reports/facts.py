@@ -63,7 +63,7 @@ def facts_of(contract: Contract) -> list[tuple[str, str]]:
             ("suite", f"{contract.suite}, {contract.items} items"),
             ("subject", f"{contract.subject.kind} {contract.subject.name}"),
             ("run by", contract.runner + (f", backend {contract.backend}" if contract.backend else "")),
-            ("verdict", f"{contract.verdict}: {', '.join(f'{gate.name} {gate.verdict}' for gate in contract.gates)}"),
+            ("verdict", f"{contract.verdict}: {', '.join(f'{gate.name} {gate.verdict}' for gate in contract.gates) or 'no gate was asked for'}"),
         ]
     return []
 

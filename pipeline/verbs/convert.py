@@ -14,7 +14,7 @@ from interlock.errors import UsageError
 from pipeline.driver import stage
 from pipeline.reports.ending import finish
 from pipeline.stages import convert
-from pipeline.verbs.quantities import size
+from pipeline.verbs.quantities import bound, size
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-size", dest="target_bytes", type=size, metavar="SIZE",
                         help="mix with 8 and 16 bits: the most faithful weights that fit into SIZE (`120MB`, or bytes)")  # fmt: skip
     parser.add_argument("--target-kl", type=_positive, metavar="NATS", help="mix with 8 and 16 bits: the smallest weights of at most this mean KL")
-    parser.add_argument("--gate", dest="gates", type=_gate, action="append", metavar="NAME=VALUE",
+    parser.add_argument("--gate", dest="gates", type=bound, action="append", metavar="NAME=VALUE",
                         help="a stricter bound than the standard one: psnr_db, kl_mean or kl_max; may be given again")  # fmt: skip
     parser.add_argument("--toy", action="store_true", help="allow toy exports and any interpreter; the contract is marked")
 
@@ -70,14 +70,6 @@ def params_from(args: argparse.Namespace) -> convert.Params:
         compress=args.compress, group=args.group, target_bytes=args.target_bytes, target_kl=args.target_kl,
         gates=dict(args.gates) if args.gates else None,
     )  # fmt: skip
-
-
-def _gate(text: str) -> tuple[str, float]:
-    name, mark, value = text.partition("=")
-    with contextlib.suppress(ValueError):
-        if mark and name and 0 <= (bound := float(value)) < float("inf"):
-            return name, bound
-    raise argparse.ArgumentTypeError(f"`{text}` is no bound: give NAME=VALUE, as in psnr_db=60")
 
 
 def _positive(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them on a command line.
+"""Sizes, durations and bounds as people write them on a command line.
 
 Here: parsing for argparse. Not here: how quantities are printed (interlock/voice.py).
 """
@@ -6,6 +6,7 @@ Here: parsing for argparse. Not here: how quantities are printed (interlock/voic
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 
 BYTES = {None: 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -18,6 +19,15 @@ def size(text: str) -> int:
     if not found or (bytes_ := int(float(found[1]) * BYTES[found[2]])) < 1:
         raise argparse.ArgumentTypeError(f"`{text}` is no size: give bytes, or a number and kB, MB or GB")
     return bytes_
+
+
+def bound(text: str) -> tuple[str, float]:
+    """`NAME=VALUE`, of a gate; the value is finite and not below 0."""
+    name, mark, value = text.partition("=")
+    with contextlib.suppress(ValueError):
+        if mark and name and 0 <= (limit := float(value)) < float("inf"):
+            return name, limit
+    raise argparse.ArgumentTypeError(f"`{text}` is no bound: give NAME=VALUE, as in psnr_db=60")
 
 
 def duration(text: str) -> float:

@@ -34,6 +34,7 @@ VERBS = {
     "convert": ["convert", "--in", "nothing", "--out", "made"],
     "compress": ["convert", "--in", "nothing", "--checkpoint", "nothing", "--compress", "int8", "--out", "made"],
     "deploy": ["deploy", "--export", "nothing", "--out-dir", "made"],
+    "eval": ["eval", "nothing", "nothing", "--out", "made"],
     "infer": ["infer", "nothing", "--prompt", "x"],
 }
 GUIDE = {

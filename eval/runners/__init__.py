@@ -1,0 +1,1 @@
+"""What answers an item: one module for each kind of model."""

@@ -1,0 +1,72 @@
+"""A gate: a claim about an interval, that ends as pass, fail or inconclusive.
+
+Here: from figures and thresholds to verdicts. Not here: which figures there are (suites), the thresholds (a recipe's, or the command line's).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from eval.statistics.intervals import Interval
+from interlock.contracts.evaluation import GateResult, Verdict
+from interlock.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric that a gate may be about. `interval` is None where no item was eligible; `missed`: ids of the items that count against it."""
+
+    interval: Interval | None
+    n: int
+    method: Literal["wilson", "paired bootstrap"]
+    missed: tuple[str, ...] = ()
+
+
+def check_known(known: Collection[str], wanted: Collection[str]) -> None:
+    """Before anything is asked. Raises UsageError for a metric that a suite does not have."""
+    if unknown := sorted(set(wanted) - set(known)):
+        raise UsageError(f"there is no gate `{unknown[0]}`", remedy=f"there are {', '.join(known)}")
+
+
+def judge(figures: Mapping[str, Figure], at_least: Mapping[str, float], confidence: float) -> tuple[GateResult, ...]:
+    """One result for each threshold, in the order of names; `check_known` has seen these."""
+    return tuple(_result(name, figures[name], threshold, confidence) for name, threshold in sorted(at_least.items()))
+
+
+def verdict(gates: Sequence[GateResult]) -> Verdict:
+    """Of all gates together; inconclusive where nothing was claimed."""
+    if any(gate.verdict == "fail" for gate in gates):
+        return "fail"
+    return "pass" if gates and all(gate.verdict == "pass" or gate.waived for gate in gates) else "inconclusive"
+
+
+def told(gate: GateResult, missed: Sequence[str]) -> str:
+    """A gate that did not pass, for people."""
+    if gate.measured is None or gate.low is None or gate.high is None:
+        return f"{gate.name}: no item was eligible"
+    place = f"{gate.name}: {gate.measured:.4g} of {gate.n}, {gate.confidence:.0%} interval {gate.low:.4g} to {gate.high:.4g}, {gate.claim}"
+    why = f"{place} {gate.threshold:g} ({gate.verdict})"
+    if gate.verdict == "inconclusive" and not missed and gate.method == "wilson":
+        return f"{why}: {_needed(gate.threshold, gate.confidence)} items without a miss would show it"
+    return f"{why}: missed {', '.join(missed[:8])}{f' and {len(missed) - 8} more' if len(missed) > 8 else ''}" if missed else why
+
+
+def _result(name: str, figure: Figure, threshold: float, confidence: float) -> GateResult:
+    measured, low, high = figure.interval or (None, None, None)
+    ends: Verdict = "inconclusive"
+    if measured is not None and low is not None:
+        ends = "pass" if low >= threshold else "fail" if measured < threshold else "inconclusive"
+    return GateResult(
+        name=name, metric=name, claim="at least", threshold=threshold, measured=measured, low=low, high=high, confidence=confidence,
+        method=figure.method, n=figure.n, verdict=ends,
+    )  # fmt: skip
+
+
+def _needed(threshold: float, confidence: float) -> int:
+    """How many right answers in a row have this lower bound: n / (n + z²) ≥ threshold."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    return math.ceil(z * z * threshold / (1 - threshold)) if threshold < 1 else 0

@@ -1,0 +1,1 @@
+"""What is asked together, and which figures that gives."""

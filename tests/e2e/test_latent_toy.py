@@ -1,0 +1,159 @@
+"""A student whose latent steps are known, from its checkpoint to a deployed package that is asked and evaluated, in real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes.artifacts import resealed
+from fakes.doctors import looked
+from fakes.latent_students import MAX_SLOTS, THRESHOLD, known_student, trained, write_checkpoint
+from fakes.makers import maker
+from fakes.shell import interlock
+
+from interlock.contracts import dataset, deployment, evaluation, export, io, package
+from interlock.contracts.base import Contract
+from interlock.environments import ROOT
+from interlock.errors import ContractError
+from pipeline.contents import inheritance_violations
+from pipeline.doctor.place import Place
+from pipeline.driver.store import Store
+from runtime.load import load
+
+pytestmark = pytest.mark.e2e
+
+RECIPE = """
+description = "a student whose latent steps are known"
+output = "{folder}"
+toy = true
+[source]
+checkpoint = "{folder}/checkpoint"
+[export]
+lengths = [32]
+[deploy]
+halt_head = true
+latent_mode = true
+"""
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("latent")
+    write_checkpoint(folder / "checkpoint", known_student(), trained())
+    (folder / "latent.toml").write_text(RECIPE.format(folder=folder))
+    said = interlock("build", folder / "latent.toml", environ={"INTERLOCK_STORE": str(folder / "store")})
+    assert said.code == 0, said.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asked(toy: Path) -> Path:
+    """A dataset of 40 rows: four of its answers are not the student's."""
+    folder = toy / "dataset"
+    folder.mkdir()
+    rows = [{"id": f"row-{n:02}", "prompt": "abcd"[n % 4], "steps": list("bcde"[n % 4 :]), "answer": " y" if n >= 36 else " z"} for n in range(40)]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    contract = dataset.DatasetContract(
+        created_by=maker("data"), inputs=(), files=io.entries(folder), toy=True, task="letters",
+        generator=dataset.Generator(name="letters", seed=0, parameters={}), origin=None,
+        splits={"test": dataset.Split(files=("test.jsonl",), rows=40)}, tokenizer=None, licence="CC0-1.0",
+    ).sealed()  # fmt: skip
+    (folder / dataset.FILE).write_bytes(io.pretty(contract))
+    return folder
+
+
+def contract_of(folder: Path) -> Contract:
+    return io.read_any(folder)
+
+
+def test_every_contract_has_the_evidence_of_latent_steps(toy: Path) -> None:
+    exported, packaged = contract_of(toy / "exported"), contract_of(toy / "package")
+    assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract)
+    (result,) = exported.shape_validation.results.values()
+    assert result.latent_steps == MAX_SLOTS and result.latent_psnr_db is not None and result.latent_psnr_db >= 70
+    assert exported.training == trained()
+    assert set(packaged.facts.functions) == {"prefill_32", "decode", package.LATENT}
+    measured = [item for item in packaged.gate.evidence if item.function == package.LATENT]
+    assert {item.case for item in measured} == {"", "own state fed back"} and {item.positions for item in measured} == {MAX_SLOTS}
+    manifest = contract_of(toy / "deployed")
+    assert isinstance(manifest, deployment.DeploymentContract) and manifest.capabilities.latent_reasoning
+    config = json.loads((toy / "deployed" / deployment.RUNTIME_CONFIG).read_text())
+    assert (config["latent_mode_enabled"], config["curriculum_slots"], config["max_latent_length"]) == (True, 1, MAX_SLOTS)
+    assert config["halt_probability_threshold"] == THRESHOLD
+    said = interlock("verify", toy / "deployed")
+    assert said.code == 0, said.err
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "reference"])
+def test_the_deployed_files_reason_in_spans_and_say_so(toy: Path, backend: str) -> None:
+    said = interlock("infer", toy / "deployed", "--prompt", "a", "--backend", backend, "--track-efficiency", "--json")
+    assert said.code == 0, said.err
+    answer = json.loads(said.out)
+    assert answer["text"] == " z" and answer["latent"]["slots"] == 4 and answer["latent"]["errors"] == []
+    (span,) = answer["latent"]["spans"]
+    assert span["ended"] == "halt" and [p >= THRESHOLD for p in span["halt_probabilities"]] == [False, False, False, True]
+    # <bot> is put after the prompt, so it is prefilled with it; four slots, <eot>, and three tokens
+    assert answer["efficiency"]["forward_passes"] == 8 and answer["efficiency"]["generated_tokens"] == 3
+
+
+def test_a_person_sees_the_slots_and_text_mode_is_kept(toy: Path) -> None:
+    said = interlock("infer", toy / "deployed", "--prompt", "a", "--latent", "--latent-slots", 2)
+    assert said.code == 0 and said.out == " z\n" and "latent spans: 2 slots, as asked" in said.err
+    off = interlock("infer", toy / "deployed", "--prompt", "a", environ={"LATENT_MODE": "0"})
+    assert off.out == "bcde z\n" and "latent" not in off.err
+    interlock("infer", toy / "deployed", "--prompt", "a", "--latent", "--latent-slots", MAX_SLOTS + 1).refused(2, "not trained", f"1 to {MAX_SLOTS}")
+
+
+def test_a_configuration_beyond_the_training_is_refused_at_load_and_by_the_doctor(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy / "deployed", tmp_path / "deployed")
+    file = tmp_path / "deployed" / deployment.RUNTIME_CONFIG
+    config = json.loads(file.read_text())
+    place = Place(ROOT, Store(tmp_path / "store"), "uv", tmp_path / "deployed")
+    assert [found.level for found in looked(place, "latent-mode")] == ["info", "info"]
+    file.write_text(json.dumps(config | {"max_latent_length": 99}))
+    place = Place(ROOT, Store(tmp_path / "store"), "uv", tmp_path / "deployed")
+    told = next(found for found in looked(place, "latent-mode") if found.level == "error")
+    assert "max_latent_length is 99" in told.found and str(MAX_SLOTS) in told.remedy
+    manifest = tmp_path / "deployed" / deployment.FILE
+    document = json.loads(manifest.read_text())
+    document["files"] = [entry.model_dump() for entry in io.entries(tmp_path / "deployed")]
+    manifest.write_text(json.dumps(resealed(document)))
+    with pytest.raises(ContractError) as refused:
+        load(tmp_path / "deployed")
+    assert [one.where for one in refused.value.violations] == ["/max_latent_length"]
+
+
+def test_what_an_artifact_was_made_from_decides_whether_it_runs_slots(toy: Path) -> None:
+    checkpoint, exported, packaged = (contract_of(toy / name) for name in ("checkpoint", "exported", "package"))
+    assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract)
+    file = toy / "contract"
+    assert not [*inheritance_violations(file, exported, checkpoint), *inheritance_violations(file, packaged, exported)]
+    untrained = exported.model_copy(update={"training": None})
+    assert [one.where for one in inheritance_violations(file, untrained, checkpoint)] == ["/training"]
+    without = packaged.facts.model_copy(update={"functions": {name: packaged.facts.functions[name] for name in ("prefill_32", "decode")}})
+    wrong = inheritance_violations(file, packaged.model_copy(update={"facts": without}), exported)
+    assert [one.where for one in wrong] == ["/facts/functions"]
+    with pytest.raises(ValueError, match="exactly where training"):
+        export.ExportContract.model_validate(exported.model_dump() | {"training": None})
+
+
+def test_an_evaluation_is_published_with_every_answer_if_its_gates_hold(toy: Path, asked: Path) -> None:
+    said = interlock("eval", toy / "deployed", asked, "--out", toy / "evaluation", "--toy", "--gate", "latent_accuracy=0.7")
+    assert said.code == 0, said.err
+    assert "all: 40 items, right in latent mode 0.9, in text 0.9; 4 slots, 8 passes against 5.5" in said.err
+    made = contract_of(toy / "evaluation")
+    assert isinstance(made, evaluation.EvaluationContract)
+    assert (made.verdict, made.items, made.backend, made.toy) == ("pass", 40, "reference", True)
+    rows = [json.loads(line) for line in (toy / "evaluation" / evaluation.RESULTS).read_text().splitlines()]
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows) and sum(row["latent"]["right"] for row in rows) == 36
+    assert interlock("verify", toy / "evaluation").code == 0
+
+
+def test_a_gate_that_fails_names_the_items_and_keeps_the_answers(toy: Path, asked: Path, tmp_path: Path) -> None:
+    said = interlock("eval", toy / "deployed", asked, "--out", tmp_path / "evaluation", "--toy", "--backend", "eager", "--gate", "text_accuracy=0.95")
+    said.refused(6, "text_accuracy: 0.9 of 40", "missed row-36, row-37, row-38, row-39")
+    assert not (tmp_path / "evaluation").exists()
+    assert len((tmp_path / "rejected" / "evaluation" / evaluation.RESULTS).read_text().splitlines()) == 40
+    interlock("eval", toy / "deployed", asked, "--out", tmp_path / "evaluation", "--toy", "--gate", "speed=1").refused(2, "no gate `speed`")

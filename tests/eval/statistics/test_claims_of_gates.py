@@ -1,0 +1,49 @@
+"""A gate passes when its whole interval does; what a number of items cannot show is said with the number that could."""
+
+from __future__ import annotations
+
+import pytest
+
+from eval.statistics.gates import Figure, check_known, judge, told, verdict
+from eval.statistics.intervals import wilson
+from interlock.errors import UsageError
+
+
+def figure(right: int, n: int, *missed: str) -> Figure:
+    return Figure(wilson(right, n, 0.95) if n else None, n, "wilson", missed)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "least", "ends"),
+    [(60, 60, 0.9, "pass"), (15, 15, 0.9, "inconclusive"), (10, 15, 0.9, "fail"), (90, 100, 0.9, "inconclusive"), (0, 0, 0.9, "inconclusive")],
+)
+def test_the_verdict_is_of_the_interval(right: int, n: int, least: float, ends: str) -> None:
+    (gate,) = judge({"rate": figure(right, n)}, {"rate": least}, 0.95)
+    assert (gate.verdict, gate.n, gate.name) == (ends, n, "rate")
+
+
+@pytest.mark.parametrize("least", [0.9, 0.95, 0.98, 0.99])
+def test_the_number_that_is_named_is_the_fewest_that_show_it(least: float) -> None:
+    (gate,) = judge({"rate": figure(15, 15)}, {"rate": least}, 0.95)
+    needed = int(told(gate, ()).split(" items without")[0].split()[-1])
+    assert wilson(needed, needed, 0.95).low >= least > wilson(needed - 1, needed - 1, 0.95).low
+
+
+def test_what_was_missed_is_named_and_the_rest_counted() -> None:
+    missed = [f"item-{number}" for number in range(11)]
+    (gate,) = judge({"rate": figure(49, 60, *missed)}, {"rate": 0.9}, 0.95)
+    line = told(gate, missed)
+    assert "rate: 0.8167 of 60" in line and "item-7 and 3 more" in line and "item-8" not in line
+
+
+def test_all_gates_together() -> None:
+    counts = {"a": (60, 60), "b": (15, 15), "c": (1, 15)}
+    results = {name: judge({"rate": figure(*count)}, {"rate": 0.9}, 0.95)[0] for name, count in counts.items()}
+    assert verdict([results["a"]]) == "pass" and verdict([]) == "inconclusive"
+    assert verdict([results["a"], results["b"]]) == "inconclusive" and verdict(list(results.values())) == "fail"
+
+
+def test_an_unknown_figure_is_refused_before_anything_is_asked() -> None:
+    with pytest.raises(UsageError, match="`speed`") as refused:
+        check_known(("rate", "other"), ["speed"])
+    assert "rate, other" in refused.value.remedy
