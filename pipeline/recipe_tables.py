@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-OUTPUTS = ("dataset", "checkpoint", "exported", "package", "compressed", "deployed")
+OUTPUTS = ("dataset", "checkpoint", "exported", "package", "compressed", "deployed", "evaluation")
 Method = Literal["none", "source", "int8", "int4", "palette4", "palette6", "palette8"]
 Length = Annotated[int, Meta(ge=1, le=1 << 20)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
@@ -159,6 +159,18 @@ class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     halt_head: bool = False
 
 
+class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the deployed directory is asked before it is placed: a split of [data], and for each metric the least that must be shown."""
+
+    suite: Literal["latent"] = "latent"
+    split: Name = "test"
+    backend: Literal["eager", "torchscript", "reference", "coreml"] = "reference"
+    items: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    max_new_tokens: Annotated[int, Meta(ge=1, le=1 << 24)] = 256
+    gates: dict[str, float] = {}
+    confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
+
+
 class ThirdParty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A stage of an installed package: its parameters, and for each of its inputs the name of the step that it comes from."""
 
@@ -183,6 +195,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     compress: Compress = msgspec.field(default_factory=Compress)
     gates: Gates = msgspec.field(default_factory=Gates)
     deploy: Deploy = msgspec.field(default_factory=Deploy)
+    evaluate: Evaluate | None = None
     stages: list[ThirdParty] = []
 
     def __post_init__(self) -> None:
@@ -190,6 +203,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("a recipe needs a [source], a [train] or [[stages]]")
         if self.train is not None and self.data is None:
             raise ValueError("[train] needs [data]")
+        if self.evaluate is not None and self.data is None:
+            raise ValueError("[evaluate] needs [data]")
         if self.train is not None and (self.train.scratch is None) == (self.source is None):
             raise ValueError("a training starts from [source] or from [train.scratch]: give one of them")
         if self.compress.method != "none" and not self.convert.enabled:
@@ -206,5 +221,5 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
-    "/data": Data, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights, "/train/latent": Latent,
+    "/data": Data, "/evaluate": Evaluate, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights, "/train/latent": Latent,
 }  # fmt: skip

@@ -125,11 +125,13 @@ class Builder:
     async def _reach(self, target: Target) -> None:
         # What --force, --from or --only name is made even where no output needs it.
         asked = [node for node in target.steps.values() if self._planner.steps[node.identity].fresh]
-        wanted = [] if target.placed else [target.final, *target.last]
-        await _all([*(self._place(out, node) for out, node in target.placed.items()), *(self._digest(node) for node in (*wanted, *asked))])
+        places = [self._place(out, node, target) for out, node in target.placed.items()]
+        await _all([*places, *(self._digest(node) for node in (*target.wanted, *asked))])
 
-    async def _place(self, out: Path, node: Node) -> None:
+    async def _place(self, out: Path, node: Node, target: Target) -> None:
         digest = await self._digest(node)
+        if target.judge is not None and target.waits(node):
+            await self._digest(target.judge)
         if self._outputs.in_place(out, digest, paranoid=self._options.paranoid):
             return
         await self._bytes(node)

@@ -64,6 +64,18 @@ class Target:
     final: Node
     last: tuple[Node, ...] = ()
     """Steps of other packages that no other step takes: they are made even where nothing is placed."""
+    judge: Node | None = None
+    """The evaluation without whose verdict no deployment is placed."""
+
+    @property
+    def wanted(self) -> list[Node]:
+        """The steps that have to be made: what is placed, with its judge, or the last ones where nothing is."""
+        wanted = list(self.placed.values()) if self.placed else [self.final, *self.last]
+        return [*wanted, self.judge] if self.judge is not None and any(self.waits(node) for node in wanted) else wanted
+
+    def waits(self, node: Node) -> bool:
+        """Whether `node` is placed only once the judge has been heard."""
+        return self.judge is not None and node.stage.name == "deploy"
 
     @property
     def compared(self) -> Node:
@@ -110,6 +122,7 @@ def _target(loaded: Loaded, cell: Cell, extensions: Extensions, known: dict[str,
         "package": "convert",
         "compressed": "compress",
         "deployed": "deploy",
+        "evaluation": "eval",
     }
     placed = {}
     if not loaded.has_matrix:
@@ -118,7 +131,7 @@ def _target(loaded: Loaded, cell: Cell, extensions: Extensions, known: dict[str,
             if title in steps:
                 folder = f"package-{recipe.compress.method}" if name == "compressed" else name
                 placed[base / folder] = steps[title]
-    return Target(cell.name, cell.values, steps, placed, steps.get("deploy") or list(steps.values())[-1], tuple(last))
+    return Target(cell.name, cell.values, steps, placed, steps.get("deploy") or list(steps.values())[-1], tuple(last), steps.get("eval"))
 
 
 def _steps(recipe: Recipe, extensions: Extensions, before: dict[str, Node]) -> Iterator[Node]:
@@ -186,7 +199,11 @@ def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
     deployed: dict[str, Node | Given] = {"export": export}
     if package is not None:
         deployed["package"] = package
-    yield step("deploy", registry.find("deploy"), claims, deployed)
+    deploy = step("deploy", registry.find("deploy"), claims, deployed)
+    yield deploy
+    if recipe.evaluate is not None:
+        assert dataset is not None  # the recipe's own rule
+        yield step("eval", registry.find("eval"), _given(msgspec.structs.asdict(recipe.evaluate)), {"deployment": deploy, "dataset": dataset})
 
 
 def _training(train: Train) -> dict[str, Any]:

@@ -139,8 +139,7 @@ class Planner:
             return None
         for target in graph.targets:
             settled = ("known",) if target.placed else ("known", "rejected", "blocked")
-            wanted = target.placed.values() if target.placed else [target.final, *target.last]
-            if any(self.steps[node.identity].status not in settled for node in wanted):
+            if any(self.steps[node.identity].status not in settled for node in target.wanted):
                 return None
             for out, node in target.placed.items():
                 digest = self.steps[node.identity].digest
