@@ -125,9 +125,11 @@ def claimed(directory: Path) -> Iterator[bool]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # its builder may have removed it, and ended, since it was opened here
+            still_there = os.path.samestat(os.fstat(descriptor), os.lstat(directory))
         except OSError:
             yield False
         else:
-            yield True
+            yield still_there
     finally:
         os.close(descriptor)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from interlock.contracts.base import Contract, EnvironmentRecord
 
 # The environment of each stage of interlock's own; a stage of another package names one of those that are defined.
-HOMES = {"data": "train", "data-import": "train", "import": "train", "export": "export", "convert": "export", "deploy": "train", "eval": "train"}
+HOMES = {
+    "data": "train", "data-import": "train", "teach": "train", "import": "train", "train": "train", "export": "export", "convert": "export",
+    "deploy": "train", "eval": "train",
+}  # fmt: skip
 
 
 def check_producer(file: Path, contract: Contract) -> None:

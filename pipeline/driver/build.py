@@ -21,6 +21,7 @@ from interlock.environments import ROOT, Environment
 from interlock.errors import InterlockError
 from interlock.locks import Lock
 from interlock.logs import Log
+from interlock.producers import check_producer
 from pipeline.driver import children, source_digest, why
 from pipeline.driver.graph import Given, Graph, Node, Target
 from pipeline.driver.matrix import figures
@@ -168,8 +169,10 @@ class Builder:
                 seen = inode(path) if path is not None else None
                 if path is not None and (digest in self._whole or await asyncio.to_thread(self._store.sound, digest)):
                     self._whole.add(digest)
-                    return path
-                if path is not None and (kept := self._store.quarantine(path, "its bytes are not what its contract says", seen)):
+                    if await asyncio.to_thread(_admissible, path, source):
+                        return path
+                    self._view.say(f"`{source.title}` was made by another environment than is defined now: it is made again")
+                elif path is not None and (kept := self._store.quarantine(path, "its bytes are not what its contract says", seen)):
                     self._view.warn(f"the stored {source.stage.produces} {digest[:16]} is damaged; it is made again (the damaged one is in {kept})")
                 self._planner.steps[source.identity].fresh = True
                 self._making[source.identity] = asyncio.create_task(self._make(source, again=True))
@@ -250,10 +253,14 @@ class Builder:
             step.action, step.status, step.fresh = action, "rejected", False
             return not again
         digest = action["output"]["digest"]
-        if self._lease.hold(digest) is None or (again and not await asyncio.to_thread(self._store.sound, digest)):
+        path = self._lease.hold(digest)
+        if path is None or (again and not await asyncio.to_thread(self._usable, path, step.node)):
             return False
         step.action, step.status, step.digest, step.fresh = action, "known", digest, False
         return True
+
+    def _usable(self, path: Path, node: Node) -> bool:
+        return self._store.sound(path.name) and _admissible(path, node)
 
     async def _acquire(self, node: Node, lock: Lock) -> None:
         started, tell_at = time.monotonic(), 2.0
@@ -373,6 +380,19 @@ async def _all(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
     if failures:
         raise next((f for f in failures if not isinstance(f, _Skipped)), failures[0])
     return list(ended)
+
+
+def _admissible(path: Path, node: Node) -> bool:
+    """Whether the next stage may read what `node` has in the store: its maker was its environment as that is defined now, or all of it is a toy."""
+    from interlock.contracts import io
+
+    if node.toy:
+        return True
+    file, model = io.KINDS[node.stage.produces]
+    with contextlib.suppress(errors.EnvironmentRefused):
+        check_producer(path / file, io.read_contract(path / file, model))
+        return True
+    return False
 
 
 def _size(contract: dict[str, Any]) -> int:

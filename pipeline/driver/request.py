@@ -125,7 +125,8 @@ def _guests(request: Request, folder: Path) -> Iterator[None]:
     What it leaves outside its workspace is refused: nobody would know of it, and the next run would not make it.
     """
     here = folder / "here"
-    fs.make_parents(fs.Fs(), here)
+    with fs.named_failures(here):
+        fs.make_parents(fs.Fs(), here)
     os.chdir(here)
     try:
         yield

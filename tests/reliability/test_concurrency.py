@@ -70,11 +70,13 @@ def test_a_cleaner_takes_nothing_from_living_builders(memory: Path, extent: bool
     while len(list(memory.glob("rounds-*"))) < builders and all(worker.is_alive() for worker in workers):
         time.sleep(0.01)
     taken = 0
-    for _ in range(cycles):
-        taken += len(gc.collect(store, outputs, keep_s=-1).objects)
-    until.touch()
-    for worker in workers:
-        worker.join(60)
+    try:
+        for _ in range(cycles):
+            taken += len(gc.collect(store, outputs, keep_s=-1).objects)
+    finally:  # builders without an end would outlive their folder
+        until.touch()
+        for worker in workers:
+            worker.join(60)
     rounds = [int(file.read_text()) for file in memory.glob("rounds-*")]
     fine = [worker.exitcode for worker in workers] == [0] * builders and taken > 0 and fsck.check(store) == []
     score("faults", cycles if fine else 0, cycles)

@@ -32,7 +32,9 @@ def test_killed_before_every_change_of_a_store(memory: Path, extent: bool, score
         killed = forks.exit_code(work, folder, KillingFs(n))
         found = wrong(folder)
         work(folder)
-        if killed != -9 or found or state(folder / "out") != OLD or unclean(folder):
+        # What is remembered of files that have just changed depends on the clock: a run may be through one call earlier.
+        last = killed == 0 and n in (total, len(again.calls))
+        if not (killed == -9 or last) or found or state(folder / "out") != OLD or unclean(folder):
             bad.append((start, n, killed, found, unclean(folder)))
         forget(folder)
     tried = len(points) if extent else len(points[::3])

@@ -94,7 +94,7 @@ def test_what_stands_where_an_output_goes(project: Project, trap: Callable[[Path
     (project.folder / "out" / "loudest").rename(project.folder / "made")
     trap(project.folder / "out" / "loudest")
     before = contents(project.folder)
-    said = project.run_behind((), *BUILD, timeout_s=60)
+    said = project.run_behind((), *BUILD, timeout_s=300)
     after = contents(project.folder)
     if trap in REFUSED:
         fine = told(said) and said.code == 2 and after == before and "loudest" in said.err
@@ -189,7 +189,7 @@ def test_what_stands_where_the_store_goes(memory: Path, stub_python: Path, exten
         at = project.folder / ".interlock" / place
         at.parent.mkdir(parents=True)
         trap(at)
-        said = project.run_behind((), *BUILD, timeout_s=60)
+        said = project.run_behind((), *BUILD, timeout_s=300)
         if not at.is_dir():
             at.unlink(missing_ok=True)
         plain = project.plain()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes.artifacts import resealed
 from fakes.stub_builds import StubProject, interpreter
 
 from pipeline.driver.why import leaves
@@ -120,6 +121,26 @@ def test_a_damaged_object_is_made_again_and_never_a_result(project: StubProject)
     assert files(project.folder / "out" / "loudest") == whole
     assert len(list((project.folder / ".interlock" / "store" / "quarantine").glob("*.json"))) == 3
     assert project.run("fsck").code == 0
+
+
+@pytest.mark.parametrize("words", [("--from", "words"), ()], ids=["made again by hand", "plain"])
+def test_what_an_earlier_environment_made_is_made_again_and_admitted(project: StubProject, words: tuple[str, ...]) -> None:
+    """Equal bytes have one digest, whoever made them. After a lock has moved the store has them by a maker that no reader admits any more."""
+    project.build()
+    for place in stored(project):
+        file = place / "dataset_contract.json"
+        document = json.loads(file.read_bytes())
+        document["created_by"]["environment"] |= {"lock_digest": "0" * 64, "packages": {}}
+        file.chmod(0o644)
+        file.write_text(json.dumps(resealed(document)))
+        file.chmod(0o444)
+    recipe = project.folder / "chain.toml"
+    recipe.write_text(recipe.read_text().replace("times = 3", "times = 2"))
+    said = states(project.build("chain.toml", *words))
+    assert said["louder"] == "made" and said["loudest"] == "made"
+    makers = {json.loads((place / "dataset_contract.json").read_bytes())["created_by"]["environment"]["lock_digest"] for place in stored(project)}
+    assert len(makers) == 2  # what nobody had to read, the loudest of before, is as it was
+    assert not any(place.stat().st_mode & 0o222 for place in stored(project) for place in place.glob("*.json"))
 
 
 def test_fsck_moves_what_is_damaged_aside(project: StubProject) -> None:
