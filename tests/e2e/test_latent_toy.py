@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from fakes.artifacts import resealed
@@ -17,12 +18,17 @@ from interlock.contracts import dataset, deployment, evaluation, export, io, pac
 from interlock.contracts.base import Contract
 from interlock.environments import ROOT
 from interlock.errors import ContractError
+from interlock.voice import SilentVoice
 from pipeline.contents import inheritance_violations
 from pipeline.doctor.place import Place
 from pipeline.driver.store import Store
+from pipeline.verify import verify
+from runtime.engine.generate import GenerationParams, generate
+from runtime.latent_mode import latent_params
 from runtime.load import load
 
 pytestmark = pytest.mark.e2e
+C = TypeVar("C", bound=Contract)
 
 RECIPE = """
 description = "a student whose latent steps are known"
@@ -64,31 +70,28 @@ def asked(toy: Path) -> Path:
     return folder
 
 
-def contract_of(folder: Path) -> Contract:
-    return io.read_any(folder)
+def part(toy: Path, name: str, kind: type[C]) -> C:
+    """A contract in the deployed directory."""
+    return io.read_contract(toy / "deployed" / name, kind)
 
 
 def test_every_contract_has_the_evidence_of_latent_steps(toy: Path) -> None:
-    exported, packaged = contract_of(toy / "exported"), contract_of(toy / "package")
-    assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract)
+    exported, packaged = part(toy, export.FILE, export.ExportContract), part(toy, package.FILE, package.PackageContract)
     (result,) = exported.shape_validation.results.values()
     assert result.latent_steps == MAX_SLOTS and result.latent_psnr_db is not None and result.latent_psnr_db >= 70
     assert exported.training == trained()
     assert set(packaged.facts.functions) == {"prefill_32", "decode", package.LATENT}
     measured = [item for item in packaged.gate.evidence if item.function == package.LATENT]
     assert {item.case for item in measured} == {"", "own state fed back"} and {item.positions for item in measured} == {MAX_SLOTS}
-    manifest = contract_of(toy / "deployed")
-    assert isinstance(manifest, deployment.DeploymentContract) and manifest.capabilities.latent_reasoning
+    assert part(toy, deployment.FILE, deployment.DeploymentContract).capabilities.latent_reasoning
     config = json.loads((toy / "deployed" / deployment.RUNTIME_CONFIG).read_text())
     assert (config["latent_mode_enabled"], config["curriculum_slots"], config["max_latent_length"]) == (True, 1, MAX_SLOTS)
     assert config["halt_probability_threshold"] == THRESHOLD
-    said = interlock("verify", toy / "deployed")
-    assert said.code == 0, said.err
+    verify(toy / "deployed", SilentVoice())
 
 
-@pytest.mark.parametrize("backend", ["torchscript", "reference"])
-def test_the_deployed_files_reason_in_spans_and_say_so(toy: Path, backend: str) -> None:
-    said = interlock("infer", toy / "deployed", "--prompt", "a", "--backend", backend, "--track-efficiency", "--json")
+def test_the_package_reasons_in_spans_and_says_so(toy: Path) -> None:
+    said = interlock("infer", toy / "deployed", "--prompt", "a", "--backend", "reference", "--track-efficiency", "--json")
     assert said.code == 0, said.err
     answer = json.loads(said.out)
     assert answer["text"] == " z" and answer["latent"]["slots"] == 4 and answer["latent"]["errors"] == []
@@ -98,12 +101,19 @@ def test_the_deployed_files_reason_in_spans_and_say_so(toy: Path, backend: str) 
     assert answer["efficiency"]["forward_passes"] == 8 and answer["efficiency"]["generated_tokens"] == 3
 
 
-def test_a_person_sees_the_slots_and_text_mode_is_kept(toy: Path) -> None:
+def test_the_exported_files_do_the_same(toy: Path) -> None:
+    loaded = load(toy / "deployed", "torchscript")
+    assert loaded.config
+    latent = latent_params(loaded.config, loaded.info, loaded.training, "here")
+    made = generate(
+        loaded.backend, loaded.tokenizer, loaded.tokenizer.encode_prompt("a"), GenerationParams(eos_ids=loaded.info.eos_ids, latent=latent)
+    )
+    assert (made.text, made.steps) == (" z", 8) and made.latent and made.latent.slots == 4
+
+
+def test_a_person_sees_the_slots(toy: Path) -> None:
     said = interlock("infer", toy / "deployed", "--prompt", "a", "--latent", "--latent-slots", 2)
     assert said.code == 0 and said.out == " z\n" and "latent spans: 2 slots, as asked" in said.err
-    off = interlock("infer", toy / "deployed", "--prompt", "a", environ={"LATENT_MODE": "0"})
-    assert off.out == "bcde z\n" and "latent" not in off.err
-    interlock("infer", toy / "deployed", "--prompt", "a", "--latent", "--latent-slots", MAX_SLOTS + 1).refused(2, "not trained", f"1 to {MAX_SLOTS}")
 
 
 def test_a_configuration_beyond_the_training_is_refused_at_load_and_by_the_doctor(toy: Path, tmp_path: Path) -> None:
@@ -126,8 +136,8 @@ def test_a_configuration_beyond_the_training_is_refused_at_load_and_by_the_docto
 
 
 def test_what_an_artifact_was_made_from_decides_whether_it_runs_slots(toy: Path) -> None:
-    checkpoint, exported, packaged = (contract_of(toy / name) for name in ("checkpoint", "exported", "package"))
-    assert isinstance(exported, export.ExportContract) and isinstance(packaged, package.PackageContract)
+    exported, packaged = part(toy, export.FILE, export.ExportContract), part(toy, package.FILE, package.PackageContract)
+    checkpoint = io.read_any(toy / "checkpoint")
     file = toy / "contract"
     assert not [*inheritance_violations(file, exported, checkpoint), *inheritance_violations(file, packaged, exported)]
     untrained = exported.model_copy(update={"training": None})
@@ -143,12 +153,11 @@ def test_an_evaluation_is_published_with_every_answer_if_its_gates_hold(toy: Pat
     said = interlock("eval", toy / "deployed", asked, "--out", toy / "evaluation", "--toy", "--gate", "latent_accuracy=0.7")
     assert said.code == 0, said.err
     assert "all: 40 items, right in latent mode 0.9, in text 0.9; 4 slots, 8 passes against 5.5" in said.err
-    made = contract_of(toy / "evaluation")
+    made = verify(toy / "evaluation", SilentVoice()).contract
     assert isinstance(made, evaluation.EvaluationContract)
     assert (made.verdict, made.items, made.backend, made.toy) == ("pass", 40, "reference", True)
     rows = [json.loads(line) for line in (toy / "evaluation" / evaluation.RESULTS).read_text().splitlines()]
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows) and sum(row["latent"]["right"] for row in rows) == 36
-    assert interlock("verify", toy / "evaluation").code == 0
 
 
 def test_a_gate_that_fails_names_the_items_and_keeps_the_answers(toy: Path, asked: Path, tmp_path: Path) -> None:
@@ -156,4 +165,3 @@ def test_a_gate_that_fails_names_the_items_and_keeps_the_answers(toy: Path, aske
     said.refused(6, "text_accuracy: 0.9 of 40", "missed row-36, row-37, row-38, row-39")
     assert not (tmp_path / "evaluation").exists()
     assert len((tmp_path / "rejected" / "evaluation" / evaluation.RESULTS).read_text().splitlines()) == 40
-    interlock("eval", toy / "deployed", asked, "--out", tmp_path / "evaluation", "--toy", "--gate", "speed=1").refused(2, "no gate `speed`")
