@@ -51,11 +51,10 @@ def answers(trained: Trained, rows: Sequence[Example], decode: Callable[[Sequenc
     asked = [row for depth in sorted({len(row.steps) for row in short}) for row in [row for row in short if len(row.steps) == depth][:ANSWER_ROWS]]
     if not asked:
         return {}
-    if trained.control == "direct":
-        asked = [Example(row.id, row.prompt, (), row.answer) for row in asked]
+    said = [Example(row.id, row.prompt, (), row.answer) for row in asked] if trained.control == "direct" else asked
     found: dict[str, list[Answer]] = {}
     if trained.control != "pause":
-        found["text"] = answering.in_text(trained, asked)
+        found["text"] = answering.in_text(trained, said)
     if trained.spans:
         found["spans"] = answering.in_spans(trained, asked, [len(row.steps) * trained.slots_per_step for row in asked])
     accuracy = {way: by_depth(asked, got) for way, got in found.items()}

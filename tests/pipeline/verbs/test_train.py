@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -64,6 +65,7 @@ def test_a_log_of_lines_has_the_evaluations_and_no_figures(folder: Path, said: S
     told = [line for line in said.err.splitlines() if "validation loss" in line]
     assert len(told) == 6 and "figures: " not in said.err, "two evaluations of the student and of each control"
     assert "control pause: step 3 of 6" in said.err and "spans right" in told[0] and "text right" in told[-1]
+    assert re.search(r"text right \d\.\d\d \d\.\d\d$", told[-1]), "that control answers at once, and is judged by the steps it left out"
     log = next((folder / "home" / "logs").rglob("train-*.log")).read_text()
     assert "figures: " not in log and log.count("validation loss") == 6
     assert "right answers by number of steps, of 60 held-out rows" in said.out and "that they help" in said.out
