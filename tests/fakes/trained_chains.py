@@ -9,6 +9,7 @@ from typing import Any
 
 from fakes.chains import Edit, write_chain
 
+from interlock.contracts.export import DECODE, LATENT
 from pipeline.training.told import LOG
 
 TRAINING: dict[str, Any] = {
@@ -60,6 +61,11 @@ def write_trained_chain(folder: Path, more: Edit = lambda kind, document: None, 
     def edit(kind: str, document: dict[str, Any]) -> None:
         if kind in ("checkpoint", "export"):
             document["training"] = TRAINING
+        if kind == "export":  # a student with spans exports the step of a slot, which takes a vector for the token
+            methods = document["signatures"][DECODE]["methods"]
+            width = document["arch"]["d_model"]
+            vector = {"name": "hidden", "dtype": "float32", "shape": [1, 1, width]}
+            methods[LATENT] = {**methods["forward"], "inputs": [vector, *methods["forward"]["inputs"][1:]]}
         if kind == "checkpoint":
             document["files"].append({"path": LOG, "sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)})
         more(kind, document)
