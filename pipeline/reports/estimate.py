@@ -11,7 +11,7 @@ import msgspec
 
 from interlock.voice import human
 from pipeline.reports.terminal import console, grid
-from pipeline.training.estimate import Estimate
+from pipeline.training.estimate import THROWN_AWAY, Estimate
 from pipeline.training.told import duration
 
 
@@ -24,17 +24,19 @@ def rows(found: Estimate, before: tuple[float, bool] | None) -> list[tuple[str, 
     memory = found.memory_bytes
     exact = ", ".join(f"{name} {human(size, 'B')}" for name, size in memory.items() if name != "activations")
     others = f", and about {human(found.others_bytes, 'B')} for interpreter, libraries and rows" if found.others_bytes is not None else ""
+    kept = {name: count for name, count in found.parameters.items() if name != THROWN_AWAY}
     runs = "" if found.runs == 1 else f" for each of {found.runs} runs, the student's and its controls'"
     per_epoch = f"{found.steps_per_epoch} steps of {found.batch} rows an epoch"
     asked = f", evaluation {found.evaluation_s:.1f} s, {found.evaluations} times" if found.evaluation_s is not None else ", evaluations not counted"
     shared = f", in one process instead of {found.processes}" if found.processes > 1 else ""
     table = [
-        ("parameters", f"{sum(found.parameters.values()):,}: {', '.join(f'{name} {count:,}' for name, count in found.parameters.items())}"),
+        ("parameters", f"{sum(kept.values()):,}: {', '.join(f'{name} {count:,}' for name, count in kept.items())}"),
+        *[("", f"{count:,} more are {name}") for name, count in found.parameters.items() if name not in kept],
         ("memory", f"{human(sum(memory.values()), 'B')}{others}"),
         ("", f"exactly: {exact}"),
         ("", f"estimate: activations {human(memory['activations'], 'B')}, what the longest rows keep for the backward pass"),
         ("data", f"{found.rows:,} rows, {found.row_tokens:,} tokens with all steps in words"),
-        ("steps", f"{found.steps:,}{runs}; {per_epoch}, {found.epochs:.2g} epochs, about {found.row_tokens * found.epochs:,.0f} tokens"),
+        ("steps", f"{found.steps:,}{runs}; {per_epoch}, {found.epochs:.1f} epochs, about {found.row_tokens * found.epochs:,.0f} tokens"),
         ("time", f"about {duration(found.total_s)}, by {found.timed_steps} steps taken here{shared}: {found.step_s:.3g} s a step{asked}"),
     ]
     if before is not None:

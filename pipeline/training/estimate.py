@@ -24,6 +24,7 @@ from pipeline.training.settings import Settings
 
 # The steps that are timed go through the whole curriculum, evenly; no more of them than fit into this time.
 STEPS, MOST_S = 24, 20.0
+THROWN_AWAY = "thrown away after training"
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,7 @@ def _parts(trained: Trained) -> dict[str, int]:
     for name, parameter in trained.named_parameters():
         words = name.split(".")
         if words[0] != "student":
-            part = "thrown away after training"
+            part = THROWN_AWAY
         elif words[1] == "blocks":
             part = {"attn": "attention", "mlp": "mlp"}.get(words[3], "norms")
         else:

@@ -118,6 +118,8 @@ def test_an_estimate_says_what_it_rests_on(estimate: tuple[Said, list[str]], sai
     found = msgspec.convert({**json.loads(estimate[0].out)}, Estimate)
     told = dict(rows(found, (7200.0, True)))
     assert told["time"].startswith("about ") and "steps taken here" in told["time"] and "for each of 3 runs" in told["steps"]
+    decoder = found.parameters["thrown away after training"]
+    assert told["parameters"].startswith(f"{sum(found.parameters.values()) - decoder:,}: embedding ")
     texts = [text for _, text in rows(found, (7200.0, True))]
     assert "2 h 00 min took this very training here" in texts and any(text.startswith("estimate: activations ") for text in texts)
 
