@@ -136,6 +136,7 @@ def prepare(params: Params, voice: Voice) -> Ready:
     from pipeline.datasets.reading import read_split
     from pipeline.training import encoding
     from pipeline.training.loop import Data
+    from pipeline.training.teaching import targets
 
     source = stage.read_input(params.dataset, DatasetContract, voice, toy=params.toy)
     rows = {name: read_split(params.dataset, source, name, voice) for name in ("train", "validation", "test") if name in source.splits}
@@ -145,7 +146,8 @@ def prepare(params: Params, voice: Voice) -> Ready:
         )
     start = start_of(params, rows["train"], voice)
     special = encoding.special_of(start.info, spans=params.settings.latent is not None)
-    encoded = {name: encoding.encoded(some, start.tokenizer, start.arch.max_position, name, voice) for name, some in rows.items()}
+    teachers = targets.of(params.dataset, source, start.info) if params.settings.weights.kl else {}
+    encoded = {name: encoding.encoded(some, start.tokenizer, start.arch.max_position, name, voice, teachers) for name, some in rows.items()}
     data = Data(encoded["train"], encoded["validation"], f"{source.digest} {start.info.sha256}", start.tokenizer.decode)
     return Ready(source, start, special, data, encoded.get("test", encoded["validation"]))
 

@@ -85,7 +85,7 @@ def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Ex
     latent = settings.latent
     most = max(len(row.steps) for row in rows)
     return Training(
-        losses={name: weight for name, weight in settings.weights.model_dump().items() if weight and (latent or name == "ce")},
+        losses={name: weight for name, weight in settings.weights.model_dump().items() if weight and (latent or name in ("ce", "kl"))},
         seed=settings.seed,
         steps=steps,
         latent=LatentTraining(

@@ -6,20 +6,24 @@ Here: one row encoded, and rows padded to one width. Not here: reading rows (pip
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from pipeline.training.losses.teachers import TopKTeacher
+
 
 @dataclass(frozen=True)
 class Example:
-    """One row: ids of the prompt, of each reasoning step, and of the answer with the token that ends it."""
+    """One row: ids of the prompt, of each reasoning step, and of the answer with the token that ends it. teacher: what a teacher thought at each
+    token of the answer, which is then its own."""
 
     id: str
     prompt: tuple[int, ...]
     steps: tuple[tuple[int, ...], ...]
     answer: tuple[int, ...]
+    teacher: TopKTeacher | None = field(default=None, compare=False)
 
     def tail(self, replaced: int) -> tuple[int, ...]:
         """What is still said in text once the first `replaced` steps are not."""
@@ -28,11 +32,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Special:
-    """Ids that are no text: the borders of a latent span (None where the tokenizer has none), and what fills a row up."""
+    """Ids that are no text: the borders of a latent span (None where the tokenizer has none), and what fills a row up. vocabulary: how many ids there
+    are, None where every row of the embedding is one."""
 
     pad: int
     bot: int | None = None
     eot: int | None = None
+    vocabulary: int | None = None
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor | None]:

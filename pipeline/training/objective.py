@@ -13,10 +13,14 @@ from torch import Tensor
 
 from pipeline.training.examples import Example, Special, right_padded
 from pipeline.training.latent import StepDecoder, run_span
+from pipeline.training.losses.distillation import distillation
+from pipeline.training.losses.divergences import divergence
 from pipeline.training.losses.rows import Head
 from pipeline.training.losses.sums import IGNORED, TokenSum
+from pipeline.training.losses.teachers import stacked
 from pipeline.training.losses.tokens import cross_entropy, halt_loss
 from pipeline.training.passes import Grown, run
+from pipeline.training.settings import Distillation
 from runtime.student.model import Student
 
 
@@ -31,12 +35,20 @@ class LatentOptions:
     pause: Tensor | None = None
 
 
-def text_loss(student: Student, rows: Sequence[Example], special: Special) -> dict[str, TokenSum]:
-    """`ce`: cross-entropy of steps and answer after the prompt, all said in text."""
+def text_loss(student: Student, rows: Sequence[Example], special: Special, distilled: Distillation | None = None) -> dict[str, TokenSum]:
+    """`ce`: cross-entropy of steps and answer after the prompt, all said in text. `kl`, if it is asked for and a row has a teacher: the divergence
+    from what that one thought at each token of its answer."""
     ids = right_padded([(*row.prompt, *row.tail(0)) for row in rows], special.pad)
     labels = right_padded([(*[IGNORED] * len(row.prompt), *row.tail(0)) for row in rows], IGNORED)
     hidden = run(student, ids[:, :-1], Grown())
-    return {"ce": _said(student, hidden, labels[:, 1:])}
+    sums = {"ce": _said(student, hidden, labels[:, 1:])}
+    if distilled is not None and (taught := [number for number, row in enumerate(rows) if row.teacher is not None]):
+        asked = torch.cat([hidden[number, (start := len(rows[number].prompt) - 1) : start + len(rows[number].answer)] for number in taught])
+        teacher = stacked([one for number in taught if (one := rows[number].teacher) is not None])
+        everywhere = torch.ones(len(asked), dtype=torch.bool, device=asked.device)
+        how, head = divergence(distilled.beta), Head(_head(student), vocabulary=special.vocabulary)
+        sums["kl"] = distillation(asked, teacher, everywhere, divergence=how, temperature=distilled.temperature, head=head)
+    return sums
 
 
 def latent_loss(student: Student, rows: Sequence[Example], special: Special, *, replaced: int, options: LatentOptions) -> dict[str, TokenSum]:
@@ -63,5 +75,8 @@ def step_labels(rows: Sequence[Example], replaced: int, tokens: int) -> Tensor:
 
 def _said(student: Student, hidden: Tensor, labels: Tensor) -> TokenSum:
     """hidden [..., d] after the final norm, of the columns that say labels, int64 [...]."""
-    weight = student.embed.weight if student.arch.tie_embeddings else student.lm_head.weight
-    return cross_entropy(hidden.flatten(0, -2), labels.flatten(), Head(weight))
+    return cross_entropy(hidden.flatten(0, -2), labels.flatten(), Head(_head(student)))
+
+
+def _head(student: Student) -> Tensor:
+    return student.embed.weight if student.arch.tie_embeddings else student.lm_head.weight

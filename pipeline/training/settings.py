@@ -19,12 +19,21 @@ Control = Literal["pause", "direct"]
 
 
 class Weights(Frozen):
-    """The weight of each loss, every one a mean over its own supervised places. `ce`: text; `step`: what a slot stands for; `halt`: the decision to
-    leave a span. 0 leaves a loss out."""
+    """The weight of each loss, every one a mean over its own supervised places. `ce`: text; `kl`: what a teacher thought at each token of its answer;
+    `step`: what a slot stands for; `halt`: the decision to leave a span. 0 leaves a loss out."""
 
     ce: Weight = 1.0
+    kl: Weight = 0.0
     step: Weight = 0.5
     halt: Weight = 0.2
+
+
+class Distillation(Frozen):
+    """How the loss `kl` compares student and teacher. `beta` 0 is forward KL, 1 reverse KL, between them the generalised Jensen-Shannon divergence;
+    `temperature` is both's, and the loss is multiplied by its square."""
+
+    beta: Share = 0.0
+    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
 
 
 class Latent(Frozen):
@@ -81,6 +90,7 @@ class Settings(Frozen):
     save_every: Count = 200
     patience: Count | None = None
     weights: Weights = Field(default_factory=Weights)
+    distillation: Distillation = Field(default_factory=Distillation)
     latent: Latent | None = None
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from pipeline.training.examples import Example
 from pipeline.training.losses.sums import LossParts, TokenSum
 from pipeline.training.model import Trained
 from pipeline.training.ranks import Ranks
-from pipeline.training.settings import Settings
+from pipeline.training.settings import Distillation, Settings
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def take(
     rows by the company they are in.
     """
     weights = settings.weights.model_dump()
-    counts = ranks.total({name: float(count) for name, count in _counts(trained, micro_batches, replaced).items()})
+    counts = ranks.total({name: float(count) for name, count in _counts(trained, micro_batches, replaced, settings).items()})
     sums = dict.fromkeys(counts, 0.0)
     optimizer.zero_grad(set_to_none=True)
     for rows in micro_batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            losses = cost(trained, rows, replaced)
+            losses = cost(trained, rows, replaced, settings.distillation if settings.weights.kl else None)
         LossParts(losses, weights).objective({name: int(count) for name, count in counts.items()}).backward()  # type: ignore[no-untyped-call]
         for name, loss in losses.items():
             sums[name] += loss.total.item()
@@ -69,18 +69,20 @@ def take(
     return Made(means, total, norm.item(), int(counts["ce"]))
 
 
-def cost(trained: Trained, rows: Sequence[Example], replaced: int) -> dict[str, TokenSum]:
+def cost(trained: Trained, rows: Sequence[Example], replaced: int, distilled: Distillation | None = None) -> dict[str, TokenSum]:
     """The losses of one micro batch."""
     if not replaced:
-        return objective.text_loss(trained.student, rows, trained.special)
+        return objective.text_loss(trained.student, rows, trained.special, distilled)
     options = objective.LatentOptions(trained.slots_per_step, trained.halts, trained.decoder, trained.pause)
     return objective.latent_loss(trained.student, rows, trained.special, replaced=replaced, options=options)
 
 
-def _counts(trained: Trained, micro_batches: Sequence[Sequence[Example]], replaced: int) -> dict[str, int]:
+def _counts(trained: Trained, micro_batches: Sequence[Sequence[Example]], replaced: int, settings: Settings) -> dict[str, int]:
     """How many places each loss will supervise, known from the rows alone."""
     rows = [row for part in micro_batches for row in part]
     counts = {"ce": sum(len(row.tail(replaced)) for row in rows)}
+    if settings.weights.kl and not replaced:
+        counts["kl"] = sum(len(row.answer) for row in rows if row.teacher is not None)
     if replaced and trained.decoder is not None:
         tokens = trained.decoder.tokens
         counts["step"] = sum(min(tokens, len(step)) for row in rows for step in row.steps[:replaced])

@@ -6,6 +6,7 @@ Here: temperature, the rest of a distribution. Not here: divergences, where teac
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +80,15 @@ class TopKTeacher:
             share[-1] = math.log(others) * (temperature - 1)  # (rest + share) / T = log m + (rest - log m) / T
             mine, theirs = mine + share, theirs + share
         return (mine / temperature).log_softmax(-1), (theirs / temperature).log_softmax(-1)
+
+
+def stacked(teachers: Sequence[TopKTeacher]) -> TopKTeacher:
+    """What was stored of several texts, one after another. Raises ValueError where they were not captured alike."""
+    modes = {one.mode for one in teachers}
+    if len(modes) != 1:
+        raise ValueError(f"teachers of modes {sorted(modes)}")
+    ids, logprobs, tail = (torch.cat([getattr(one, name) for one in teachers]) for name in ("ids", "logprobs", "tail"))
+    return TopKTeacher(ids, logprobs, tail, teachers[0].mode)
 
 
 Teacher = FullTeacher | TopKTeacher

@@ -1,0 +1,114 @@
+"""A training with a teacher: the loss is at the tokens that the teacher said, and stage `train` learns from what stage `teach` made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tokenizers")
+import torch
+from fakes.datasets import made
+from fakes.teachers import small_teacher, taught
+from fakes.trainings import SPECIAL, rows, settings, trained
+
+from interlock.contracts import io
+from interlock.contracts.checkpoint import CheckpointContract
+from interlock.errors import ContractError
+from interlock.voice import SilentVoice
+from pipeline.driver import stage
+from pipeline.stages import train
+from pipeline.training import step
+from pipeline.training.batches import shares
+from pipeline.training.examples import Example
+from pipeline.training.losses.teachers import TopKTeacher, stacked
+from pipeline.training.objective import text_loss
+from pipeline.training.ranks import Ranks
+from pipeline.training.settings import Distillation
+from runtime.student.model import Student
+
+pytestmark = pytest.mark.train
+
+
+def with_teacher(teacher: Student, batch: list[Example], k: int = 4) -> list[Example]:
+    """The same rows without steps, with what `teacher` thinks of each answer, by one pass over each row alone."""
+    found = []
+    for row in batch:
+        logits = teacher(torch.tensor([[*row.prompt, *row.answer]])).logits[0, len(row.prompt) - 1 : -1]
+        everything = logits.detach().log_softmax(-1)
+        best = everything.topk(k, -1)
+        rest = everything.scatter(-1, best.indices, -torch.inf).logsumexp(-1)
+        found.append(Example(row.id, row.prompt, (), row.answer, TopKTeacher(best.indices.int(), best.values.half(), rest, "bucket")))
+    return found
+
+
+def test_the_loss_is_zero_for_the_teacher_itself_and_at_each_of_its_tokens() -> None:
+    """Rows of different lengths, some without a teacher: positions that were off by one would not agree."""
+    chosen = settings(latent=None)
+    teacher, other = trained(chosen, seed=5).student.eval(), trained(chosen, seed=6).student.eval()
+    batch = rows(6, steps=(0,), lengths=(3, 5, 7))
+    mixed = [*with_teacher(teacher, batch[:4]), *batch[4:]]
+    with torch.no_grad():
+        own, others = (text_loss(one, mixed, SPECIAL, Distillation(temperature=1.0)) for one in (teacher, other))
+        alone = [text_loss(other, [row], SPECIAL, Distillation(temperature=1.0))["kl"].total.item() for row in mixed[:4]]
+    assert own["kl"].count.item() == 4 * 2 and own["kl"].total.item() < 8 * 1e-3  # fp16 log-probabilities
+    assert others["kl"].total.item() == pytest.approx(sum(alone), rel=1e-4) and others["kl"].total.item() > 0.1
+    assert "kl" not in text_loss(teacher, mixed, SPECIAL) and "kl" not in text_loss(teacher, batch, SPECIAL, Distillation())
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+def test_micro_batches_with_and_without_a_teacher_are_one_batch(micro: int) -> None:
+    chosen = settings(latent=None, clip=1e6, weights={"ce": 0.5, "kl": 0.5})
+    batch = rows(8, steps=(0,), lengths=(3, 5))
+    teacher = trained(chosen, seed=5).student.eval()
+    mixed = [*with_teacher(teacher, batch[:3]), *batch[3:]]
+
+    def taken(size: int) -> tuple[torch.Tensor, step.Made]:
+        student = trained(chosen)
+        optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
+        found = step.take(student, optimizer, shares(mixed, size), 0, chosen, Ranks(), "step 1")
+        return torch.cat([one.detach().flatten() for one in student.parameters()]), found
+
+    (whole, of_whole), (parts, of_parts) = taken(8), taken(micro)
+    assert torch.allclose(whole, parts, atol=1e-5)
+    assert of_parts.losses == pytest.approx(of_whole.losses, rel=1e-5) and set(of_whole.losses) == {"ce", "kl"}
+
+
+def test_captures_of_two_modes_do_not_mix() -> None:
+    one = TopKTeacher(torch.zeros(1, 2).int(), torch.zeros(1, 2), torch.zeros(1), "bucket")
+    with pytest.raises(ValueError, match="modes"):
+        stacked([one, TopKTeacher(one.ids, one.logprobs, one.tail, "zero")])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("taught")
+    for name, seed in (("teacher", 0), ("student", 1)):
+        small_teacher(folder / name, seed)
+    made(folder / "data", "permutation-automaton", train=16, validation=6, test=6)
+    taught(folder / "taught", folder / "data", str(folder / "teacher"), top_k=8, max_new_tokens=6)
+    return folder
+
+
+def learnt(place: Path, out: Path, dataset: str, **others: Any) -> CheckpointContract:
+    chosen = settings(latent=None, steps=30, batch=8, lr=3e-3, evaluate_every=30, weights={"ce": 0.0, "kl": 1.0}, **others)
+    params = train.Params(dataset=place / dataset, start=place / "student", out=out, settings=chosen)
+    contract = stage.run(train.STAGE, params, SilentVoice(), source="1" * 64).contract
+    assert isinstance(contract, CheckpointContract)
+    return contract
+
+
+def test_stage_train_learns_what_stage_teach_wrote(place: Path, tmp_path: Path) -> None:
+    contract = learnt(place, tmp_path / "out", "taught")
+    assert contract.training is not None and contract.training.losses == {"kl": 1.0}
+    log = [json.loads(line) for line in (tmp_path / "out" / train.LOG).read_text().splitlines()]
+    assert log[-1]["losses"]["kl"] < log[0]["losses"]["kl"] / 2
+    assert io.read_artifact(tmp_path / "out", CheckpointContract).digest == contract.digest
+
+
+def test_a_dataset_without_a_teacher_is_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="log-probabilities of a teacher, found none") as refused:
+        learnt(place, tmp_path / "out", "data")
+    assert "interlock data teach" in refused.value.remedy
