@@ -65,8 +65,16 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The weight of each loss; 0 leaves it out."""
 
     ce: Weight = 1.0
+    kl: Weight = 0.0
     step: Weight = 0.5
     halt: Weight = 0.2
+
+
+class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the loss `kl` compares student and teacher."""
+
+    beta: Share = 0.0
+    temperature: Annotated[float, Meta(gt=0, le=100)] = 2.0
 
 
 class Latent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -106,6 +114,7 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     patience: Count | None = None
     scratch: Scratch | None = None
     weights: Weights = msgspec.field(default_factory=Weights)
+    distillation: Distillation = msgspec.field(default_factory=Distillation)
     latent: Latent | None = None
 
 
