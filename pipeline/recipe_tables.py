@@ -74,6 +74,7 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """How the loss `kl` compares student and teacher."""
 
     beta: Share = 0.0
+    on_policy: Share = 0.0
     temperature: Annotated[float, Meta(gt=0, le=100)] = 2.0
 
 
@@ -91,7 +92,8 @@ class Latent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The training between data and export. With `scratch` the student starts from random weights, else from the [source]."""
+    """The training between data and export. With `scratch` the student starts from random weights, else from the [source]. `teacher` is the
+    checkpoint directory of one that is there meanwhile."""
 
     steps: Count
     batch: Count = 64
@@ -112,6 +114,7 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None
+    teacher: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     scratch: Scratch | None = None
     weights: Weights = msgspec.field(default_factory=Weights)
     distillation: Distillation = msgspec.field(default_factory=Distillation)

@@ -177,6 +177,8 @@ def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
     if recipe.train is not None:
         assert dataset is not None  # the recipe's own rule
         parts = {"dataset": dataset, **({"start": checkpoint} if checkpoint is not None else {})}
+        if recipe.train.teacher is not None:
+            parts["teacher"] = Given(Path(recipe.train.teacher), "checkpoint")
         checkpoint = step("train", registry.find("train"), _training(recipe.train), parts)
         yield checkpoint
     if checkpoint is None:
@@ -210,6 +212,7 @@ def _training(train: Train) -> dict[str, Any]:
     """The parameters of stage `train`: settings, and the student to start from scratch with."""
     settings = msgspec.to_builtins(train)
     scratch = settings.pop("scratch")
+    settings.pop("teacher")  # an input
     return _given({"scratch": scratch, "settings": settings})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,10 +54,12 @@ class Scratch(Frozen):
 
 class Params(stage.Params):
     """`dataset` is a dataset directory. The student starts from `start`, a checkpoint directory, or is made as `scratch` says. `state` is the folder
-    where what a killed run goes on from is kept, beside the output by default."""
+    where what a killed run goes on from is kept, beside the output by default. `teacher` is a checkpoint directory, for the loss `kl` on rows that no
+    teacher has answered before; a student from scratch then has its tokenizer."""
 
     dataset: Path
     start: Path | None = None
+    teacher: Path | None = None
     scratch: Scratch | None = None
     settings: Settings = Field(default_factory=lambda: Settings(steps=1000))
     state: Path | None = None
@@ -66,6 +68,10 @@ class Params(stage.Params):
     def _starts_somewhere(self) -> Params:
         if (self.start is None) == (self.scratch is None):
             raise ValueError("a student starts from a checkpoint or from scratch: give one of `start` and `scratch`")
+        if self.teacher is not None and not self.settings.weights.kl:
+            raise ValueError("a teacher is there for the loss `kl`, whose weight is 0")
+        if self.settings.distillation.on_policy and self.teacher is None:
+            raise ValueError("on_policy needs a teacher that is there: give `teacher`")
         return self
 
     @property
@@ -146,9 +152,13 @@ def prepare(params: Params, voice: Voice) -> Ready:
         )
     start = start_of(params, rows["train"], voice)
     special = encoding.special_of(start.info, spans=params.settings.latent is not None)
-    teachers = targets.of(params.dataset, source, start.info) if params.settings.weights.kl else {}
-    encoded = {name: encoding.encoded(some, start.tokenizer, start.arch.max_position, name, voice, teachers) for name, some in rows.items()}
-    data = Data(encoded["train"], encoded["validation"], f"{source.digest} {start.info.sha256}", start.tokenizer.decode)
+    start, teacher = with_teacher(params, start, voice)
+    stored = params.settings.weights.kl and (teacher is None or (source.teaching is not None and source.teaching.top_k))
+    teachers = targets.of(params.dataset, source, start.info) if stored else {}
+    most = min(one.arch.max_position for one in (start, teacher) if one is not None)
+    encoded = {name: encoding.encoded(some, start.tokenizer, most, name, voice, teachers) for name, some in rows.items()}
+    identity = " ".join((source.digest, start.info.sha256, *(one.digest for one in start.inputs)))
+    data = Data(encoded["train"], encoded["validation"], identity, start.tokenizer.decode, teacher)
     return Ready(source, start, special, data, encoded.get("test", encoded["validation"]))
 
 
@@ -161,18 +171,16 @@ def train(params: Params, ready: Ready, ranks: Ranks, voice: Voice) -> tuple[tup
 
 def start_of(params: Params, rows: Sequence[Row], voice: Voice) -> Start:
     """What training starts from; `rows` are what a tokenizer of the student's own is trained on."""
-    from runtime.engine.tokenizer import Tokenizer
-
     if params.start is not None:
-        contract = stage.read_input(params.start, checkpoint.CheckpointContract, voice, toy=params.toy)
-        if contract.tokenizer is None:
-            raise refuse(params.start, "/tokenizer", expected="a tokenizer", found="none", remedy="import the checkpoint with `--tokenizer DIR`")
-        tokenizer = Tokenizer.load(params.start, contract.tokenizer)
-        names = [checkpoint.TOKENIZER, *([checkpoint.CHAT_TEMPLATE] if contract.tokenizer.has_chat_template else [])]
-        files = {name: (params.start / name).read_bytes() for name in names}
-        inputs = (InputRef(kind="checkpoint", digest=contract.digest),)
-        return Start(contract.arch, contract.model_arch, tokenizer, files, contract.tokenizer, contract.step, inputs, contract)
+        contract, tokenizer, files = _checkpoint(params.start, params.toy, voice)
+        return Start(contract.arch, contract.model_arch, tokenizer, files, tokenizer.info, contract.step, (_ref(contract),), contract)
+    if params.scratch is not None and params.teacher is not None:
+        contract, tokenizer, files = _checkpoint(params.teacher, params.toy, voice)
+        given = params.scratch.model_dump(exclude={"halt_head", "vocab_size"})
+        arch = checkpoint.Arch(**given, vocab_size=contract.arch.vocab_size)
+        return Start(arch, checkpoint.ModelArch(use_halt_head=params.scratch.halt_head), tokenizer, files, tokenizer.info, 0, ())
     from pipeline.datasets import tokenizer as own
+    from runtime.engine.tokenizer import Tokenizer
 
     assert params.scratch is not None
     with voice.task("train a tokenizer"):
@@ -197,6 +205,34 @@ def start_of(params: Params, rows: Sequence[Row], voice: Voice) -> Start:
     given = params.scratch.model_dump(exclude={"halt_head", "vocab_size"})
     arch = checkpoint.Arch(**given, vocab_size=-(-tokenizer.vocab_size // 32) * 32)  # whole rows of 32: what block formats need
     return Start(arch, checkpoint.ModelArch(use_halt_head=params.scratch.halt_head), tokenizer, files, info, 0, ())
+
+
+def with_teacher(params: Params, start: Start, voice: Voice) -> tuple[Start, Student | None]:
+    """The teacher that is there meanwhile, if one is, and the start that names it. Raises ContractError for other ids than the student's."""
+    if params.teacher is None:
+        return start, None
+    from pipeline.training.teaching.vocabulary import require_same
+    from runtime.student.checkpoint import load_student
+
+    contract, tokenizer, _ = _checkpoint(params.teacher, params.toy, voice)
+    theirs = tokenizer.info
+    require_same("the student", start.info.sha256, start.info.vocab_size, contract.source.name, theirs.sha256, theirs.vocab_size)
+    return replace(start, inputs=(*start.inputs, _ref(contract))), load_student(params.teacher, contract)
+
+
+def _ref(contract: checkpoint.CheckpointContract) -> InputRef:
+    return InputRef(kind="checkpoint", digest=contract.digest)
+
+
+def _checkpoint(folder: Path, toy: bool, voice: Voice) -> tuple[checkpoint.CheckpointContract, Tokenizer, dict[str, bytes]]:
+    """A checkpoint that has a tokenizer, with its files. Raises ContractError."""
+    from runtime.engine.tokenizer import Tokenizer
+
+    contract = stage.read_input(folder, checkpoint.CheckpointContract, voice, toy=toy)
+    if contract.tokenizer is None:
+        raise refuse(folder, "/tokenizer", expected="a tokenizer", found="none", remedy="import the checkpoint with `--tokenizer DIR`")
+    names = [checkpoint.TOKENIZER, *([checkpoint.CHAT_TEMPLATE] if contract.tokenizer.has_chat_template else [])]
+    return contract, Tokenizer.load(folder, contract.tokenizer), {name: (folder / name).read_bytes() for name in names}
 
 
 def student_of(params: Params, start: Start) -> Student:

@@ -17,13 +17,14 @@ from pipeline.training.losses.teachers import TopKTeacher
 @dataclass(frozen=True)
 class Example:
     """One row: ids of the prompt, of each reasoning step, and of the answer with the token that ends it. teacher: what a teacher thought at each
-    token of the answer, which is then its own."""
+    token of the answer. own: whether the student said the answer itself, so that there is nothing to imitate."""
 
     id: str
     prompt: tuple[int, ...]
     steps: tuple[tuple[int, ...], ...]
     answer: tuple[int, ...]
     teacher: TopKTeacher | None = field(default=None, compare=False)
+    own: bool = False
 
     def tail(self, replaced: int) -> tuple[int, ...]:
         """What is still said in text once the first `replaced` steps are not."""

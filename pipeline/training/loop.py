@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.training import evaluation, state, step
+from pipeline.training import evaluation, on_policy, state, step
 from pipeline.training.batches import Batches, shares
 from pipeline.training.curriculum import Curriculum
 from pipeline.training.examples import Example
@@ -23,6 +23,7 @@ from pipeline.training.model import Trained, decayed
 from pipeline.training.ranks import Ranks
 from pipeline.training.schedule import learning_rate
 from pipeline.training.settings import Settings
+from runtime.student.model import Student
 
 # Told after every step: the line of the log, and how many tokens were supervised.
 Told = Callable[[dict[str, Any], int], None]
@@ -30,12 +31,14 @@ Told = Callable[[dict[str, Any], int], None]
 
 @dataclass(frozen=True)
 class Data:
-    """Rows to train on and rows to validate with; what identifies both, for a resumed run; how ids become text, for samples (None: no samples)."""
+    """Rows to train on and rows to validate with; what identifies both, for a resumed run; how ids become text, for samples (None: no samples);
+    a teacher that judges text (None: rows have what one thought, or nothing)."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
     identity: str
     decode: Callable[[Sequence[int]], str] | None = None
+    teacher: Student | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def fit(trained: Trained, data: Data, settings: Settings, folder: Path | None, r
     batches = Batches(data.train, settings.batch, settings.seed)
     trained.train()
     while now.step < settings.steps:
-        line, tokens = _step(trained, optimizer, batches, settings, now.step, ranks)
+        line, tokens = _step(trained, optimizer, batches, data.teacher, settings, now.step, ranks)
         now.step += 1
         _average(now, trained, settings)
         last = now.step == settings.steps
@@ -88,7 +91,7 @@ def _optimizer(trained: Trained, settings: Settings) -> torch.optim.AdamW:
 
 
 def _step(
-    trained: Trained, optimizer: torch.optim.Optimizer, batches: Batches, settings: Settings, number: int, ranks: Ranks
+    trained: Trained, optimizer: torch.optim.Optimizer, batches: Batches, teacher: Student | None, settings: Settings, number: int, ranks: Ranks
 ) -> tuple[dict[str, Any], int]:
     rate = learning_rate(settings, number)
     for group in optimizer.param_groups:
@@ -97,6 +100,10 @@ def _step(
     replaced = _replaced(rows, trained, settings, number, batches.chance(number))
     if trained.control == "direct":
         rows = [Example(row.id, row.prompt, (), row.answer) for row in rows]
+    if teacher is not None and trained.control is None and not replaced:
+        if on_policy.is_own(settings, number):
+            rows = on_policy.own_answers(trained.student, rows, trained.special, settings.seed + number)
+        rows = on_policy.scored(teacher, rows, trained.special, settings.micro_batch or settings.batch)
     parts = shares(rows, settings.micro_batch or settings.batch, ranks.rank, ranks.count)
     made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}")
     line = {"step": number + 1, "lr": rate, "replaced": replaced, "total": made.total, "norm": made.norm, "losses": made.losses}

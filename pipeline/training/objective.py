@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.training.examples import Example, Special, right_padded
@@ -36,10 +37,12 @@ class LatentOptions:
 
 
 def text_loss(student: Student, rows: Sequence[Example], special: Special, distilled: Distillation | None = None) -> dict[str, TokenSum]:
-    """`ce`: cross-entropy of steps and answer after the prompt, all said in text. `kl`, if it is asked for and a row has a teacher: the divergence
-    from what that one thought at each token of its answer."""
+    """`ce`: cross-entropy of steps and answer after the prompt, all said in text, unless by the student itself. `kl`, if it is asked for and a row
+    has a teacher: the divergence from what that one thought at each token of its answer.
+    """
     ids = right_padded([(*row.prompt, *row.tail(0)) for row in rows], special.pad)
-    labels = right_padded([(*[IGNORED] * len(row.prompt), *row.tail(0)) for row in rows], IGNORED)
+    labels = right_padded([(*[IGNORED] * len(row.prompt), *(() if row.own else row.tail(0))) for row in rows], IGNORED)
+    labels = F.pad(labels, (0, ids.shape[1] - labels.shape[1]), value=IGNORED)
     hidden = run(student, ids[:, :-1], Grown())
     sums = {"ce": _said(student, hidden, labels[:, 1:])}
     if distilled is not None and (taught := [number for number, row in enumerate(rows) if row.teacher is not None]):

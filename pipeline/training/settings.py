@@ -30,9 +30,11 @@ class Weights(Frozen):
 
 class Distillation(Frozen):
     """How the loss `kl` compares student and teacher. `beta` 0 is forward KL, 1 reverse KL, between them the generalised Jensen-Shannon divergence;
-    `temperature` is both's, and the loss is multiplied by its square."""
+    `temperature` is both's, and the loss is multiplied by its square. `on_policy` is the share of batches in which the student answers itself and a
+    teacher that is there judges it."""
 
     beta: Share = 0.0
+    on_policy: Share = 0.0
     temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
 
 
@@ -97,6 +99,8 @@ class Settings(Frozen):
     def _fits_together(self) -> Settings:
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is more than batch {self.batch}")
+        if self.distillation.on_policy and not self.weights.kl:
+            raise ValueError("on_policy batches have no loss but `kl`, whose weight is 0")
         if self.processes > self.batch:
             raise ValueError(f"{self.processes} processes share a batch of {self.batch}: each needs a row")
         return self

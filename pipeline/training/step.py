@@ -80,7 +80,7 @@ def cost(trained: Trained, rows: Sequence[Example], replaced: int, distilled: Di
 def _counts(trained: Trained, micro_batches: Sequence[Sequence[Example]], replaced: int, settings: Settings) -> dict[str, int]:
     """How many places each loss will supervise, known from the rows alone."""
     rows = [row for part in micro_batches for row in part]
-    counts = {"ce": sum(len(row.tail(replaced)) for row in rows)}
+    counts = {"ce": sum(len(row.tail(replaced)) for row in rows if not row.own)}
     if settings.weights.kl and not replaced:
         counts["kl"] = sum(len(row.answer) for row in rows if row.teacher is not None)
     if replaced and trained.decoder is not None:

@@ -10,9 +10,11 @@ import pytest
 
 pytest.importorskip("tokenizers")
 import torch
+import torch.nn.functional as F
 from fakes.datasets import made
 from fakes.teachers import small_teacher, taught
 from fakes.trainings import SPECIAL, rows, settings, trained
+from pydantic import ValidationError
 
 from interlock.contracts import io
 from interlock.contracts.checkpoint import CheckpointContract
@@ -20,13 +22,14 @@ from interlock.errors import ContractError
 from interlock.voice import SilentVoice
 from pipeline.driver import stage
 from pipeline.stages import train
-from pipeline.training import step
+from pipeline.training import on_policy, step
 from pipeline.training.batches import shares
 from pipeline.training.examples import Example
 from pipeline.training.losses.teachers import TopKTeacher, stacked
 from pipeline.training.objective import text_loss
 from pipeline.training.ranks import Ranks
 from pipeline.training.settings import Distillation
+from pipeline.training.told import LOG
 from runtime.student.model import Student
 
 pytestmark = pytest.mark.train
@@ -103,7 +106,7 @@ def learnt(place: Path, out: Path, dataset: str, **others: Any) -> CheckpointCon
 def test_stage_train_learns_what_stage_teach_wrote(place: Path, tmp_path: Path) -> None:
     contract = learnt(place, tmp_path / "out", "taught")
     assert contract.training is not None and contract.training.losses == {"kl": 1.0}
-    log = [json.loads(line) for line in (tmp_path / "out" / train.LOG).read_text().splitlines()]
+    log = [json.loads(line) for line in (tmp_path / "out" / LOG).read_text().splitlines()]
     assert log[-1]["losses"]["kl"] < log[0]["losses"]["kl"] / 2
     assert io.read_artifact(tmp_path / "out", CheckpointContract).digest == contract.digest
 
@@ -112,3 +115,82 @@ def test_a_dataset_without_a_teacher_is_refused(place: Path, tmp_path: Path) -> 
     with pytest.raises(ContractError, match="log-probabilities of a teacher, found none") as refused:
         learnt(place, tmp_path / "out", "data")
     assert "interlock data teach" in refused.value.remedy
+
+
+def test_a_teacher_that_is_there_thinks_what_one_pass_over_a_row_thinks() -> None:
+    """Rows of several lengths, some at a time, in words; a vocabulary below the cut is compared whole, so forward KL is that of full logits."""
+    teacher, student = trained(settings(latent=None), seed=5).student.eval(), trained(settings(latent=None), seed=6).student.eval()
+    batch = rows(5, steps=(0, 1, 2), lengths=(3, 6))
+    seen = on_policy.scored(teacher, batch, SPECIAL, 2)
+    assert [(row.prompt, row.steps, row.answer) for row in seen] == [(row.prompt, (), row.tail(0)) for row in batch]
+    with torch.no_grad():
+        ours = text_loss(student, seen, SPECIAL, Distillation(temperature=3.0))["kl"].total.item()
+        theirs = 0.0
+        for row in batch:
+            ids, first = torch.tensor([[*row.prompt, *row.tail(0)]]), len(row.prompt) - 1
+            s, t = ((one(ids).logits[0, first:-1] / 3).log_softmax(-1) for one in (student, teacher))
+            theirs += 9 * F.kl_div(s, t, reduction="sum", log_target=True).item()
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_own_answers_are_drawn_from_the_student_and_end_where_it_ends() -> None:
+    """800 first tokens after one prompt against the student's probabilities (chi-square, 99.99 % of 9 degrees of freedom); nothing after an end."""
+    student = trained(settings(latent=None), vocab_size=10).student.eval()
+    row = Example("x", (4, 5, 6), (), (7, 8, 9, 3))
+    said = on_policy.own_answers(student, [row] * 800, SPECIAL, seed=1)
+    assert all(one.own and one.prompt == row.prompt and 1 <= len(one.answer) <= 4 for one in said)
+    assert all(3 not in one.answer[:-1] and (len(one.answer) == 4 or one.answer[-1] == 3) for one in said)
+    with torch.no_grad():
+        expected = 800 * student(torch.tensor([row.prompt])).logits[0, -1].softmax(-1)
+    counts = torch.bincount(torch.tensor([one.answer[0] for one in said]), minlength=10)
+    assert ((counts - expected) ** 2 / expected).sum().item() < 33.72
+    again, other = (on_policy.own_answers(student, [row] * 800, SPECIAL, seed=seed) for seed in (1, 2))
+    assert again == said != other
+
+
+def test_what_the_student_said_itself_is_not_imitated() -> None:
+    student = trained(settings(latent=None)).student
+    batch = rows(3, steps=(0,))
+    own = [Example(row.id, row.prompt, (), row.answer, own=True) for row in batch]
+    assert text_loss(student, own, SPECIAL)["ce"].count.item() == 0
+    assert text_loss(student, [*own, batch[0]], SPECIAL)["ce"].count.item() == 2
+
+
+def test_a_share_of_the_batches_is_the_students_own() -> None:
+    half = settings(latent=None, weights={"kl": 1.0}, distillation={"on_policy": 0.5})
+    chosen = [on_policy.is_own(half, number) for number in range(2000)]
+    assert 900 < sum(chosen) < 1100  # four standard deviations are 90
+    assert chosen == [on_policy.is_own(half, number) for number in range(2000)]
+    none = settings(latent=None, weights={"kl": 1.0})
+    assert not any(on_policy.is_own(none, number) for number in range(100))
+
+
+def test_a_small_student_from_scratch_learns_from_a_teacher_that_is_there(place: Path, tmp_path: Path) -> None:
+    """On rows without a teacher, half of the batches its own answers: it takes the teacher's tokenizer, names it, and comes nearer to it."""
+    chosen = settings(
+        latent=None, steps=30, batch=8, lr=3e-3, evaluate_every=30, weights={"ce": 0.0, "kl": 1.0}, distillation={"on_policy": 0.5, "beta": 0.5}
+    )
+    small = train.Scratch(d_model=32, n_layers=1, n_heads=2, n_kv_heads=1, d_head=16, d_ff=48)
+    params = train.Params(dataset=place / "data", scratch=small, teacher=place / "teacher", out=tmp_path / "out", settings=chosen)
+    contract = stage.run(train.STAGE, params, SilentVoice(), source="1" * 64).contract
+    teacher = io.read_artifact(place / "teacher", CheckpointContract)
+    assert isinstance(contract, CheckpointContract) and teacher.tokenizer is not None and contract.tokenizer is not None
+    assert contract.tokenizer.sha256 == teacher.tokenizer.sha256 and contract.arch.vocab_size == teacher.arch.vocab_size
+    assert ("checkpoint", teacher.digest) in [(one.kind, one.digest) for one in contract.inputs]
+    lines = [json.loads(line)["losses"] for line in (tmp_path / "out" / LOG).read_text().splitlines()]
+    assert sum(one["kl"] for one in lines[-5:]) < sum(one["kl"] for one in lines[:5]) / 2
+    assert sum("ce" not in one for one in lines) == sum(on_policy.is_own(chosen, number) for number in range(30))
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ({"weights": {"kl": 0.0}}, "whose weight is 0"),
+        ({"weights": {"kl": 0.0}, "distillation": {"on_policy": 0.5}}, "no loss but `kl`"),
+        ({"weights": {"kl": 1.0}, "distillation": {"on_policy": 0.5}, "teacher": None}, "needs a teacher that is there"),
+    ],
+)
+def test_a_teacher_without_a_use_is_refused(place: Path, tmp_path: Path, others: dict[str, Any], told: str) -> None:
+    teacher = others.pop("teacher", place / "teacher")
+    with pytest.raises(ValidationError, match=told):
+        train.Params(dataset=place / "data", start=place / "student", teacher=teacher, out=tmp_path / "out", settings=settings(latent=None, **others))

@@ -124,7 +124,7 @@ def test_spans_need_their_tokens(dataset: Path, first: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("table", "model", "own"),
     [
-        (recipe_tables.Train, Settings, {"scratch"}), (recipe_tables.Latent, Latent, set()),
+        (recipe_tables.Train, Settings, {"scratch", "teacher"}), (recipe_tables.Latent, Latent, set()),
         (recipe_tables.Weights, Weights, set()), (recipe_tables.Distillation, Distillation, set()), (recipe_tables.Scratch, train.Scratch, set()),
     ],
 )  # fmt: skip
