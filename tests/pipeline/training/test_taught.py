@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,21 @@ import torch
 import torch.nn.functional as F
 from fakes.datasets import made
 from fakes.teachers import small_teacher, taught
-from fakes.trainings import SPECIAL, rows, settings, trained
+from fakes.trainings import SPECIAL, data, rows, settings, trained
 from pydantic import ValidationError
 
 from interlock.contracts import io
 from interlock.contracts.checkpoint import CheckpointContract
 from interlock.errors import ContractError
 from interlock.voice import SilentVoice
+from pipeline import recipe
 from pipeline.driver import stage
+from pipeline.driver.graph import Given, build_graph
 from pipeline.stages import train
 from pipeline.training import on_policy, step
 from pipeline.training.batches import shares
 from pipeline.training.examples import Example
+from pipeline.training.loop import fit
 from pipeline.training.losses.teachers import TopKTeacher, stacked
 from pipeline.training.objective import text_loss
 from pipeline.training.ranks import Ranks
@@ -194,3 +198,32 @@ def test_a_teacher_without_a_use_is_refused(place: Path, tmp_path: Path, others:
     teacher = others.pop("teacher", place / "teacher")
     with pytest.raises(ValidationError, match=told):
         train.Params(dataset=place / "data", start=place / "student", teacher=teacher, out=tmp_path / "out", settings=settings(latent=None, **others))
+
+
+def test_own_answers_are_the_same_after_a_kill(tmp_path: Path) -> None:
+    """They are drawn anew from the weights of that moment, by seed and step: what goes on ends with the bytes of what was not killed."""
+    chosen = settings(latent=None, steps=8, save_every=3, weights={"ce": 0.5, "kl": 0.5}, distillation={"on_policy": 0.5})
+    teacher = trained(settings(latent=None), seed=5).student.eval()
+
+    def run(folder: Path | None, kill_at: int | None = None) -> list[torch.Tensor]:
+        student = trained(chosen)
+
+        def tell(line: dict[str, Any], tokens: int) -> None:
+            if line["step"] == kill_at:
+                raise KeyboardInterrupt
+
+        fit(student, replace(data(), teacher=teacher), chosen, folder, Ranks(), tell)
+        return [one.detach().clone() for one in student.parameters()]
+
+    whole = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, kill_at=5)
+    assert all(torch.equal(a, b) for a, b in zip(whole, run(tmp_path), strict=True))
+
+
+def test_a_recipe_names_its_teacher(place: Path) -> None:
+    sets = [f'data={{"path" = "{place / "taught"}"}}', f'train.teacher="{place / "teacher"}"', "train.weights.kl=1.0", "train.distillation.beta=0.5"]
+    (target,) = build_graph(recipe.load("toy", sets), None).targets
+    node = target.steps["train"]
+    assert node.inputs["teacher"] == Given(place / "teacher", "checkpoint") and node.inputs["dataset"] == Given(place / "taught", "dataset")
+    assert "teacher" not in node.params["settings"] and node.params["settings"]["distillation"]["beta"] == 0.5
