@@ -125,7 +125,14 @@ def generation_params(args: argparse.Namespace, loaded: Loaded) -> GenerationPar
     temperature = config.temperature if args.temperature is None else args.temperature
     limit = config.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
     sampling = SamplingParams(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty, args.seed)
-    return GenerationParams(sampling, limit, tuple(args.stop), loaded.info.eos_ids, latent=_latent(args, config, loaded))
+    halts_at = config.halt_probability_threshold if config.halt_head_enabled and _reads_text(loaded) else None
+    return GenerationParams(sampling, limit, tuple(args.stop), loaded.info.eos_ids, latent=_latent(args, config, loaded), halt_threshold=halts_at)
+
+
+def _reads_text(loaded: Loaded) -> bool:
+    """Whether the halt head was taught to be read where a sentence or line ends; one that reads latent slots has no say about text."""
+    head = loaded.training.halt if loaded.training else None
+    return head is not None and head.reads == "sentence_end"
 
 
 def _latent(args: argparse.Namespace, config: RuntimeConfig, loaded: Loaded) -> LatentParams | None:
@@ -291,6 +298,7 @@ def _summary_parts(generation: Generation) -> Iterator[str]:
     reasons = {
         "eos": "the model ended",
         "stop": "stop text",
+        "halt": "the halt head ended it",
         "length": "--max-new-tokens reached",
         "position_limit": "no positions left",
         "interrupted": "interrupted",

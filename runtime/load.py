@@ -100,7 +100,7 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode:
         facts = packaged.facts
         made = _packaged(folder / package.PACKAGE, facts, name, units, mode)
     else:
-        made = _eager(arch, heads, _exported_weights(folder / export.PREFILL), dtype)
+        made = _eager(arch, heads, exported_weights(folder / export.PREFILL), dtype)
     return Loaded(made, name, Tokenizer.load(folder, manifest.tokenizer), manifest.tokenizer, config, manifest.digest, exported.training)
 
 
@@ -144,7 +144,7 @@ def _only_fp32(name: BackendName, dtype: Dtype) -> None:
         raise UsageError(f"backend `{name}` has no choice of --dtype", remedy="leave out --dtype, or use --backend eager")
 
 
-def _exported_weights(file: Path) -> Callable[[str], Any]:
+def exported_weights(file: Path) -> Callable[[str], Any]:
     """Weights by the student's names from an exported file: what eager runs is then bit for bit what torchscript runs."""
     from runtime.backends.torchscript_file import load_torchscript
 

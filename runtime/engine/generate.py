@@ -1,11 +1,12 @@
 """The token loop: prompt ids in, text out, over any backend.
 
-Here: when a generation ends and what is streamed meanwhile. Not here: choosing a token (sampling.py), text and ids (tokenizer.py), what happens
-inside a latent span (latent.py), constrained decoding.
+Here: when a generation ends and what is streamed meanwhile. Not here: choosing a token (sampling.py), text and ids (tokenizer.py), where a text may
+end (endings.py), what happens inside a latent span (latent.py), constrained decoding.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +16,19 @@ import numpy as np
 
 from interlock.errors import UsageError
 from runtime.backends.protocol import Backend, CacheT, Step
+from runtime.engine.endings import ends_cleanly
 from runtime.engine.latent import LatentParams, Trace, run_span
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Stream, Tokenizer
 
-Reason = Literal["eos", "stop", "length", "position_limit", "interrupted"]
+Reason = Literal["eos", "stop", "halt", "length", "position_limit", "interrupted"]
 OnText = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class GenerationParams:
     """`stop`: texts that end the generation and are not part of it. `latent`: how latent spans are run, None for a model that may not have any.
+    `halt_threshold`: the probability from which on a halt head that reads sentence and line ends is obeyed; None asks no head.
 
     Raises UsageError for a limit below 1 or an empty stop text."""
 
@@ -34,6 +37,7 @@ class GenerationParams:
     stop: tuple[str, ...] = ()
     eos_ids: tuple[int, ...] = ()
     latent: LatentParams | None = None
+    halt_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -72,7 +76,8 @@ def generate(
     """Continue `prompt_ids` until a token or text that ends it, or a limit.
 
     `on_text` gets the text in pieces of whole characters, together exactly `Generation.text`; nothing that may still become a stop text is passed on.
-    An interrupt (Ctrl-C) ends the generation with what there is. Raises UsageError for a prompt that is empty or longer than the model's positions.
+    An interrupt (Ctrl-C) ends the generation with what there is. Raises UsageError for a prompt that is empty or longer than the model's positions,
+    and for a halt threshold where the model has no halt head.
     """
     if not prompt_ids:
         raise UsageError("the prompt has no tokens", remedy="give a text")
@@ -156,6 +161,16 @@ def _loop(backend: Backend[CacheT], prompt_ids: Sequence[int], params: Generatio
         if cache.position == backend.capacity:
             return "position_limit"
         step = backend.decode(token, cache)
+        if params.halt_threshold is not None and _halts(step, params.halt_threshold) and ends_cleanly(writer.said):
+            return "halt"
+
+
+def _halts(step: Step, threshold: float) -> bool:
+    """Whether the head's softmax over `[continue, halt]` reaches the threshold."""
+    if step.halt_logits is None:
+        raise UsageError("the model has no halt head to be obeyed", remedy="leave HALT_HEAD unset, or deploy a student that has one")
+    stay, halt = map(float, step.halt_logits)
+    return 1 / (1 + math.exp(min(stay - halt, 700.0))) >= threshold  # exp(710) is more than fp64 holds
 
 
 def _choose(sampler: Sampler, step: Step, history: Sequence[int], latent: LatentParams | None, trace: Trace | None) -> int:
@@ -180,6 +195,11 @@ class _Writer:
     @property
     def text(self) -> str:
         return "".join(self._pieces)
+
+    @property
+    def said(self) -> str:
+        """Everything so far, what is held back included."""
+        return self.text + self._stops.held
 
     def push(self, token: int) -> bool:
         """Whether a stop text is complete."""
@@ -206,23 +226,23 @@ class StopFinder:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._longest = max(map(len, stops), default=0)
-        self._held = ""
+        self.held = ""
         self.found = False
 
     def push(self, text: str) -> str:
         """Text that is certainly before any stop text. After `found` nothing more is to be pushed."""
-        text = self._held + text
+        text = self.held + text
         # Completed first; of those that end together the longest, since it began first.
         ends = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
         if ends:
             self.found = True
-            self._held = ""
+            self.held = ""
             return text[: min(ends)[1]]
         keep = next((n for n in range(min(self._longest - 1, len(text)), 0, -1) if any(stop.startswith(text[-n:]) for stop in self._stops)), 0)
-        self._held = text[len(text) - keep :]
+        self.held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def rest(self) -> str:
         """What was held back, when no more text comes."""
-        rest, self._held = self._held, ""
+        rest, self.held = self.held, ""
         return rest

@@ -24,12 +24,13 @@ class ListCache:
 
 @dataclass
 class FunctionBackend:
-    """`logits_of(ids)`: [V] fp32. Keeps what it was asked in `prompts` and `decoded`."""
+    """`logits_of(ids)`: [V] fp32; `halt_of(ids)`: [2] fp32. Keeps what it was asked in `prompts` and `decoded`."""
 
     logits_of: Callable[[Sequence[int]], Vector]
     capacity: int = 64
     prompts: list[list[int]] = field(default_factory=list)
     decoded: list[int] = field(default_factory=list)
+    halt_of: Callable[[Sequence[int]], Vector] | None = None
 
     def new_cache(self) -> ListCache:
         return ListCache()
@@ -47,7 +48,8 @@ class FunctionBackend:
         ids = list(ids)
         check_room(self.capacity, cache.position, len(ids))
         cache.ids += ids
-        return Step(logits=self.logits_of(cache.ids), halt_logits=None, hidden=np.zeros(1, np.float32))
+        halt = self.halt_of(cache.ids) if self.halt_of else None
+        return Step(logits=self.logits_of(cache.ids), halt_logits=halt, hidden=np.zeros(1, np.float32))
 
 
 def reciting(prompt_tokens: int, script: Sequence[int], vocab_size: int, **options: int) -> FunctionBackend:

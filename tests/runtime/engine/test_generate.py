@@ -145,3 +145,28 @@ def test_a_seed_decides_the_text() -> None:
         return generate(backend, TOKENIZER, PROMPT, GenerationParams(SamplingParams(temperature=1.0, seed=seed), max_new_tokens=20)).text
 
     assert texts(1) == texts(1) != texts(2)
+
+
+def halting(text: str, threshold: float, *, stop: tuple[str, ...] = ()) -> Generation:
+    """What comes of a model whose head is the surer the longer its text: log-odds of the number of tokens less 8."""
+    backend = reciting(len(PROMPT), [*TOKENIZER.encode(text), *END], TOKENIZER.vocab_size)
+    backend.halt_of = lambda ids: np.array([0, len(ids) - len(PROMPT) - 8], np.float32)
+    return generate(backend, TOKENIZER, PROMPT, GenerationParams(eos_ids=tuple(END), halt_threshold=threshold, stop=stop))
+
+
+def test_a_halt_head_is_obeyed_at_the_first_end_where_it_is_sure_enough() -> None:
+    """Ends after 3, 8 and 13 one-byte tokens; the head says 0.5 at 8 and 0.9933 at 13."""
+    text = "ab.cdef.ghij.kl"
+    for threshold, said in ((0.4, "ab.cdef."), (0.5, "ab.cdef."), (0.51, "ab.cdef.ghij."), (0.994, text), (0.0, "ab.")):
+        generation = halting(text, threshold)
+        assert (generation.text, generation.reason) == (said, "eos" if said == text else "halt"), threshold
+
+
+def test_where_it_ends_does_not_depend_on_what_is_held_back_for_a_stop_text() -> None:
+    assert halting("ab.cdef.ghij.", 0.5, stop=(".ghix",)).text == "ab.cdef."
+    assert halting("ab.cdef.ghij.", 0.5, stop=("f.",)).reason == "stop"
+
+
+def test_a_threshold_without_a_head_is_refused() -> None:
+    with pytest.raises(UsageError, match="no halt head"):
+        said("ab.", halt_threshold=0.5)
