@@ -76,6 +76,7 @@ def ratio_interval(clusters: Sequence[str], above: Sequence[float], below: Seque
 
     def ratio(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
         top, bottom = drawn @ sums[0], drawn @ sums[1]
-        return np.divide(top, bottom, out=np.full(len(drawn), np.nan), where=bottom > 0)
+        ratios: NDArray[np.float64] = np.divide(top, bottom, out=np.full(len(drawn), np.nan), where=bottom > 0)
+        return ratios
 
     return by_cluster(clusters, ratio)
