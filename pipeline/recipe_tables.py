@@ -25,10 +25,16 @@ Layers = Annotated[int, Meta(ge=1, le=4096)]
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the student comes from: `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, `random:SEED`, a path, or a checkpoint directory."""
+    """Where the student comes from: `package:NAME`, `gguf:FILE`, `hf:DIR`, `pt:FILE`, `random:SEED`, a path, or a checkpoint directory.
+
+    `halt_head`: one that comes with interlock or a file, fitted on these weights; `latent_tokens`: two unused control tokens that become `<bot>` and
+    `<eot>`.
+    """
 
     checkpoint: Annotated[str, Meta(min_length=1, max_length=4096)]
     tokenizer: str | None = None
+    halt_head: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    latent_tokens: Annotated[list[str], Meta(min_length=2, max_length=2)] | None = None
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,6 +17,7 @@ from interlock.canonical import canonical_json
 from interlock.errors import UsageError
 from pipeline.driver import registry
 from pipeline.driver.extensions import AskedGate, Extensions
+from pipeline.halting.shipped import find
 from pipeline.recipe import Cell, Loaded
 from pipeline.recipe_tables import Recipe, ThirdParty, Train
 
@@ -161,10 +162,13 @@ def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
         spec = recipe.source.checkpoint
         tokenizer = Path(recipe.source.tokenizer) if recipe.source.tokenizer else None
         if (Path(spec) / "checkpoint_contract.json").is_file():
+            if recipe.source.halt_head or recipe.source.latent_tokens:
+                raise UsageError(f"`{spec}` is a finished checkpoint: nothing is added to it", remedy="name its own source as source.checkpoint")
             checkpoint = Given(Path(spec), "checkpoint")
         else:
-            named = {"tokenizer": str(tokenizer)} if tokenizer else {}
-            checkpoint = step("import", registry.find("import"), {"source": spec, **named}, {}, (spec, tokenizer))
+            head = str(find(recipe.source.halt_head)) if recipe.source.halt_head else None
+            named = {"tokenizer": str(tokenizer) if tokenizer else None, "halt_head": head, "latent_tokens": recipe.source.latent_tokens}
+            checkpoint = step("import", registry.find("import"), {"source": spec, **_given(named)}, {}, (spec, tokenizer))
             yield checkpoint
     dataset: Node | Given | None = None
     if recipe.data is not None:

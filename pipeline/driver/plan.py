@@ -197,7 +197,7 @@ class Planner:
             "source": self.sources(node.stage.offer).digest(node.stage.module),
             "environment": self._parts[env.name],
             "params": _without_places(node),
-            "inputs": inputs | foreign,
+            "inputs": inputs | foreign | self._read_digests(node),
             "toy": node.toy,
         }
         if node.stage.offer.distribution:
@@ -225,7 +225,7 @@ class Planner:
 
     def _foreign_digests(self, node: Node) -> dict[str, str]:
         if node.foreign is None:
-            return self._read_digests(node)
+            return {}
         if node.foreign not in self._foreign:
             spec, tokenizer = node.foreign
             try:
@@ -235,7 +235,7 @@ class Planner:
         return self._foreign[node.foreign]
 
     def _read_digests(self, node: Node) -> dict[str, str]:
-        """Digests of the files that parameters of another package's stage name."""
+        """Digests of the files that parameters of the stage name beside its source."""
         found: dict[str, str] = {}
         for name in node.stage.reads:
             if (value := node.params.get(name)) is None:

@@ -72,7 +72,7 @@ OURS = {
         Entry("data", "pipeline.stages.data", "train", "dataset", {}),
         Entry("data-import", "pipeline.stages.data_import", "train", "dataset", {}, reads=("source",)),
         Entry("teach", "pipeline.stages.teach", "train", "dataset", {"dataset": "dataset"}),
-        Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}),
+        Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}, reads=("halt_head",)),
         Entry(
             "train",
             "pipeline.stages.train",
@@ -85,6 +85,7 @@ OURS = {
         Entry("convert", "pipeline.stages.convert", "export", "package", {"source": "export", "checkpoint": "checkpoint"}),
         Entry("compress", "pipeline.stages.convert", "export", "package", {"source": "package", "checkpoint": "checkpoint"}),
         Entry("deploy", "pipeline.stages.deploy", "train", "deployment", {"export": "export", "package": "package"}),
+        Entry("calibrate", "pipeline.stages.calibrate", "train", "deployment", {"deployed": "deployment"}),
         Entry("eval", "pipeline.stages.eval", "train", "evaluation", {"deployment": "deployment", "dataset": "dataset"}),
     )
 }

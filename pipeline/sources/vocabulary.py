@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from interlock.errors import ContractError, refuse
+from pipeline.sources.foreign import TokenizerFiles
 from pipeline.sources.proofs import shown
 from runtime.engine import sandbox
 from runtime.engine.chat import TEMPLATE_BYTES
@@ -113,3 +115,20 @@ def prove(refuser: Refuser, tokenizer_json: bytes) -> list[int]:
 def compact_json(document: object) -> bytes:
     """UTF-8 without spaces, keys in the order given: what is written as `tokenizer.json`."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def renamed(files: TokenizerFiles, names: Mapping[str, str], source: str) -> TokenizerFiles:
+    """The same tokenizer with control tokens called otherwise, ids and all else kept. Raises ContractError for a token that is no control token, and
+    for a name that is taken."""
+    document = json.loads(files.tokenizer_json)
+    added = {entry["content"]: entry for entry in document["added_tokens"]}
+    vocabulary = document["model"]["vocab"]
+    for old, new in names.items():
+        if old not in added or not added[old]["special"]:
+            control = ", ".join(name for name, entry in added.items() if entry["special"])
+            raise refuse(source, "/added_tokens", expected=f"a control token `{old}`", found=control, remedy="name two of the tokens that are there")
+        if new in added or new in vocabulary:
+            raise refuse(source, "/added_tokens", expected=f"no token `{new}` yet", found="one", remedy="leave out latent_tokens: they are there")
+        added[old]["content"] = new
+    document["model"]["vocab"] = {names.get(token, token): number for token, number in vocabulary.items()}
+    return replace(files, tokenizer_json=compact_json(document))

