@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # The environment of each stage of interlock's own; a stage of another package names one of those that are defined.
 HOMES = {
     "data": "train", "data-import": "train", "teach": "train", "import": "train", "train": "train", "export": "export", "convert": "export",
-    "deploy": "train", "eval": "train",
+    "deploy": "train", "calibrate": "train", "eval": "train",
 }  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def _tree_digest(folder: str, files: Iterable[FileEntry]) -> str:
 
 
 def _deployment(directory: Path, manifest: deployment.DeploymentContract, parts: dict[str, Contract]) -> Iterator[Violation]:
-    from pipeline.stages.deploy import derive
+    from pipeline.stages.deploy import derive, halt_threshold
     from runtime.config import RuntimeConfig
     from runtime.limits import limit_violations
 
@@ -166,6 +166,10 @@ def _deployment(directory: Path, manifest: deployment.DeploymentContract, parts:
     config = RuntimeConfig.from_file(directory / deployment.RUNTIME_CONFIG)
     if config.halt_head_enabled and not manifest.capabilities.halt_head:
         yield Violation(config_file, "/halt_head_enabled", "false: the artifacts have no halt head", "true")
+    threshold = halt_threshold(exported, manifest.halt_calibration)
+    if manifest.schema_version > 1 and config.halt_probability_threshold != threshold:
+        told = str(config.halt_probability_threshold)
+        yield Violation(config_file, "/halt_probability_threshold", f"{threshold}, as the head or its calibration says", told)
     if config.latent_mode_enabled and not manifest.capabilities.latent_reasoning:
         yield Violation(config_file, "/latent_mode_enabled", "false: no latent reasoning in the artifacts", "true")
     else:

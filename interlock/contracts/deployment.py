@@ -5,7 +5,9 @@ Here: the guide's fields, derived from artifacts, with the common header. Not he
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from interlock.contracts import export, package
 from interlock.contracts.base import Contract, Frozen, RelativePath, Sha256
@@ -41,6 +43,20 @@ class Capabilities(Frozen):
     code_mode: bool
 
 
+class HaltCalibration(Frozen):
+    """Where the threshold of the runtime configuration comes from, where it is not the one that the halt head declares.
+
+    It is the smallest that cut at most the share `most_cut` of `answers` answers of this deployment. `dialogues` names what was asked; `evidence`
+    are the figures, by name.
+    """
+
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    most_cut: Annotated[float, Field(gt=0, lt=1)]
+    dialogues: str
+    answers: Annotated[int, Field(ge=1)]
+    evidence: dict[str, float]
+
+
 class DeploymentContract(Contract):
     """The body. `export_digest` and `package_digest` name the contracts that stand in the same directory."""
 
@@ -53,6 +69,9 @@ class DeploymentContract(Contract):
     export_digest: Sha256
     package_digest: Sha256 | None
     hardware_verified: None = None
+    halt_calibration: HaltCalibration | None = None
+
+    SINCE_2: ClassVar[tuple[str, ...]] = ("halt_calibration",)
 
     def parts(self) -> dict[str, str]:
         return {export.FILE: self.export_digest} | ({package.FILE: self.package_digest} if self.package_digest else {})

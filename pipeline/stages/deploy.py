@@ -17,7 +17,7 @@ from interlock.fs import Workspace, require_space
 from interlock.voice import Voice
 from pipeline.driver import stage
 from runtime.config import CawsTier, RuntimeConfig
-from runtime.limits import trained_limits
+from runtime.limits import trained_limits, usual_config
 
 
 class Params(stage.Params):
@@ -79,6 +79,11 @@ def derive(exported: export.ExportContract, packaged: package.PackageContract | 
         "export_digest": exported.digest,
         "package_digest": packaged.digest if packaged else None,
     }
+
+
+def halt_threshold(exported: export.ExportContract, calibration: deployment.HaltCalibration | None) -> float:
+    """The threshold that a deployment's runtime configuration has: measured on it, else the one that its head declares, else the guide's."""
+    return calibration.threshold if calibration else usual_config(exported.training).halt_probability_threshold
 
 
 def _missing_for_latent(exported: export.ExportContract, packaged: package.PackageContract | None) -> list[tuple[str, str, str]]:
