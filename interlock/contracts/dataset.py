@@ -6,9 +6,9 @@ The directory holds the files of its splits, one JSON object per line, and what 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from interlock.contracts.base import Contract, Frozen, RelativePath, Sha256
 
@@ -55,7 +55,8 @@ class Teaching(Frozen):
     `teacher` is the digest of a checkpoint contract or of a local model's files, null for an endpoint. `temperature` and `seed` are those that were
     sent, `seed` null where the teacher takes none. `top_k` log-probabilities per token were kept, 0 for answers alone; `tail` says how the rest of
     the distribution stands in them, and `vocab_size` how many ids the teacher's tokenizer has. `files` hold the log-probabilities, indexed by the ids
-    of the rows. `system_fingerprints` are those that an endpoint answered with: more than one, and it changed meanwhile.
+    of the rows. `system_fingerprints` are those that an endpoint answered with: more than one, and it changed meanwhile. Documents of earlier
+    interlocks have neither `vocab_size` nor fingerprints.
     """
 
     teacher: Sha256 | None
@@ -72,9 +73,14 @@ class Teaching(Frozen):
     @model_validator(mode="after")
     def _logits_are_whole(self) -> Teaching:
         captured = self.top_k > 0
-        if not captured == (self.tail is not None) == bool(self.files) == (self.vocab_size is not None):
+        if not captured == (self.tail is not None) == bool(self.files) or (self.vocab_size is not None and not captured):
             raise ValueError("top_k, tail, files and vocab_size are there together: log-probabilities were captured, or were not")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        return {name: value for name, value in document.items() if value or name not in ("vocab_size", "system_fingerprints")}
 
 
 class DatasetContract(Contract):

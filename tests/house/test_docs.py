@@ -31,7 +31,7 @@ CONTRACTS = (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8")
 # `conversion.export_pytorch` and the like are the guide's names, not ours.
 OURS = re.compile(r"(?:interlock|pipeline|runtime)(?:\.\w+)+")
 # What a build or the set-up makes: docs may name it, a fresh clone has none of it.
-MADE = (".tox/", ".venv/", ".uv/", ".venv/", "models/", "envs/train/.venv", "envs/export/.venv")
+MADE = (".interlock/", ".tox/", ".venv/", ".uv/", ".venv/", "models/", "envs/train/.venv", "envs/export/.venv")
 
 
 def text_of(page: Path) -> str:

@@ -21,6 +21,8 @@ from interlock.errors import refuse
 from pipeline.training.teaching.answers import FORMS, Top
 
 SHARD_BYTES = 64 << 20
+# Ids are int32; where no size is said, only that bounds them.
+_ANY_SIZE = 1 << 31
 SLACK = 1e-2  # a probability of 1 in fp16, and what an endpoint rounds
 REMEDY = "make it again: `interlock data teach`"
 
@@ -88,7 +90,7 @@ def _check(path: Path, arrays: dict[str, NDArray[np.generic]], names: object, te
     if rows is None or found != (wanted := {name: (str(dtypes[name]), shape) for name, shape in shapes.items()}):
         shown = f"{found}, rows {'a list' if rows is not None else 'none'}"
         raise refuse(path, "", expected=f"{wanted if rows is not None else 'a list `rows` in the metadata'}", found=shown, remedy=REMEDY)
-    offsets, size = arrays["offsets"].astype(np.int64), teaching.vocab_size or 0
+    offsets, size = arrays["offsets"].astype(np.int64), teaching.vocab_size or _ANY_SIZE
     if offsets[0] != 0 or offsets[-1] != tokens or bool((np.diff(offsets) < 0).any()):
         raise refuse(path, "offsets", expected=f"numbers that rise from 0 to {tokens}", found=offsets[:8].tolist(), remedy=REMEDY)
     for name in ("tokens", "ids"):
