@@ -45,7 +45,7 @@ def test_what_was_added_is_found_by_this_run_and_the_next(tmp_path: Path) -> Non
         assert len(kept) == 3 and kept.get("one")["text"] == "later"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_torn_end_costs_its_own_record_and_no_other(tmp_path: Path, data: st.DataObject) -> None:
     """At every length that a kill can leave: whole lines are there, later ones are added after what is torn."""
@@ -63,7 +63,7 @@ def test_a_torn_end_costs_its_own_record_and_no_other(tmp_path: Path, data: st.D
         assert all(kept.get(key)["text"] == RECORDS[key]["text"] for key in there)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_changed_byte_costs_the_records_that_it_touches(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "j"

@@ -23,6 +23,7 @@ TAILS: tuple[Tail, ...] = ("bucket", "zero", "symmetric_uniform")
 betas = st.sampled_from([0.0, 0.1, 0.5, 0.9])
 
 
+@settings(deadline=None)
 @given(seeds, temperatures, st.sampled_from([0.0, 0.5, 1.0]))
 def test_a_full_teacher_at_a_temperature(seed: int, temperature: float, beta: float) -> None:
     student, teacher = logits(seed), logits(seed + 1)
@@ -33,6 +34,7 @@ def test_a_full_teacher_at_a_temperature(seed: int, temperature: float, beta: fl
     assert int(ours.count) == ROWS
 
 
+@settings(deadline=None)
 @given(seeds, temperatures)
 def test_the_gradient_is_the_difference_of_probabilities_times_the_temperature(seed: int, temperature: float) -> None:
     """∂/∂logits of T² KL at T is T (p_student - p_teacher), both at T."""
@@ -52,6 +54,7 @@ def test_at_a_high_temperature_gradients_are_those_of_the_squared_difference_of_
     assert torch.allclose(student.grad, (student - teacher) / VOCABULARY, rtol=0.02, atol=1e-3)  # fp32: 1000 · (p - q), each 2^-24
 
 
+@settings(deadline=None)
 @given(seeds, betas, st.sampled_from(TAILS))
 def test_a_stored_teacher_is_compared_over_its_tokens_and_the_rest(seed: int, beta: float, mode: Tail) -> None:
     student, teacher = logits(seed), logits(seed + 1)
@@ -66,6 +69,7 @@ def test_a_stored_teacher_is_compared_over_its_tokens_and_the_rest(seed: int, be
     assert distillation(student, stored, ALL, divergence=divergence(beta)).total.item() == pytest.approx(theirs, abs=ROWS * ROW_ERROR)
 
 
+@settings(deadline=None)
 @given(seeds, temperatures)
 def test_a_rest_that_is_uniform_is_tempered_exactly(seed: int, temperature: float) -> None:
     """Where both say every other token equally often, `symmetric_uniform` is the divergence over all tokens, at every temperature."""
@@ -81,6 +85,7 @@ def test_a_rest_that_is_uniform_is_tempered_exactly(seed: int, temperature: floa
     )
 
 
+@settings(deadline=None)
 @given(seeds, st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]), st.integers(1, VOCABULARY))
 def test_the_rest_as_one_class_is_a_lower_bound(seed: int, beta: float, k: int) -> None:
     """The data-processing inequality; with all tokens stored it is the divergence itself."""
@@ -91,6 +96,7 @@ def test_the_rest_as_one_class_is_a_lower_bound(seed: int, beta: float, k: int) 
     assert k < VOCABULARY or bound == pytest.approx(full, abs=ROWS * ROW_ERROR)
 
 
+@settings(deadline=None)
 @given(seeds, temperatures, st.sampled_from(["bucket", "symmetric_uniform"]))
 def test_a_stored_teacher_that_agrees_asks_for_nothing(seed: int, temperature: float, mode: Tail) -> None:
     student = logits(seed).requires_grad_()
@@ -113,7 +119,7 @@ def test_a_rest_is_summed_and_not_what_one_lacks_to_1() -> None:
     assert coarse(scores, torch.tensor([[0]]))[0, 1].item() == pytest.approx(-30 + math.log1p(math.exp(-1)), abs=1e-5)
 
 
-@settings(deadline=None)  # the first use of torch's checkpoint imports for seconds
+@settings(deadline=None)
 @given(seeds, st.integers(1, ROWS + 1), st.lists(st.booleans(), min_size=ROWS, max_size=ROWS))
 def test_chunks_and_hidden_states_change_nothing_but_the_order_of_a_sum(seed: int, chunk: int, marks: list[bool]) -> None:
     supervised = torch.tensor(marks)

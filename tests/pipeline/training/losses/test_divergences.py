@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from fakes.plain_losses import ROW_ERROR, jsd, softmax
 from fakes.teachings import fp64, logits, seeds
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.training.losses.divergences import divergence, forward_kl, generalised_jsd, reverse_kl
@@ -23,6 +23,7 @@ def pair(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return logits(seed).log_softmax(-1), logits(seed + 1).log_softmax(-1)
 
 
+@settings(deadline=None)
 @given(seeds, betas)
 def test_a_row_is_what_the_formula_says(seed: int, beta: float) -> None:
     ours = fp64(divergence(beta)(*pair(seed)))
@@ -30,6 +31,7 @@ def test_a_row_is_what_the_formula_says(seed: int, beta: float) -> None:
     assert ours == pytest.approx(theirs, abs=ROW_ERROR)
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_kl_is_that_of_torch(seed: int) -> None:
     student, teacher = pair(seed)
@@ -47,6 +49,7 @@ def test_gradients_are_those_of_finite_differences(beta: float) -> None:
     assert torch.autograd.gradcheck(lambda x: divergence(beta)(x.log_softmax(-1), teacher), scores)
 
 
+@settings(deadline=None)
 @given(seeds, betas)
 def test_it_is_zero_at_equality_and_never_below(seed: int, beta: float) -> None:
     student, teacher = pair(seed)
@@ -54,6 +57,7 @@ def test_it_is_zero_at_equality_and_never_below(seed: int, beta: float) -> None:
     assert divergence(beta)(student, teacher).min() > -ROW_ERROR
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_the_middle_is_symmetric_and_at_most_ln_2(seed: int) -> None:
     student, teacher = pair(seed)

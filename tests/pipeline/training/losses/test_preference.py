@@ -8,7 +8,7 @@ import pytest
 import torch
 from fakes.plain_losses import ROW_ERROR, softmax
 from fakes.teachings import ROWS, VOCABULARY, fp64, logits, seeds
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.training.losses.preference import preference_loss, preference_weight, prefers_code
@@ -19,6 +19,7 @@ MARKS = torch.tensor([1, -1, 0, 1, -1], dtype=torch.int8)
 TOKENS = torch.tensor([3, 0, 5, 11, 7])
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_it_is_likelihood_of_the_one_and_unlikelihood_of_the_other(seed: int) -> None:
     student = logits(seed)
@@ -29,6 +30,7 @@ def test_it_is_likelihood_of_the_one_and_unlikelihood_of_the_other(seed: int) ->
     assert int(loss.count) == 4
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(0, VOCABULARY - 1))
 def test_its_gradient_is_about_the_token_that_is_there(seed: int, token: int) -> None:
     """∂/∂logits: p - onehot for a preferred token, (onehot - p) p(token) / (1 - p(token)) for an avoided one. Not V · p - 1, the push towards

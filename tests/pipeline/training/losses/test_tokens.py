@@ -21,7 +21,7 @@ pytestmark = pytest.mark.train
 labels = st.lists(st.sampled_from([IGNORED, *range(VOCABULARY)]), min_size=ROWS, max_size=ROWS).map(torch.tensor)
 
 
-@settings(deadline=None)  # the first use of torch's checkpoint imports for seconds
+@settings(deadline=None)
 @given(seeds, labels, st.integers(1, ROWS + 1))
 def test_it_is_the_sum_of_minus_log_p_and_its_gradient(seed: int, wanted: torch.Tensor, chunk: int) -> None:
     student = logits(seed).requires_grad_()
@@ -76,6 +76,7 @@ def test_a_slot_is_asked_for_its_step_and_teaches_head_and_state() -> None:
         step_loss(latents, targets, Head())
 
 
+@settings(deadline=None)
 @given(seeds, st.lists(labels, min_size=1, max_size=4))
 def test_micro_batches_add_up_to_the_step(seed: int, batches: list[torch.Tensor]) -> None:
     """Objectives of the micro batches, each with the counts of the step, sum to that of the whole batch: value and gradient. Their means do not."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes.artifacts import write_dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
@@ -41,6 +41,7 @@ def dataset(folder: Path, *files: bytes) -> DatasetContract:
     return contract.model_copy(update={"teaching": contract.teaching.model_copy(update={"files": names})})
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 400))
 def test_every_row_comes_back_however_they_are_cut_into_files(tmp_path_factory: pytest.TempPathFactory, lengths: list[int], limit: int) -> None:
     answers = {f"7-train-{number}": top(number, tokens) for number, tokens in enumerate(lengths)}
@@ -51,6 +52,7 @@ def test_every_row_comes_back_however_they_are_cut_into_files(tmp_path_factory: 
     assert all(same(found[name], answers[name]) for name in answers)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.integers(1, 8))
 def test_an_answer_comes_back_from_the_journal(tokens: int, k: int) -> None:
     answer = Answer("a \u2028 b", 12, top(tokens, tokens, k), "fp")
