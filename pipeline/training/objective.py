@@ -19,7 +19,7 @@ from pipeline.training.losses.divergences import divergence
 from pipeline.training.losses.rows import Head
 from pipeline.training.losses.sums import IGNORED, TokenSum
 from pipeline.training.losses.teachers import stacked
-from pipeline.training.losses.tokens import cross_entropy, halt_loss
+from pipeline.training.losses.tokens import cross_entropy, halt_loss, step_loss
 from pipeline.training.passes import Grown, run
 from pipeline.training.settings import Distillation
 from runtime.student.model import Student
@@ -63,7 +63,8 @@ def latent_loss(student: Student, rows: Sequence[Example], special: Special, *, 
     sums = {"ce": _said(student, span.after[:, :-1], right_padded([row.tail(replaced) for row in rows], IGNORED))}
     if options.decoder is not None:
         became = span.fed[:, options.slots_per_step - 1 :: options.slots_per_step]
-        sums["step"] = _said(student, options.decoder(became), step_labels(rows, replaced, options.decoder.tokens))
+        told = options.decoder(became).flatten(0, -2)
+        sums["step"] = step_loss(told, step_labels(rows, replaced, options.decoder.tokens).flatten(), Head(_head(student)))
     if options.halts:
         halts = torch.zeros(span.at.shape[:2], dtype=torch.int64)
         halts[:, -1] = torch.tensor([len(row.steps) == replaced for row in rows]).long()

@@ -35,11 +35,12 @@ def halt_loss(halt_logits: Tensor, targets: Tensor) -> TokenSum:
 
 
 def step_loss(latents: Tensor, targets: Tensor, head: Head) -> TokenSum:
-    """Cross-entropy of the ordinary LM head on hidden states that become latent slots, against the first token of the step that each replaces.
+    """Cross-entropy of the ordinary LM head on what becomes latent slots, against the tokens of the step that each replaces.
 
     The cheapest form of SIM-CoT's auxiliary decoder (arXiv:2509.20317): without it slots stay unused while the loss looks well.
-    latents: [N, D] after the final norm, what is fed back as slot 1, 2, …; targets: int64 [N], IGNORED for a slot without a step of its own;
-    head: with a weight, else `latents` would be taken for logits (ValueError).
+    latents: [N, D], hidden states after the final norm that are fed back as slots, or what a decoder makes of them for a later token of the step
+    (pipeline/training/latent.py); targets: int64 [N], IGNORED beyond the end of a step; head: with a weight, else `latents` would be taken for logits
+    (ValueError).
     """
     if head.weight is None:
         raise ValueError("step_loss needs the weight of the LM head")
