@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from benchmarks import halting_rules
+from eval.statistics.clusters import ratio_interval
+from eval.statistics.probabilities import auc, reliability
 from interlock.voice import for_terminal
 from pipeline.halting import head, recipe
 from pipeline.halting.asking import open_checkpoint
 from pipeline.halting.dialogues import FAMILIES, dialogues
-from pipeline.halting.figures import auc, ratio_interval, reliability
 from pipeline.halting.fit import Linear, Scores, logistic, out_of_fold, platt
 from pipeline.halting.shipped import find
 from pipeline.halting.threshold import Stop, choose, share_saved, stops

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.statistics.probabilities import reliability
 from interlock.contracts.deployment import HaltCalibration
 from interlock.errors import StageFailed
-from pipeline.halting.figures import reliability
 from pipeline.halting.fit import Linear
 from pipeline.halting.recipe import evidence, flat
 from pipeline.halting.threshold import choose

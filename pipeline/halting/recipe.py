@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from eval.statistics.clusters import ratio_interval
+from eval.statistics.intervals import wilson
+from eval.statistics.probabilities import auc, brier, ece
 from pipeline.halting.dialogues import FAMILIES, SEEDS
-from pipeline.halting.figures import auc, brier, ece, ratio_interval, wilson
 from pipeline.halting.fit import Linear, Scores, logistic, out_of_fold, platt
 from pipeline.halting.head import Head, HeadFacts
 from pipeline.halting.threshold import choose, share_saved, stops
@@ -74,7 +76,7 @@ def evidence(some: Sequence[Trace], scores: Scores, threshold: float) -> dict[st
         "answers": len(some),
         "templates": len({trace.template for trace in some}),
         "cut": cut / len(some),
-        "cut_high": wilson(cut, len(some))[1],
+        "cut_high": wilson(cut, len(some), 0.95).high,
         "saved": share_saved(done),
         "saved_low": saved[0],
         "saved_high": saved[1],

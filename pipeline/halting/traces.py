@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.statistics.probabilities import Bools
 from pipeline.halting.answers import Answer
-from pipeline.halting.figures import Bools
 from pipeline.halting.labels import Label, label
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
 from statistics import fmean as mean
 
+from eval.statistics.paired import mcnemar
 from interlock.contracts.checkpoint import HaltTraining, LatentTraining, Training
 from interlock.voice import Task
 from pipeline.training import answering, evaluation
@@ -114,14 +114,6 @@ def helps(rows: Sequence[Example], ways: Sequence[Asked]) -> bool:
     others = [right for way, right in by_way.items() if way.startswith(("spans, ", "control ")) and way != "spans, self-halted"]
     values = sorted(mcnemar(by_way["spans"], right) for right in others)
     return bool(values) and all(value <= SIGNIFICANCE / (len(values) - number) for number, value in enumerate(values))
-
-
-def mcnemar(better: Sequence[bool], worse: Sequence[bool]) -> float:
-    """The probability of a lead at least this large if both were equally good: P(Bin(n, 1/2) ≥ b) over the n pairs that differ, b of them for
-    `better`."""
-    won = sum(a and not b for a, b in zip(better, worse, strict=True))
-    differ = won + sum(b and not a for a, b in zip(better, worse, strict=True))
-    return float(sum(comb(differ, count) for count in range(won, differ + 1)) / 2**differ)
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:

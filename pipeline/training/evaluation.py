@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.halting.figures import auc, brier, ece, reliability
+from eval.statistics.probabilities import auc, brier, ece, reliability
 from pipeline.training import answering, step
 from pipeline.training.answering import Answer
 from pipeline.training.examples import Example

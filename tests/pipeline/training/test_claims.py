@@ -13,6 +13,7 @@ from fakes.trainings import rows, settings, trained
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.statistics.paired import mcnemar
 from interlock.voice import SilentVoice
 from pipeline.training import answering, claims, evaluation
 from pipeline.training.answering import Answer
@@ -53,14 +54,14 @@ def test_mcnemar_is_a_sign_test_over_the_pairs_that_differ(pairs: list[tuple[boo
         return
     lead = sum(a and not b for a, b in pairs)
     outcomes = sum(bin(outcome).count("1") >= lead for outcome in range(2**differ))
-    assert claims.mcnemar(better, worse) == pytest.approx(outcomes / 2**differ)
+    assert mcnemar(better, worse) == pytest.approx(outcomes / 2**differ)
 
 
 def test_five_flips_and_none_back_are_the_fewest_that_count() -> None:
-    assert claims.mcnemar([True] * 5, [False] * 5) == pytest.approx(0.03125)
-    assert claims.mcnemar([True] * 4, [False] * 4) == pytest.approx(0.0625)
-    assert claims.mcnemar([False] * 3, [True] * 3) == 1.0
-    assert comb(10, 5) / 2**10 < claims.mcnemar([True] * 5 + [False] * 5, [False] * 5 + [True] * 5) < 0.63
+    assert mcnemar([True] * 5, [False] * 5) == pytest.approx(0.03125)
+    assert mcnemar([True] * 4, [False] * 4) == pytest.approx(0.0625)
+    assert mcnemar([False] * 3, [True] * 3) == 1.0
+    assert comb(10, 5) / 2**10 < mcnemar([True] * 5 + [False] * 5, [False] * 5 + [True] * 5) < 0.63
 
 
 def test_chosen_rows_are_as_many_of_each_depth() -> None:
