@@ -120,6 +120,8 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None
+    frozen: list[Annotated[str, Meta(min_length=1, max_length=256)]] = []
+    recompute: bool = False
     teacher: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     scratch: Scratch | None = None
     weights: Weights = msgspec.field(default_factory=Weights)

@@ -57,6 +57,7 @@ def run_span(
     slots_per_step: int,
     feed: Feed | None = None,
     pause: Tensor | None = None,
+    recompute: bool = False,
 ) -> Span:
     """The rows with their first `replaced` ≥ 1 steps in slots. `pause` [d] feeds that constant to every slot, which then is one pass with the
     text."""
@@ -64,7 +65,7 @@ def run_span(
     prompt, padding = left_padded([(*row.prompt, special.bot) for row in rows], special.pad)
     text = right_padded([(special.eot, *row.tail(replaced)) for row in rows], special.pad)
     slots = replaced * slots_per_step
-    cache = Grown()
+    cache = Grown(recompute=recompute)
     hidden = run(student, prompt, cache, padding)
     tail = student.embed(text)
     if pause is not None:

@@ -28,22 +28,25 @@ from runtime.student.model import Student
 @dataclass(frozen=True)
 class LatentOptions:
     """Slots for each replaced step; whether each is asked if it is the last; what tells the tokens of a step off its last slot; the constant that
-    takes the place of hidden states, for a control."""
+    takes the place of hidden states, for a control; whether backward computes layers again."""
 
     slots_per_step: int
     halts: bool
     decoder: StepDecoder | None
     pause: Tensor | None = None
+    recompute: bool = False
 
 
-def text_loss(student: Student, rows: Sequence[Example], special: Special, distilled: Distillation | None = None) -> dict[str, TokenSum]:
+def text_loss(
+    student: Student, rows: Sequence[Example], special: Special, distilled: Distillation | None = None, *, recompute: bool = False
+) -> dict[str, TokenSum]:
     """`ce`: cross-entropy of steps and answer after the prompt, all said in text, unless by the student itself. `kl`, if it is asked for and a row
     has a teacher: the divergence from what that one thought at each token of its answer.
     """
     ids = right_padded([(*row.prompt, *row.tail(0)) for row in rows], special.pad)
     labels = right_padded([(*[IGNORED] * len(row.prompt), *(() if row.own else row.tail(0))) for row in rows], IGNORED)
     labels = F.pad(labels, (0, ids.shape[1] - labels.shape[1]), value=IGNORED)
-    hidden = run(student, ids[:, :-1], Grown())
+    hidden = run(student, ids[:, :-1], Grown(recompute=recompute))
     sums = {"ce": _said(student, hidden, labels[:, 1:])}
     if distilled is not None and (taught := [number for number, row in enumerate(rows) if row.teacher is not None]):
         asked = torch.cat([hidden[number, (start := len(rows[number].prompt) - 1) : start + len(rows[number].answer)] for number in taught])
@@ -59,7 +62,9 @@ def latent_loss(student: Student, rows: Sequence[Example], special: Special, *, 
 
     `halt` is yes at the last slot if no step is left, and no at all others.
     """
-    span = run_span(student, rows, special, replaced=replaced, slots_per_step=options.slots_per_step, pause=options.pause)
+    span = run_span(
+        student, rows, special, replaced=replaced, slots_per_step=options.slots_per_step, pause=options.pause, recompute=options.recompute
+    )
     sums = {"ce": _said(student, span.after[:, :-1], right_padded([row.tail(replaced) for row in rows], IGNORED))}
     if options.decoder is not None:
         became = span.fed[:, options.slots_per_step - 1 :: options.slots_per_step]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from runtime.student.model import HIDDEN_SCORE, Block, Student
 
@@ -20,6 +21,8 @@ class Grown:
 
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     padding: Tensor | None = None
+    recompute: bool = False
+    """Whether backward computes each layer of each pass again instead of keeping what is inside it (Chen et al. 2016, arXiv:1604.06174)."""
 
     @property
     def length(self) -> int:
@@ -39,17 +42,25 @@ def run(student: Student, x: Tensor, cache: Grown, padding: Tensor | None = None
     mask = _mask(student, cache, padding, x, start)
     for i, block in enumerate(student.blocks):
         assert isinstance(block, Block)
-        query, key, value = block.attn.project(block.norm1(x), cos, sin)
-        if start:
-            earlier_key, earlier_value = cache.layers[i]
-            key, value = torch.cat([earlier_key, key], 2), torch.cat([earlier_value, value], 2)
-            cache.layers[i] = key, value
+        inputs = (block, x, cos, sin, mask, *(cache.layers[i] if start else (None, None)))
+        if cache.recompute:
+            x, key, value = checkpoint(_layer, *inputs, use_reentrant=False, preserve_rng_state=False)
         else:
-            cache.layers.append((key, value))
-        x = x + block.attn.attend(query, key, value, mask)
-        x = x + block.mlp(block.norm2(x))
+            x, key, value = _layer(*inputs)
+        cache.layers[i : i + 1] = [(key, value)]
     out: Tensor = student.norm_f(x)
     return out
+
+
+def _layer(
+    block: Block, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, earlier_key: Tensor | None, earlier_value: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One block over T more columns: [B, T, d], and the keys and values of all columns, [B, H_kv, S, D] each."""
+    query, key, value = block.attn.project(block.norm1(x), cos, sin)
+    if earlier_key is not None and earlier_value is not None:
+        key, value = torch.cat([earlier_key, key], 2), torch.cat([earlier_value, value], 2)
+    x = x + block.attn.attend(query, key, value, mask)
+    return x + block.mlp(block.norm2(x)), key, value
 
 
 def _mask(student: Student, cache: Grown, padding: Tensor | None, x: Tensor, start: int) -> Tensor:

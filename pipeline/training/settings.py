@@ -68,6 +68,7 @@ class Settings(Frozen):
     fifth and falls linearly; `constant` stays. `clip` is of the gradient's norm. `ema` averages the weights with that decay, 0 not at all; the
     average is what is kept. `precision` bf16 is autocast: weights and sums stay fp32. `processes` share each batch, with `threads` each; both are
     part of what is made: sums of floats depend on them.
+    `frozen` parts of the student (`embed`, `blocks.0`) stay as they are. `recompute` saves memory: backward computes each layer again.
     Every `evaluate_every` steps the validation split is asked; after `patience` times without a lower loss training ends and the weights of the best
     moment are kept (null: never). Every `save_every` steps everything is saved that a killed run goes on from.
     """
@@ -91,6 +92,8 @@ class Settings(Frozen):
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None
+    frozen: tuple[str, ...] = ()
+    recompute: bool = False
     weights: Weights = Field(default_factory=Weights)
     distillation: Distillation = Field(default_factory=Distillation)
     latent: Latent | None = None

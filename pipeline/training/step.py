@@ -72,8 +72,8 @@ def take(
 def cost(trained: Trained, rows: Sequence[Example], replaced: int, distilled: Distillation | None = None) -> dict[str, TokenSum]:
     """The losses of one micro batch."""
     if not replaced:
-        return objective.text_loss(trained.student, rows, trained.special, distilled)
-    options = objective.LatentOptions(trained.slots_per_step, trained.halts, trained.decoder, trained.pause)
+        return objective.text_loss(trained.student, rows, trained.special, distilled, recompute=trained.recompute)
+    options = objective.LatentOptions(trained.slots_per_step, trained.halts, trained.decoder, trained.pause, trained.recompute)
     return objective.latent_loss(trained.student, rows, trained.special, replaced=replaced, options=options)
 
 

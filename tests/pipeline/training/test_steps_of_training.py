@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from fakes.trainings import LATENT, rows, settings, trained
 from torch import Tensor
 
-from interlock.errors import StageFailed
+from interlock.errors import StageFailed, UsageError
 from pipeline.training import step
 from pipeline.training.batches import shares
 from pipeline.training.model import Trained
@@ -78,6 +78,38 @@ def test_the_pause_control_learns_its_constant_and_the_halt_head_is_left_alone()
     after, _ = taken(chosen, 8, 2, control="pause")
     assert not torch.equal(before["pause"], after["pause"])
     assert torch.equal(before["student.halt_head.weight"], after["student.halt_head.weight"])
+
+
+@pytest.mark.parametrize("replaced", [0, 2])
+def test_layers_that_are_computed_again_give_the_same_gradients_for_less_memory(replaced: int) -> None:
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[-1] += tensor.numel()
+        return tensor
+
+    found = []
+    for recompute in (False, True):
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            found.append(taken(settings(recompute=recompute, clip=1e6), 8, replaced))
+    (whole, of_whole), (again, of_again) = found
+    assert of_again.losses == of_whole.losses and all(torch.equal(one, again[name]) for name, one in whole.items())
+    assert kept[1] < 0.6 * kept[0]
+
+
+def test_frozen_parts_stay_and_the_others_move() -> None:
+    chosen = settings(frozen=["embed", "blocks.0", "norm_f.weight"], clip=1e6)
+    before = weights(trained(chosen))
+    after, _ = taken(chosen, 8, 1)
+    still = {name for name, one in before.items() if torch.equal(one, after[name])}
+    frozen = {name for name in before if name.startswith(("student.embed.", "student.blocks.0.", "student.norm_f."))}
+    assert frozen and still == frozen
+    with pytest.raises(UsageError, match=r"`blocks\.9`, which is no part") as refused:
+        trained(settings(frozen=["blocks.9"]))
+    assert "it has blocks, embed, halt_head, lm_head, norm_f" in refused.value.remedy
+    with pytest.raises(UsageError, match="nothing is left"):
+        trained(settings(frozen=["embed", "blocks", "norm_f", "lm_head", "halt_head"]))
 
 
 def test_clipping_bounds_the_step() -> None:
