@@ -142,7 +142,8 @@ def _take_old(store: Store, part: str, keep_s: float, dry_run: bool) -> list[dic
     taken = []
     for path in sorted((store.root / part).glob("*")):
         with contextlib.suppress(FileNotFoundError):  # replaced by a builder at this moment
-            if path.is_dir() and fs.PARTIAL not in path.name and age_s(path) > keep_s:
+            # A running training writes into folders below, whose change its own folder does not show.
+            if path.is_dir() and fs.PARTIAL not in path.name and min(map(age_s, (path, *path.rglob("*")))) > keep_s:
                 taken.append({"key": path.name, "bytes": _size(path)})
                 if not dry_run:
                     fs.remove_tree(store.fs, path)
