@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("jsonschema")
 from fakes.datasets import made, rows_of
 from jsonschema import Draft202012Validator
 
