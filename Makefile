@@ -1,5 +1,5 @@
 # The two commands of the README are `make deploy-full` and `make test`; everything else is a part of them.
-RECIPE ?= smollm2
+RECIPE ?= smollm2-halt
 STUDENT ?= models/student
 # More of the recipe's values, as in: make deploy-full SET="--set source.checkpoint=hf:my/model --set compress.method=int8"
 SET ?=
