@@ -102,7 +102,6 @@ def test_answers_are_those_of_one_row_at_a_time() -> None:
             x = torch.cat([x, student.student.embed(torch.tensor([[said[-1]]]))], 1)
         assert answer.right == (tuple(said[-2:]) == row.answer)
         assert answer.halts == pytest.approx(halts, abs=1e-5)
-    assert len({answer.tokens for answer in answering.in_text(student, asked)}) >= 1
 
 
 def test_interventions_leave_nothing_of_a_slot() -> None:
