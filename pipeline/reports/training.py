@@ -157,7 +157,7 @@ def training_rows(training: Training) -> list[tuple[str, str]]:
         )
     if halt := training.halt:
         where = {"slot": "at slots", "sentence_end": "where a sentence or line ends"}[halt.reads]
-        figures = "".join(f", {FIGURES.get(name, name)} {value:.3g}" for name, value in halt.evidence.items() if not name.startswith(BIN))
+        figures = "".join(f", {FIGURES.get(name, name)} {value:.4g}" for name, value in halt.evidence.items() if not name.startswith(BIN))
         rows.append(("halt head", f"read {where}, obeyed from {halt.threshold:g} on{figures}"))
     return rows
 
