@@ -76,12 +76,12 @@ def test_an_artifact_is_sent_once_and_one_that_was_damaged_there_again(bench: Be
 
 def test_a_connection_that_breaks_ends_the_stage_and_the_same_command_goes_on(bench: Bench, folder: Path) -> None:
     (folder / "recipe.toml").write_text(SLOW)
-    build = subprocess.Popen(bench.argv(), cwd=folder, env=bench.around(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert eventually(lambda: working(bench))
-    time.sleep(0.5)
-    (connection,) = (pid for pid in having(b"pipeline.launchers.ssh_there") if Path(f"/proc/{pid}/exe").resolve().name == "ssh")
-    os.kill(connection, signal.SIGKILL)
-    out, err = build.communicate(timeout=20)
+    with building(bench, folder) as build:
+        assert eventually(lambda: working(bench))
+        time.sleep(0.5)
+        (connection,) = connections(bench, "ssh")
+        os.kill(connection, signal.SIGKILL)
+        out, err = build.communicate(timeout=20)
     Said(build.returncode, out, err).refused(5, "the connection broke while the stage ran on", "run the same command again")
     assert eventually(lambda: bench.left() == [] and not working(bench), 5), "the stage is still there"
 
@@ -91,25 +91,43 @@ def test_a_connection_that_breaks_ends_the_stage_and_the_same_command_goes_on(be
 
 def test_what_a_machine_that_broke_down_left_is_removed_by_the_next_run(bench: Bench, folder: Path) -> None:
     (folder / "recipe.toml").write_text(SLOW)
-    quiet = subprocess.DEVNULL
-    build = subprocess.Popen(bench.argv(), cwd=folder, env=bench.around(folder), stdout=quiet, stderr=quiet)
-    assert eventually(lambda: working(bench))
-    for pid in having(b"pipeline.launchers.ssh_there"):
-        if Path(f"/proc/{pid}/exe").resolve().name.startswith("python"):
+    with building(bench, folder) as build:
+        assert eventually(lambda: working(bench))
+        for pid in connections(bench, "python"):
             os.kill(pid, signal.SIGKILL)
-    assert build.wait(20) == 5 and len(bench.left()) == 1
+        build.communicate(timeout=20)
+    assert build.returncode == 5 and len(bench.left()) == 1
     assert eventually(lambda: not working(bench), 5), "a stage outlives what has started it there"
     (folder / "recipe.toml").write_text(SLOW.replace("60.0", "0.0"))
     assert bench.build(folder).code == 0 and bench.left() == []
 
 
+@contextlib.contextmanager
+def building(bench: Bench, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A build that does not outlive the test, however that ends."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(bench.argv(), cwd=folder, env=bench.around(folder), stdout=pipe, stderr=pipe, text=True) as build:
+        try:
+            yield build
+        finally:
+            build.kill()
+
+
 def working(bench: Bench) -> list[int]:
-    """Stages in the clone."""
-    return [pid for pid in having(str(clone(bench) / ".interlock").encode()) if b"pipeline.here" in words_of(pid)]
+    """Stages in the clone: not what is asked of its interpreter before one."""
+    return [pid for pid in having(bench, b"pipeline.here") if str(clone(bench) / ".interlock").encode() in words_of(pid)]
 
 
-def having(text: bytes) -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if text in words_of(int(path.name))]
+def connections(bench: Bench, program: str) -> list[int]:
+    """The ends of connections into the clone that are run by that program."""
+    found = having(bench, b"pipeline.launchers.ssh_there")
+    return [pid for pid in found if Path(f"/proc/{pid}/exe").resolve().name.startswith(program)]
+
+
+def having(bench: Bench, text: bytes) -> list[int]:
+    """Processes with that text and this bench's clone in their words: other tests have connections at the same time."""
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in pids if text in (words := words_of(pid)) and str(clone(bench)).encode() in words]
 
 
 def words_of(pid: int) -> bytes:
