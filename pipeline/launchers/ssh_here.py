@@ -51,10 +51,18 @@ def main(argv: list[str]) -> int:
         except Told as told:
             raise errors.from_dict(_here(told.document, root[0])["said"]) from None
         except Lost:
-            connection.stdin.close()
-            code = connection.wait()
-            speaker.join(children.LAST_WORDS_S)
-            raise _broken(to, job, code, last, started=bool(root)) from None
+            _hang_up(connection, speaker)
+            raise _broken(to, job, connection.returncode, last, started=bool(root)) from None
+        finally:
+            _hang_up(connection, speaker)
+
+
+def _hang_up(connection: subprocess.Popen[bytes], speaker: threading.Thread) -> None:
+    """End the connection. Its talk is read to the end first: to close a stream that a thread reads from waits for the other side to fall silent."""
+    assert connection.stdin
+    connection.stdin.close()
+    connection.wait()
+    speaker.join(children.LAST_WORDS_S)
 
 
 def _converse(channel: Channel, to: Place, job: dict[str, Any], root: list[str]) -> int:

@@ -153,7 +153,9 @@ def test_another_clone_is_refused_before_any_work(bench: Bench, folder: Path) ->
         path.write_bytes(text + b"\n# another\n")
         try:
             for _ in ("by the stage, which forgets the note", "by the next command")[: 2 if file == "pipeline/here.py" else 1]:
+                began = time.monotonic()
                 said = bench.build(folder, "--force", "--only", "words")
+                assert time.monotonic() - began < ssh_frames.SILENCE_S / 2, "it waited until the other side fell silent"
                 said.refused(4, "the clone on ", "cannot stand for environment `train`", what, str(clone(bench)), remedy)
         finally:
             path.write_bytes(text)
