@@ -1,6 +1,6 @@
 """Verb `infer`: text from a deployed directory or a checkpoint; one prompt, standard input, or a file of prompts.
 
-Here: options, where prompts come from and results go. Not here: opening the model (load.py), the token loop (engine/generate.py).
+Here: options, where prompts come from and results go. Not here: opening the model (load.py), one generation (engine/turn.py).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from interlock.voice import Voice
 
 if TYPE_CHECKING:
     from runtime.config import RuntimeConfig
-    from runtime.engine.generate import Generation, GenerationParams
     from runtime.engine.latent import LatentParams
+    from runtime.engine.turn import Generation, GenerationParams
     from runtime.load import Loaded
 
 MAX_PROMPT_BYTES = 64 << 20
@@ -117,8 +117,8 @@ def answer(args: argparse.Namespace, requests: list[Request], loaded: Loaded, vo
 def generation_params(args: argparse.Namespace, loaded: Loaded) -> GenerationParams:
     """Command line over environment variables over runtime configuration over defaults. Raises UsageError."""
     from runtime.config import RuntimeConfig
-    from runtime.engine.generate import GenerationParams
     from runtime.engine.sampling import SamplingParams
+    from runtime.engine.turn import GenerationParams
     from runtime.limits import usual_config
 
     config = (RuntimeConfig.from_file(args.config) if args.config else loaded.config or usual_config(loaded.training)).with_environment(os.environ)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from eval.items import Item
 from interlock.errors import UsageError
-from runtime.engine.generate import GenerationParams, Reason, generate
+from runtime.engine.generate import generate
 from runtime.engine.latent import LatentParams
+from runtime.engine.turn import GenerationParams, Reason
 from runtime.load import Loaded
 
 # What turns an item into a prompt, for the record: it names itself by the digest of this sentence.

@@ -1,6 +1,6 @@
 """Where a text may end: after a sentence mark or at the end of a line.
 
-Here: the one test that a halt head is fitted by and read by. Not here: the head (pipeline/halting), the token loop (generate.py).
+Here: the one test that a halt head is fitted by and read by. Not here: the head (pipeline/halting), when a generation ends (turn.py).
 It looks at nothing that comes later: while a text is generated there is nothing later yet.
 """
 

@@ -1,6 +1,6 @@
 """Latent spans: between `<bot>` and `<eot>` the model is fed its own last hidden state instead of a token.
 
-Here: one span over any backend, when it ends, the record of it. Not here: the token loop around it (generate.py), what a model was trained for
+Here: one span, when it ends, the record of it. Not here: the generation around it (turn.py), what a model was trained for
 (runtime/latent_mode.py).
 A slot takes an ordinary position: its keys and values stay in the cache, and what comes later attends to them. Source: Coconut (Hao et al. 2024,
 arXiv:2412.06769): the input of the first slot is the hidden state after the final norm at `<bot>`, that of each other one the state at the slot
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from interlock.errors import UsageError
-from runtime.backends.protocol import Backend, CacheT, Step
+from runtime.backends.protocol import Step
 
 _TOLD = {"halt": "the halt head ended it", "fixed": "as asked", "limit": "at the limit", "cut": "cut off"}
 Ending = Literal["halt", "fixed", "limit", "cut"]
@@ -92,31 +92,45 @@ class Trace:
         return "max_latent_spans" if token == params.bot_id and len(self.spans) >= params.max_spans else None
 
 
-def run_span(backend: Backend[CacheT], cache: CacheT, step: Step, params: LatentParams, budget: int, trace: Trace) -> Step | None:
-    """One span after `<bot>`, whose step is given, and `<eot>` after it. Returns the step of `<eot>`.
+class OpenSpan:
+    """A span that goes on: it is given the step of each slot, and told when it is over.
 
-    budget: the passes that are left to the generation. None if they, or the positions, did not reach to `<eot>`: then the generation is over.
-    Raises UsageError where the backend takes no vectors, or a halt head is wanted and there is none.
+    start: the position of its first slot; budget: the passes that are left to the generation; capacity: the positions of the model. The trace is
+    written as it goes: what an interrupt leaves is what there was.
     """
-    start, ended, probabilities = cache.position, None, list[float]()
-    trace.transitions.append(("latent", start))
-    while ended is None and cache.position - start < budget and cache.position < backend.capacity:
-        step = backend.decode(step.hidden, cache)
-        slots = cache.position - start
-        asked = params.fixed_slots is None and params.halt_threshold is not None and slots % params.slots_per_step == 0
+
+    def __init__(self, params: LatentParams, trace: Trace, *, start: int, budget: int, capacity: int) -> None:
+        self._params, self._trace = params, trace
+        self._start, self._most = start, min(budget, capacity - start)
+        self._slots = 0
+        self._ended: Ending | None = None
+        self._probabilities: list[float] = []
+        trace.transitions.append(("latent", start))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another slot follows; the first may already be one too many."""
+        return self._ended is None and self._slots < self._most
+
+    def take(self, step: Step) -> None:
+        """The step of the next slot. Raises UsageError where a halt head is wanted and there is none."""
+        self._slots += 1
+        asked = self._params.fixed_slots is None and self._params.halt_threshold is not None and self._slots % self._params.slots_per_step == 0
         if asked:
-            probabilities.append(halt_probability(step))
-        ended = _ended(params, slots, probabilities[-1] if asked else None)
-    slots = cache.position - start
-    fits = ended is not None and slots < budget and cache.position < backend.capacity
-    trace.spans.append(Span(start, slots, ended or "cut", tuple(probabilities)))
-    trace.steps += slots + fits
-    if ended == "limit":
-        trace.errors.append("max_latent_length")
-    if not fits:
-        trace.errors.append("missing_eot")
-    trace.transitions.append(("language", cache.position))
-    return backend.decode(params.eot_id, cache) if fits else None
+            self._probabilities.append(halt_probability(step))
+        self._ended = _ended(self._params, self._slots, self._probabilities[-1] if asked else None)
+
+    def close(self) -> bool:
+        """Write it down. Whether `<eot>` still fits: if not, the generation is over."""
+        fits = self._ended is not None and self._slots < self._most
+        self._trace.spans.append(Span(self._start, self._slots, self._ended or "cut", tuple(self._probabilities)))
+        self._trace.steps += self._slots + fits
+        if self._ended == "limit":
+            self._trace.errors.append("max_latent_length")
+        if not fits:
+            self._trace.errors.append("missing_eot")
+        self._trace.transitions.append(("language", self._start + self._slots))
+        return fits
 
 
 def _ended(params: LatentParams, slots: int, halt: float | None) -> Ending | None:

@@ -1,6 +1,6 @@
 """From logits to one token id: penalty, temperature, filters, a seeded draw.
 
-Here: numpy over one vector, so that the token loop starts without torch. Not here: which ids end a text (generate.py), masks of constrained decoding
+Here: numpy over one vector, so that the token loop starts without torch. Not here: which ids end a text (turn.py), masks of constrained decoding
 (they set logits to -inf before this).
 """
 

@@ -1,7 +1,7 @@
 """Text to ids and back, over the `tokenizers` library: control tokens only where they are meant, and text that streams out in whole characters.
 
 Here: a loaded byte-level BPE tokenizer. Not here: foreign formats (pipeline/sources/tokenizer.py), chat templates (chat.py), which id ends a
-text (generate.py).
+text (turn.py).
 """
 
 from __future__ import annotations

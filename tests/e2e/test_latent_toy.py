@@ -23,7 +23,8 @@ from pipeline.contents import inheritance_violations
 from pipeline.doctor.place import Place
 from pipeline.driver.store import Store
 from pipeline.verify import verify
-from runtime.engine.generate import GenerationParams, generate
+from runtime.engine.generate import generate
+from runtime.engine.turn import GenerationParams
 from runtime.latent_mode import latent_params
 from runtime.load import load
 

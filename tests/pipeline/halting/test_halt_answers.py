@@ -19,8 +19,9 @@ from pipeline.halting.dialogues import Dialogue, dialogues
 from runtime.backends.eager import eager_from
 from runtime.engine.chat import encode_chat
 from runtime.engine.endings import ends_cleanly
-from runtime.engine.generate import GenerationParams, generate
+from runtime.engine.generate import generate
 from runtime.engine.sampling import SamplingParams
+from runtime.engine.turn import GenerationParams
 from runtime.student.model import Student
 
 TOKENIZER = byte_tokenizer()

@@ -26,8 +26,9 @@ from pipeline.recipe import expand
 from pipeline.stages import import_
 from pipeline.verify import verify
 from runtime.engine.endings import ends_cleanly
-from runtime.engine.generate import Generation, GenerationParams, generate
+from runtime.engine.generate import generate
 from runtime.engine.sampling import SamplingParams
+from runtime.engine.turn import Generation, GenerationParams
 from runtime.load import load
 from runtime.student.checkpoint import read_weights
 

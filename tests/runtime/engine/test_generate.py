@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.errors import UsageError
-from runtime.engine.generate import Generation, GenerationParams, StopFinder, generate
+from runtime.engine.generate import generate
 from runtime.engine.sampling import SamplingParams
+from runtime.engine.turn import Generation, GenerationParams
+from runtime.engine.writing import StopFinder
 
 TOKENIZER = byte_tokenizer()
 END = TOKENIZER.encode("<|im_end|>", control=True)

@@ -12,8 +12,9 @@ from fakes.function_backend import ListCache
 
 from interlock.errors import UsageError
 from runtime.backends.protocol import Step, Vector, check_room
-from runtime.engine.generate import Generation, GenerationParams, generate
+from runtime.engine.generate import generate
 from runtime.engine.latent import LatentParams
+from runtime.engine.turn import Generation, GenerationParams
 
 TOKENIZER = byte_tokenizer()
 SIZE = TOKENIZER.vocab_size + 2

@@ -54,7 +54,8 @@ STAGE = stage.Stage("smoke", "train", "evaluation", Params, work, __name__, inpu
 
 def _answer(model: Loaded, prompt: str, limit: int) -> dict[str, Any]:
     from runtime.engine.chat import encode_chat
-    from runtime.engine.generate import GenerationParams, generate
+    from runtime.engine.generate import generate
+    from runtime.engine.turn import GenerationParams
 
     if model.tokenizer.chat_template is None:
         ids = model.tokenizer.encode_prompt(prompt)

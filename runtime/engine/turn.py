@@ -1,0 +1,225 @@
+"""One generation as a machine: it says what the model is to be given, takes the step that follows, and knows when it is over.
+
+    turn = Turn(tokenizer, prompt_ids, params, backend.capacity)
+    while turn.reason is None:
+        turn.take(advance(backend, cache, turn.inputs))
+
+Here: when a generation ends, what is fed next, the record. Not here: who runs the model, one generation alone (generate.py) or many at once; choosing
+a token (sampling.py), text and ids (tokenizer.py, writing.py), where a text may end (endings.py), one latent span (latent.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from interlock.errors import UsageError
+from runtime.backends.protocol import Step, Vector
+from runtime.engine.endings import ends_cleanly
+from runtime.engine.latent import LatentParams, OpenSpan, Trace
+from runtime.engine.sampling import Sampler, SamplingParams
+from runtime.engine.tokenizer import Stream, Tokenizer
+from runtime.engine.writing import OnText, Writer
+
+Reason = Literal["eos", "stop", "halt", "length", "position_limit", "interrupted"]
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """`stop`: texts that end the generation and are not part of it. `latent`: how latent spans are run, None for a model that may not have any.
+    `halt_threshold`: the probability from which on a halt head that reads sentence and line ends is obeyed; None asks no head.
+
+    Raises UsageError for a limit below 1 or an empty stop text."""
+
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    eos_ids: tuple[int, ...] = ()
+    latent: LatentParams | None = None
+    halt_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UsageError(f"`max_new_tokens` is {self.max_new_tokens}", remedy="generate at least one token")
+        if "" in self.stop:
+            raise UsageError("a stop text is empty", remedy="leave it out")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was generated and how fast. `tokens`: every id that was chosen, one that ended the text and those of a stop text included. `latent`: what
+    happened in latent spans, None where they were off.
+
+    Times are of the monotonic clock, from the call on; None where it did not come so far. `decode_tokens_per_s` counts from the first token
+    to the last.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    reason: Reason
+    prompt_tokens: int
+    prefill_ms: float | None
+    first_token_ms: float | None
+    decode_tokens_per_s: float | None
+    latent: Trace | None = None
+
+    @property
+    def steps(self) -> int:
+        """Positions after the prompt that the answer took, latent slots and an `<eot>` that was put in included: what `max_new_tokens` limits."""
+        return len(self.tokens) + (self.latent.steps if self.latent else 0)
+
+
+class Turn:
+    """One generation.
+
+    inputs: what the model is to be given next, ids (at least one) or a latent vector [d] fp32 in place of one; reason: why it is over, None while it
+    goes on. Raises UsageError for a prompt that is empty or longer than `capacity`, the model's positions.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, prompt_ids: Sequence[int], params: GenerationParams, capacity: int, on_text: OnText | None = None
+    ) -> None:
+        _check(prompt_ids, capacity)
+        self._params, self._capacity = params, capacity
+        self._prompt_tokens = len(prompt_ids)
+        self._sampler = Sampler(params.sampling)
+        self._writer = Writer(Stream(tokenizer), params.stop, on_text)
+        self._times = _Times(time.perf_counter())
+        self._tokens: list[int] = []
+        self._trace = Trace() if params.latent else None
+        self._span: OpenSpan | None = None
+        # Whether the step that comes next is that of a `<bot>` which begins a span.
+        self._begins = params.latent is not None and params.latent.forces(params.sampling.seed, prompt_ids)
+        self._history = [*prompt_ids, *([params.latent.bot_id] if params.latent and self._begins else [])]
+        self._position = 0
+        self.inputs: list[int] | Vector = list(self._history)
+        self.reason: Reason | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of the tokens that a generation may have, those that are used."""
+        return len(self._tokens) + (self._trace.steps if self._trace else 0)
+
+    def take(self, step: Step) -> None:
+        """The step after `inputs`. Raises UsageError where a halt head is asked and there is none."""
+        fed, self._position = self.inputs, self._position + (1 if isinstance(self.inputs, np.ndarray) else len(self.inputs))
+        self._times.prefilled = self._times.prefilled or time.perf_counter()
+        if isinstance(fed, list) and self._tokens and fed[0] == self._tokens[-1] and self._halts(step):
+            self.end("halt")
+        elif self._begins or self._span:
+            self._in_span(step)
+        elif self.steps == self._params.max_new_tokens:
+            self.end("length")
+        else:
+            self._choose(step)
+
+    def end(self, reason: Reason) -> None:
+        """It is over: what was held back is passed on."""
+        self.reason = reason
+        self._writer.finish()
+
+    def result(self) -> Generation:
+        return Generation(
+            text=self._writer.text,
+            tokens=tuple(self._tokens),
+            reason=self.reason or "interrupted",
+            prompt_tokens=self._prompt_tokens,
+            prefill_ms=self._times.since_start_ms(self._times.prefilled),
+            first_token_ms=self._times.since_start_ms(self._times.first),
+            decode_tokens_per_s=self._times.speed(len(self._tokens)),
+            latent=self._trace,
+        )
+
+    def _in_span(self, step: Step) -> None:
+        latent, trace = self._params.latent, self._trace
+        assert latent and trace
+        if self._span is None:
+            self._begins = False
+            budget = self._params.max_new_tokens - self.steps
+            self._span = OpenSpan(latent, trace, start=self._position, budget=budget, capacity=self._capacity)
+        else:
+            self._span.take(step)
+        if self._span.goes_on:
+            self.inputs = step.hidden
+            return
+        fits, self._span = self._span.close(), None
+        if fits:
+            self.inputs = [latent.eot_id]
+        else:
+            self.end("length" if self.steps == self._params.max_new_tokens else "position_limit")
+
+    def _choose(self, step: Step) -> None:
+        """The next token, and whether it ends the text."""
+        token = self._allowed(step)
+        self._times.said()
+        self._tokens.append(token)
+        self._history.append(token)
+        if token in self._params.eos_ids:
+            self.end("eos")
+        elif self._writer.push(token):
+            self.end("stop")
+        elif self.steps == self._params.max_new_tokens:
+            self.end("length")
+        elif self._position == self._capacity:
+            self.end("position_limit")
+        else:
+            self.inputs = [token]
+            self._begins = self._params.latent is not None and token == self._params.latent.bot_id
+
+    def _allowed(self, step: Step) -> int:
+        """One that latent mode cannot have here is noted, and another is chosen: what is not fed to the model is not said either."""
+        token = self._sampler.next(step.logits, self._history)
+        latent, trace = self._params.latent, self._trace
+        while latent and trace and (problem := trace.refusal(token, latent)):
+            trace.errors.append(problem)
+            step.logits[token] = -np.inf
+            token = self._sampler.next(step.logits, self._history)
+        return token
+
+    def _halts(self, step: Step) -> bool:
+        """Whether the head's softmax over `[continue, halt]` reaches the threshold, where a text may end."""
+        threshold = self._params.halt_threshold
+        if threshold is None:
+            return False
+        if step.halt_logits is None:
+            raise UsageError("the model has no halt head to be obeyed", remedy="leave HALT_HEAD unset, or deploy a student that has one")
+        stay, halt = map(float, step.halt_logits)
+        chance = 1 / (1 + math.exp(min(stay - halt, 700.0)))  # exp(710) is more than fp64 holds
+        return chance >= threshold and ends_cleanly(self._writer.said)
+
+
+def _check(prompt_ids: Sequence[int], capacity: int) -> None:
+    if not prompt_ids:
+        raise UsageError("the prompt has no tokens", remedy="give a text")
+    if len(prompt_ids) > capacity:
+        raise UsageError(
+            f"the prompt has {len(prompt_ids)} tokens, the model has {capacity} positions",
+            remedy=f"shorten the prompt by at least {len(prompt_ids) - capacity} tokens, or use a model that was built with more positions",
+        )
+
+
+@dataclass
+class _Times:
+    """Moments of the monotonic clock, in seconds; None for what has not come."""
+
+    started: float
+    prefilled: float | None = None
+    first: float | None = None
+    last: float | None = None
+
+    def said(self) -> None:
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
+
+    def speed(self, tokens: int) -> float | None:
+        if tokens < 2 or self.first is None or self.last is None or self.last <= self.first:
+            return None
+        return (tokens - 1) / (self.last - self.first)
+
+    def since_start_ms(self, moment: float | None) -> float | None:
+        return None if moment is None else (moment - self.started) * 1e3
