@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ def save(path: Path, document: dict[str, Any], files: Fs | None = None) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The note at `path`; empty where there is none, or not the one that was written."""
+    """The note at `path`; empty where there is none, or not the one that was written. A FIFO in its place is no note, and nobody waits for it."""
     try:
-        line, _, seal = path.read_bytes().partition(b"\n")
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            line, _, seal = (file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b"").partition(b"\n")
     except OSError:
         return {}
     if seal != b'"' + hashlib.sha256(line).hexdigest().encode() + b'"\n':

@@ -199,10 +199,15 @@ class Life(RuleBasedStateMachine):
             _spoil(file, verb, draw)
 
     def _disowned(self, file: Path) -> bool:
-        """Whether damage to `file` too would leave nothing that says that the output is ours: it would be a person's folder, and left alone."""
-        one = "contract" if file.name == "dataset_contract.json" and self.out in file.parents else "record" if file.suffix == ".json" else ""
-        self.spoilt.add(one)
-        return self.spoilt >= {"contract", "record"}
+        """Whether damage to `file` too would leave nothing that says that the output is ours, neither its contract, nor a record and one file that
+        nobody touched since: it would be a person's folder, and left alone."""
+        if self.out in file.parents:
+            self.spoilt.add(file.name)
+        elif file.suffix == ".json":
+            self.spoilt.add("record")
+        contract = "dataset_contract.json"
+        touched = {path.name for path in self.out.rglob("*") if path.is_file()} <= self.spoilt
+        return contract in self.spoilt and ("record" in self.spoilt or touched)
 
     def _turn_the_clock(self, draw: random.Random) -> None:
         """Every file seems to come from another century, as after a copy or a battery's end."""

@@ -183,7 +183,7 @@ def test_what_stands_where_the_store_goes(memory: Path, stub_python: Path, exten
     """Refused in words or passed by; nothing blocks, and without the trap the plain command works."""
     traps = [(place, trap) for trap in (a_fifo, a_dangling_link, a_file, a_link_to_itself) for place in PLACES]
     bad = {}
-    for n, (place, trap) in enumerate(traps if extent else traps[::6]):
+    for n, (place, trap) in enumerate(traps if extent else traps[4::6]):
         project = Project(memory / f"project-{n}", stub_python)
         project.write()
         at = project.folder / ".interlock" / place
