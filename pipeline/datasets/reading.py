@@ -64,6 +64,13 @@ def read_split(directory: Path, contract: DatasetContract, name: str, voice: Voi
     return tuple(rows)
 
 
+def place_of(directory: Path, contract: DatasetContract, name: str, number: int) -> tuple[Path, str]:
+    """File and line of a split's row `number`, from 0 in the order of `read_split`."""
+    lines = ((directory / file, line) for file in contract.splits[name].files for line, _ in raw_lines(directory / file))
+    path, line = next(itertools.islice(lines, number, None))
+    return path, f"line {line}"
+
+
 def read_lines(file: Path) -> Iterator[Line]:
     """The lines of a file as rows. Raises ContractError for what is no regular file."""
     for number, data in raw_lines(file):

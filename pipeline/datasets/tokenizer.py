@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from interlock.contracts.checkpoint import CHAT_TEMPLATE, TOKENIZER
 from interlock.errors import UsageError
+from pipeline.datasets.dialogues import described
 from pipeline.datasets.rows import Row
+from pipeline.datasets.tools import Registry
 
 END_OF_TEXT, TURN, END_OF_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (END_OF_TEXT, TURN, END_OF_TURN, "<bot>", "<eot>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
@@ -28,9 +30,46 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+# With a list of tools before the first message, and calls and results between the tokens that are theirs. `generation` marks what the assistant says,
+# for trainers that ask the template (transformers' `return_assistant_tokens_mask`).
+TEMPLATE_WITH_TOOLS = """\
+{%- if tools %}
+    {{- "<|im_start|>system\\n" }}
+    {%- if messages and messages[0]["role"] == "system" %}
+        {{- messages[0]["content"] + "\\n\\n" }}
+    {%- endif %}
+    {{- "Tools, called as <tool_call>{\\"name\\": …, \\"arguments\\": {…}}</tool_call>:\\n" }}
+    {%- for tool in tools %}
+        {{- tool["function"] | tojson + "\\n" }}
+    {%- endfor %}
+    {{- "<|im_end|>\\n" }}
+{%- endif %}
+{%- for m in messages %}
+    {%- if m["role"] == "assistant" %}
+        {{- "<|im_start|>assistant\\n" }}
+        {%- generation %}
+            {{- m["content"] }}
+            {%- for call in m["tool_calls"] or [] %}
+                {{- "<tool_call>" + {"name": call["function"]["name"], "arguments": call["function"]["arguments"]} | tojson + "</tool_call>" }}
+            {%- endfor %}
+            {{- "<|im_end|>" }}
+        {%- endgeneration %}
+        {{- "\\n" }}
+    {%- elif m["role"] == "tool" %}
+        {{- "<|im_start|>tool\\n<tool_response>" + m["content"] + "</tool_response><|im_end|>\\n" }}
+    {%- elif not (tools and loop.first and m["role"] == "system") %}
+        {{- "<|im_start|>" + m["role"] + "\\n" + m["content"] + "<|im_end|>\\n" }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- "<|im_start|>assistant\\n" }}
+{%- endif %}
+"""
 
-def texts_of(rows: Iterable[Row]) -> Iterator[str]:
-    """Every part of rows that becomes ids of its own: prompts, messages, steps, answers, responses."""
+
+def texts_of(rows: Iterable[Row], tools: Registry) -> Iterator[str]:
+    """Every part of rows that becomes ids of its own, prompts, messages, steps, answers, responses, and the tools as a template lists them."""
+    yield from (json.dumps(described(name, tool)["function"], ensure_ascii=False) for name, tool in tools.items())
     for row in rows:
         yield from (part for part in (row.prompt, row.answer, row.response) if part)
         yield from row.steps or ()
@@ -64,7 +103,9 @@ def train(texts: Iterable[str], vocab_size: int) -> bytes:
     return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def directory(tokenizer_json: bytes) -> dict[str, bytes]:
-    """The files of a tokenizer's directory, as `save_pretrained` writes one and `interlock import --tokenizer` reads it."""
+def directory(tokenizer_json: bytes, *, tools: bool = False) -> dict[str, bytes]:
+    """The files of a tokenizer's directory, as `save_pretrained` writes one and `interlock import --tokenizer` reads it. tools: the template is one
+    that writes them."""
     config = {"eos_token": END_OF_TURN, "pad_token": END_OF_TEXT, "bos_token": None, "add_bos_token": False}
-    return {TOKENIZER: tokenizer_json, "tokenizer_config.json": json.dumps(config, indent=2).encode() + b"\n", CHAT_TEMPLATE: TEMPLATE.encode()}
+    template = TEMPLATE_WITH_TOOLS if tools else TEMPLATE
+    return {TOKENIZER: tokenizer_json, "tokenizer_config.json": json.dumps(config, indent=2).encode() + b"\n", CHAT_TEMPLATE: template.encode()}

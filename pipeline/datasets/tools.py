@@ -131,6 +131,11 @@ def read_registry(file: Path) -> Registry:
     return {name: validate(Tool, tool if isinstance(tool, dict) else {}, f"{file} at /{name}", remedy=REMEDY) for name, tool in document.items()}
 
 
+def offered(directory: Path, tools: Tools | None, rows: Iterable[Row]) -> Registry:
+    """The tools that dialogues among rows may call; none where there is no dialogue. Raises ContractError."""
+    return read_registry(directory / tools.registry) if tools and any(row.messages for row in rows) else {}
+
+
 def read_fixtures(files: Iterable[Path], registry: Registry) -> tuple[dict[str, Fixture], list[Violation]]:
     """Fixtures by their digest, and what is wrong with the others, by file and line."""
     found: dict[str, Fixture] = {}

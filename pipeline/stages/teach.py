@@ -22,6 +22,7 @@ from interlock.fs import Workspace
 from interlock.voice import Task, Voice
 from pipeline.datasets.reading import read_split
 from pipeline.datasets.rows import Row
+from pipeline.datasets.tools import Registry, offered
 from pipeline.driver import stage
 from pipeline.driver.store import project_folder
 from pipeline.training.teaching.answers import Answer, Capture, Tail, Teacher, Top, from_record, key_of
@@ -68,7 +69,8 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         raise UsageError(f"`{params.dataset}` has the answers of teacher `{contract.teaching.name}`", remedy="teach the dataset it was made from")
     rows = {name: read_split(params.dataset, contract, name, voice) for name in params.splits}
     capture = _capture(params)
-    teacher = _teacher(params, capture, voice)
+    tools = offered(params.dataset, contract.tools, (row for split in rows.values() for row in split))
+    teacher = _teacher(params, tools, capture, voice)
     _check_tokenizers(params, contract, teacher)
     with journal.opened(project_folder() / "teaching" / teacher.journal_name(capture)) as kept:
         ask_all((row for split in rows.values() for row in split), teacher, kept, Budget(params.max_requests, params.max_tokens), voice)
@@ -106,7 +108,7 @@ def _capture(params: Params) -> Capture:
     return Capture(params.temperature, seed, params.max_new_tokens, params.top_k)
 
 
-def _teacher(params: Params, capture: Capture, voice: Voice) -> Teacher:
+def _teacher(params: Params, tools: Registry, capture: Capture, voice: Voice) -> Teacher:
     if params.is_endpoint:
         if params.model is None:
             raise UsageError("an endpoint has many models", remedy="give --model NAME")
@@ -117,7 +119,7 @@ def _teacher(params: Params, capture: Capture, voice: Voice) -> Teacher:
         raise UsageError("--model and --tokenizer are of an endpoint", remedy="leave them out: a directory has its own")
     from pipeline.training.teaching.local import local
 
-    return local(Path(params.teacher), capture, voice, toy=params.toy)
+    return local(Path(params.teacher), capture, voice, tools, toy=params.toy)
 
 
 def _check_tokenizers(params: Params, contract: dataset.DatasetContract, teacher: Teacher) -> None:

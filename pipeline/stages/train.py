@@ -27,6 +27,7 @@ from pipeline.training.told import LOG
 
 if TYPE_CHECKING:
     from pipeline.datasets.rows import Row
+    from pipeline.datasets.tools import Registry
     from pipeline.training.examples import Example, Special
     from pipeline.training.loop import Data, Trace
     from pipeline.training.model import Trained
@@ -150,13 +151,14 @@ def prepare(params: Params, voice: Voice) -> Ready:
         raise refuse(
             params.dataset, "/splits", expected="`train` and `validation`", found=f"no `{min(missing)}`", remedy="make the dataset with both"
         )
-    start = start_of(params, rows["train"], voice)
+    origins = {name: encoding.origin(params.dataset, source, name, some) for name, some in rows.items()}
+    start = start_of(params, rows["train"], origins["train"].registry, voice)
     special = encoding.special_of(start.info, spans=params.settings.latent is not None)
     start, teacher = with_teacher(params, start, voice)
     stored = params.settings.weights.kl and (teacher is None or (source.teaching is not None and source.teaching.top_k))
     teachers = targets.of(params.dataset, source, start.info) if stored else {}
     most = min(one.arch.max_position for one in (start, teacher) if one is not None)
-    encoded = {name: encoding.encoded(some, start.tokenizer, most, name, voice, teachers) for name, some in rows.items()}
+    encoded = {name: encoding.encoded(some, start.tokenizer, most, origins[name], voice, teachers) for name, some in rows.items()}
     identity = " ".join((source.digest, start.info.sha256, *(one.digest for one in start.inputs)))
     data = Data(encoded["train"], encoded["validation"], identity, start.tokenizer.decode, teacher)
     return Ready(source, start, special, data, encoded.get("test", encoded["validation"]))
@@ -169,8 +171,8 @@ def train(params: Params, ready: Ready, ranks: Ranks, voice: Voice) -> tuple[tup
     return made, {name: _fit(params, ready, name, ranks, voice, after=len(names) - number)[0] for number, name in enumerate(names, 1)}
 
 
-def start_of(params: Params, rows: Sequence[Row], voice: Voice) -> Start:
-    """What training starts from; `rows` are what a tokenizer of the student's own is trained on."""
+def start_of(params: Params, rows: Sequence[Row], tools: Registry, voice: Voice) -> Start:
+    """What training starts from; `rows` and the tools that they may call are what a tokenizer of the student's own is trained on."""
     if params.start is not None:
         contract, tokenizer, files = _checkpoint(params.start, params.toy, voice)
         return Start(contract.arch, contract.model_arch, tokenizer, files, tokenizer.info, contract.step, (_ref(contract),), contract)
@@ -184,11 +186,8 @@ def start_of(params: Params, rows: Sequence[Row], voice: Voice) -> Start:
 
     assert params.scratch is not None
     with voice.task("train a tokenizer"):
-        files = {
-            name: data
-            for name, data in own.directory(own.train(own.texts_of(rows), params.scratch.vocab_size)).items()
-            if name != "tokenizer_config.json"
-        }
+        made = own.train(own.texts_of(rows, tools), params.scratch.vocab_size)
+        files = {name: data for name, data in own.directory(made, tools=bool(tools)).items() if name != "tokenizer_config.json"}
     ids = {token["content"]: token["id"] for token in json.loads(files[checkpoint.TOKENIZER])["added_tokens"]}
     info = checkpoint.TokenizerInfo(
         sha256=hashlib.sha256(files[checkpoint.TOKENIZER]).hexdigest(),
@@ -200,7 +199,7 @@ def start_of(params: Params, rows: Sequence[Row], voice: Voice) -> Start:
         eot_id=ids["<eot>"],
         has_chat_template=True,
     )
-    tokenizer = Tokenizer(files[checkpoint.TOKENIZER], info)
+    tokenizer = Tokenizer(files[checkpoint.TOKENIZER], info, chat_template=files[checkpoint.CHAT_TEMPLATE].decode())
     info = info.model_copy(update={"vocab_size": tokenizer.vocab_size})
     given = params.scratch.model_dump(exclude={"halt_head", "vocab_size"})
     arch = checkpoint.Arch(**given, vocab_size=-(-tokenizer.vocab_size // 32) * 32)  # whole rows of 32: what block formats need

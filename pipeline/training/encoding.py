@@ -5,13 +5,20 @@ Here: parts as ids, what a row must have. Not here: reading rows (pipeline/datas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 from interlock.contracts.checkpoint import TokenizerInfo
-from interlock.errors import ContractError, UsageError, Violation
+from interlock.contracts.dataset import DatasetContract
+from interlock.contracts.strict import MAX_SHOWN
+from interlock.errors import ContractError, InterlockError, UsageError, Violation
 from interlock.voice import Voice
+from pipeline.datasets.reading import place_of
 from pipeline.datasets.rows import Row
+from pipeline.datasets.tools import Registry, offered
+from pipeline.training.dialogues import turns
 from pipeline.training.examples import Example, Special
 from pipeline.training.teaching.targets import TaughtRow
 from runtime.engine.tokenizer import Tokenizer
@@ -29,35 +36,95 @@ def special_of(info: TokenizerInfo, *, spans: bool) -> Special:
     return Special(info.pad_id if info.pad_id is not None else info.eos_ids[0], info.bot_id, info.eot_id, info.vocab_size)
 
 
-def encoded(
-    rows: Sequence[Row], tokenizer: Tokenizer, most: int, where: str, voice: Voice, teachers: Mapping[str, TaughtRow] | None = None
-) -> list[Example]:
-    """One example for each row. A row says its steps and its answer, or its response; a token that ends a text comes last.
+@dataclass(frozen=True)
+class Origin:
+    """Where rows come from: the split's name, file and line of a row by its number, and the tools that rows may call."""
 
-    most: the most tokens that a row may have, its steps in text. teachers: by the id of a row, the tokens that a teacher said, which are then the
-    row's, and what it thought: the same text cut into other tokens would be another question. Raises ContractError with every row that is longer,
-    or has no prompt.
+    split: str
+    place: Callable[[int], tuple[Path | str, str]]
+    registry: Registry = field(default_factory=dict)
+
+
+def origin(directory: Path, contract: DatasetContract, split: str, rows: Sequence[Row]) -> Origin:
+    """That of the rows of a split of a dataset whose files are proven. Raises ContractError for a registry that is none."""
+    return Origin(split, lambda number: place_of(directory, contract, split, number), offered(directory, contract.tools, rows))
+
+
+def encoded(
+    rows: Sequence[Row], tokenizer: Tokenizer, most: int, source: Origin, voice: Voice, teachers: Mapping[str, TaughtRow] | None = None
+) -> list[Example]:
+    """One example for each row with a prompt, which says its steps and its answer, or its response; a token that ends a text comes last. One for each
+    turn of the assistant in a row with messages (dialogues.py), the last of which is the row's response or answer.
+
+    most: the most tokens that an example may have, its steps in text. teachers: by the id of a row, the tokens that a teacher said, which are then
+    the row's, and what it thought: the same text cut into other tokens would be another question. Raises ContractError with every row that is
+    longer, or that the chat template does not write; UsageError where there are dialogues and no template.
     """
-    ends = tokenizer.info.eos_ids[0]
-    # the same steps and answers come again and again
-    ids = lru_cache(maxsize=1 << 16)(lambda text: tuple(tokenizer.encode(text)))
-    made: list[Example] = []
-    wrong: list[Violation] = []
-    with voice.task(f"tokens of {where}", len(rows), "rows") as task:
-        for row in rows:
-            task.advance()
+    made: dict[int, list[Example]] = {number: [] for number in range(len(rows))}
+    wrong = _Wrong(source)
+    with voice.task(f"tokens of {source.split}", len(rows), "rows") as task:
+        ends = tokenizer.info.eos_ids[0]
+        # the same steps and answers come again and again
+        ids = lru_cache(maxsize=1 << 16)(lambda text: tuple(tokenizer.encode(text)))
+        for number, row in enumerate(rows):
             if row.prompt is None:
-                wrong.append(Violation(where, f"row {row.id}", "a prompt", "messages, which no training reads yet"))
                 continue
             said = row.response if row.response is not None else row.answer or ""
             steps = () if row.response is not None else tuple(ids(step) for step in row.steps or ())
-            taught = (teachers or {}).get(row.id)
-            answer = (*ids(said), ends) if taught is None else taught.tokens
-            example = Example(row.id, tuple(tokenizer.encode_prompt(row.prompt)), steps, answer, taught.teacher if taught else None)
-            # `<bot>` and `<eot>` beside it
-            if (length := len(example.prompt) + len(example.tail(0)) + 2) > most:
-                wrong.append(Violation(where, f"row {row.id}", f"at most {most} positions, as many as the student has", f"{length}"))
-            made.append(example)
-    if wrong:
-        raise ContractError(*wrong[:20], remedy="take these rows out, or train a student with more positions (arch.max_position)")
-    return made
+            made[number].append(_taught(Example(row.id, tuple(tokenizer.encode_prompt(row.prompt)), steps, (*ids(said), ends)), row, teachers))
+            task.advance()
+        for turn in turns({number: row for number, row in enumerate(rows) if row.messages}, tokenizer, source.registry):
+            row = rows[turn.row]
+            if isinstance(turn.said, InterlockError):
+                wrong.refused(turn.row, turn.message, turn.said)
+                if wrong.enough:
+                    break
+                continue
+            name = row.id if turn.last else f"{row.id} message {turn.message}"
+            example = Example(name, tuple(turn.said.prompt), (), tuple(turn.said.ids))
+            made[turn.row].append(_taught(example, row, teachers) if turn.last else example)
+            task.advance(int(turn.last))
+    for number, examples in made.items():
+        # `<bot>` and `<eot>` beside it
+        if (length := max((len(one.prompt) + len(one.tail(0)) + 2 for one in examples), default=0)) > most:
+            wrong.long(number, length, most)
+    wrong.check()
+    return [example for examples in made.values() for example in examples]
+
+
+def _taught(example: Example, row: Row, teachers: Mapping[str, TaughtRow] | None) -> Example:
+    taught = (teachers or {}).get(row.id)
+    return example if taught is None else replace(example, answer=taught.tokens, teacher=taught.teacher)
+
+
+class _Wrong:
+    """What is wrong with rows, by file and line, and what to do about it."""
+
+    def __init__(self, source: Origin) -> None:
+        self._source = source
+        self._found: list[Violation] = []
+        self._remedies: dict[str, None] = {}
+
+    @property
+    def enough(self) -> bool:
+        return len(self._found) >= MAX_SHOWN
+
+    def refused(self, number: int, message: int, error: InterlockError) -> None:
+        found = error.violations[0].found if isinstance(error, ContractError) else str(error)
+        where = f" message {message}" if message else ""
+        self._add(number, where, "a dialogue that the model's chat template writes", found, error.remedy)
+
+    def long(self, number: int, length: int, most: int) -> None:
+        remedy = "take these rows out, or train a student with more positions (arch.max_position)"
+        self._add(number, "", f"at most {most} positions, as many as the student has", f"{length}", remedy)
+
+    def check(self) -> None:
+        """Raises ContractError if anything is."""
+        if self._found:
+            raise ContractError(*self._found, remedy="; ".join(self._remedies))
+
+    def _add(self, number: int, where: str, expected: str, found: str, remedy: str) -> None:
+        if not self.enough:
+            file, line = self._source.place(number)
+            self._found.append(Violation(str(file), f"{line}{where}", expected, found))
+            self._remedies[remedy] = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from pipeline.driver.plan import Options
 
 if TYPE_CHECKING:
     from pipeline.datasets.rows import Row
+    from pipeline.training.encoding import Origin
     from pipeline.training.estimate import Estimate
 
 SPLITS = ("train", "validation")
@@ -54,7 +56,7 @@ def _before(looked: sessions.Session) -> tuple[float, bool] | None:
 
 def _estimate(looked: sessions.Session, session: Session) -> Estimate:
     node = next(step.node for step in looked.planner.steps.values() if step.node.title == "train")
-    rows = _rows(looked, node.inputs["dataset"], session)
+    rows, origins = _rows(looked, node.inputs["dataset"], session)
     with session.voice.task("load torch"):
         from pipeline.driver.children import resident_bytes
         from pipeline.stages import train
@@ -67,33 +69,36 @@ def _estimate(looked: sessions.Session, session: Session) -> Estimate:
         raise UsageError("the checkpoint to start from is not brought in yet", remedy="bring it in: interlock build RECIPE --only import")
     places = {"out": ".", "dataset": ".", "start": str(begun) if begun else None}  # of these only `start` is read
     params = train.Params.model_validate_json(json.dumps(node.params | places | {"toy": node.toy}))
-    start = train.start_of(params, rows["train"], session.voice)
+    start = train.start_of(params, rows["train"], origins["train"].registry, session.voice)
     special = encoding.special_of(start.info, spans=params.settings.latent is not None)
-    encoded = {name: encoding.encoded(rows[name], start.tokenizer, start.arch.max_position, name, session.voice) for name in SPLITS}
+    encoded = {name: encoding.encoded(rows[name], start.tokenizer, start.arch.max_position, origins[name], session.voice) for name in SPLITS}
     others = resident_bytes(os.getpid())
     trained = Trained(train.student_of(params, start), params.settings, special)
     with session.voice.task("take some steps"):
         return estimated(trained, Data(encoded["train"], encoded["validation"], ""), params.settings, others)
 
 
-def _rows(looked: sessions.Session, source: Node | Given, session: Session) -> dict[str, tuple[Row, ...]]:
-    """The rows of both splits: read where the dataset lies, made in memory where it does not."""
+def _rows(looked: sessions.Session, source: Node | Given, session: Session) -> tuple[dict[str, tuple[Row, ...]], dict[str, Origin]]:
+    """The rows of both splits and where they come from: read where the dataset lies, made in memory where it does not."""
     from interlock.contracts import dataset, io
     from pipeline.datasets.reading import read_split
+    from pipeline.training.encoding import origin
 
     if (directory := _artifact(looked, source)) is not None:
         contract = io.read_contract(directory / dataset.FILE, dataset.DatasetContract)
         if missing := set(SPLITS) - set(contract.splits):
             raise refuse(directory, "/splits", expected="`train` and `validation`", found=f"no `{min(missing)}`", remedy="make it with both")
-        return {name: read_split(directory, contract, name, session.voice) for name in SPLITS}
+        rows = {name: read_split(directory, contract, name, session.voice) for name in SPLITS}
+        return rows, {name: origin(directory, contract, name, rows[name]) for name in SPLITS}
     assert isinstance(source, Node)
     return _made(source, session)
 
 
-def _made(node: Node, session: Session) -> dict[str, tuple[Row, ...]]:
+def _made(node: Node, session: Session) -> tuple[dict[str, tuple[Row, ...]], dict[str, Origin]]:
     """What stage `data` would write."""
     from pipeline.datasets import generators, tasks
     from pipeline.datasets.rows import likeness
+    from pipeline.training.encoding import Origin
 
     chosen = generators.task(node.params["task"])
     parameters = tasks.settled(chosen, node.params["parameters"])
@@ -104,7 +109,11 @@ def _made(node: Node, session: Session) -> dict[str, tuple[Row, ...]]:
         with session.voice.task(f"rows of {name}"):
             found[name] = tuple(chosen.make(tasks.Order(node.params["seed"], name, int(parameters[name]), own, frozenset(taken))))
         taken |= {likeness(row.given) for row in found[name]}
-    return found
+    return found, {name: Origin(name, partial(_place, name), chosen.registry or {}) for name in found}
+
+
+def _place(split: str, number: int) -> tuple[str, str]:
+    return split, f"row {number + 1}"
 
 
 def _artifact(looked: sessions.Session, source: Node | Given) -> Path | None:

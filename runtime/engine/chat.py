@@ -1,7 +1,7 @@
 """Chat templates: messages to the model's own prompt format, by a Jinja program that came with the model and is not trusted.
 
-Here: rendering in a limited child, and encoding so that what a user typed stays text. Not here: the ids of text (tokenizer.py), the child's
-limits (sandbox.py).
+Here: rendering in a limited child, and encoding so that what a user typed stays text. Not here: many conversations (chats.py), the ids of text
+(tokenizer.py), the child's limits (sandbox.py).
 This is the only call site of a template engine in the project.
 """
 
@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from interlock.errors import UsageError, refuse
+from interlock.errors import ContractError, InterlockError, UsageError, refuse
 from runtime.engine import sandbox
 
 if TYPE_CHECKING:
@@ -49,24 +49,57 @@ def render_chat(
     Raises ContractError for a template that fails, reaches for Python's internals or exceeds its limits; UsageError for messages that it refuses
     by its own `raise_exception`, and for a conversation that is too long.
     """
-    size = len(template.encode("utf-8", "surrogatepass"))
-    if size > TEMPLATE_BYTES:
-        raise refuse("chat template", "", expected=f"at most {TEMPLATE_BYTES} bytes", found=f"{size} bytes", remedy=_REMEDY)
+    given = context(messages, add_generation_prompt=add_generation_prompt, bos_token=bos_token, eos_token=eos_token, variables=variables)
+    try:
+        [found] = rendered(template, [given], today)
+    except sandbox.ChildFailed as failed:
+        raise unrendered(failed) from None
+    if isinstance(found, InterlockError):
+        raise found
+    return found
+
+
+def context(
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool,
+    bos_token: str | None = None,
+    eos_token: str | None = None,
+    variables: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
+    """What a template reads of one conversation. Raises UsageError for one that is too long."""
     given = {"tools": None, "documents": None, **(variables or {})}  # transformers defines these two always, and templates test them against none
     given |= {name: token for name, token in (("bos_token", bos_token), ("eos_token", eos_token)) if token is not None}
     given |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
     size = len(json.dumps(given))
     if size > CONVERSATION_BYTES:
         raise UsageError(f"the conversation has {size} bytes, a prompt may have {CONVERSATION_BYTES}", remedy="drop or shorten its oldest messages")
-    request = {"template": template, "variables": given, "today": today.isoformat() if today else None}
-    try:
-        reply = sandbox.call("runtime.engine.chat:render_in_child", request, limits=_LIMITS)
-    except sandbox.ChildFailed as failed:
-        raise refuse("chat template", "", expected="a template that renders these messages", found=failed, remedy=_REMEDY) from None
-    assert isinstance(reply, dict)
+    return given
+
+
+def rendered(template: str, contexts: Sequence[dict[str, Json]], today: datetime.date | None = None) -> list[str | InterlockError]:
+    """What one child makes of one or more contexts: the text of each, or the error that `render_chat` raises for it.
+
+    Raises ChildFailed where the child came to a limit: whose fault that was is not known then. ContractError for a template that is too long.
+    """
+    size = len(template.encode("utf-8", "surrogatepass"))
+    if size > TEMPLATE_BYTES:
+        raise refuse("chat template", "", expected=f"at most {TEMPLATE_BYTES} bytes", found=f"{size} bytes", remedy=_REMEDY)
+    request = {"template": template, "contexts": list(contexts), "today": today.isoformat() if today else None}
+    replies = sandbox.call("runtime.engine.chat:render_in_child", request, limits=_LIMITS)
+    assert isinstance(replies, list) and len(replies) == len(contexts)
+    return [_result(reply) for reply in replies]
+
+
+def _result(reply: dict[str, str]) -> str | InterlockError:
     if "refusal" in reply:
-        raise UsageError(f"the chat template refuses these messages: {reply['refusal']}", remedy="change the order or the roles of the messages")
-    return str(reply["text"])
+        return UsageError(f"the chat template refuses these messages: {reply['refusal']}", remedy="change the order or the roles of the messages")
+    return reply["text"] if "text" in reply else unrendered(reply["failure"])
+
+
+def unrendered(found: object) -> ContractError:
+    """What is said of a template that gave no text."""
+    return refuse("chat template", "", expected="a template that renders these messages", found=found, remedy=_REMEDY)
 
 
 _REMEDY = "use a model with a sound template, or give the prompt as plain text"
@@ -86,22 +119,33 @@ def encode_chat(
     A conversation without them is encoded as its plain rendering, id for id what transformers' `apply_chat_template` gives.
     Raises as `render_chat`, and UsageError where the model has no template.
     """
-    if tokenizer.chat_template is None:
-        raise UsageError("this model has no chat template", remedy="give the prompt as plain text")
-    veil = _Veil(tokenizer.control_strings)
+    veil = Veil(tokenizer.control_strings)
+    tokens = context_tokens(tokenizer)
     text = render_chat(
-        tokenizer.chat_template,
+        template_of(tokenizer),
         [veil.hide(message) for message in messages],
         add_generation_prompt=add_generation_prompt,
-        bos_token=tokenizer.token_string(tokenizer.info.bos_id),
-        eos_token=tokenizer.token_string(next(iter(tokenizer.info.eos_ids), None)),
         variables=veil.hide(variables or {}),
         today=today,
+        **tokens,
     )
     return tokenizer.encode_rendered(text, veil.reveal)
 
 
-class _Veil:
+def template_of(tokenizer: Tokenizer) -> str:
+    """Raises UsageError where the model has none."""
+    if tokenizer.chat_template is None:
+        raise UsageError("this model has no chat template", remedy="give the prompt as plain text")
+    return tokenizer.chat_template
+
+
+def context_tokens(tokenizer: Tokenizer) -> dict[str, str | None]:
+    """The tokens that templates may write by name, as arguments of `render_chat` and `context`."""
+    info = tokenizer.info
+    return {"bos_token": tokenizer.token_string(info.bos_id), "eos_token": tokenizer.token_string(next(iter(info.eos_ids), None))}
+
+
+class Veil:
     """Stands a secret number in for each control string of a conversation. Digits: no common filter (`trim`, `upper`) changes them."""
 
     def __init__(self, controls: Sequence[str]) -> None:
@@ -125,8 +169,8 @@ class _Veil:
         return self._veiled.sub(lambda found: self._controls[int(found[1])], text)
 
 
-def render_in_child(request: dict[str, Json]) -> dict[str, str]:
-    """The child's side of `render_chat`: `{"text"}`, or `{"refusal"}` where the template called `raise_exception`."""
+def render_in_child(request: dict[str, Json]) -> list[dict[str, str]]:
+    """The child's side of `rendered`, for each context: `{"text"}`, `{"refusal"}` where the template called `raise_exception`, else `{"failure"}`."""
 
     class Refusal(Exception):
         pass
@@ -138,16 +182,25 @@ def render_in_child(request: dict[str, Json]) -> dict[str, str]:
     environment.globals["raise_exception"] = raise_exception
     if request["today"] is not None:
         environment.globals["strftime_now"] = datetime.date.fromisoformat(request["today"]).strftime
-    pieces, length = [], 0
-    try:
-        for piece in environment.from_string(request["template"]).generate(**request["variables"]):
-            length += len(piece)
-            if length > _PROMPT_CHARS:
-                raise ValueError(f"more than {_PROMPT_CHARS} characters of output")
-            pieces.append(piece)
-    except Refusal as refusal:
-        return {"refusal": "".join(char if char.isprintable() else " " for char in str(refusal)[:400])}
-    return {"text": "".join(pieces)}
+    template = environment.from_string(request["template"])
+
+    def render(context: dict[str, Json]) -> dict[str, str]:
+        pieces, length = [], 0
+        try:
+            for piece in template.generate(**context):
+                length += len(piece)
+                if length > _PROMPT_CHARS:
+                    return {"failure": f"more than {_PROMPT_CHARS} characters of output"}
+                pieces.append(piece)
+        except Refusal as refusal:
+            return {"refusal": sandbox.plain(str(refusal))}
+        except MemoryError:
+            raise  # of all contexts together: the caller tries fewer
+        except Exception as error:
+            return {"failure": sandbox.plain(f"{type(error).__name__}: {error}")}
+        return {"text": "".join(pieces)}
+
+    return [render(context) for context in request["contexts"]]
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -133,8 +133,12 @@ def serve(function: str, memory: str, output: str, cpu_s: str) -> None:
 
 
 def _failure(reason: str, message: str = "") -> bytes:
-    plain = "".join(char if char.isprintable() else " " for char in message[:_DETAIL_CHARS])
-    return json.dumps({"reason": reason, "value": plain}).encode()
+    return json.dumps({"reason": reason, "value": plain(message)}).encode()
+
+
+def plain(message: str) -> str:
+    """The beginning of a foreign message, without control characters."""
+    return "".join(char if char.isprintable() else " " for char in message[:_DETAIL_CHARS])
 
 
 def _take_limits(memory_bytes: int, output_bytes: int, cpu_s: int) -> None:

@@ -7,6 +7,7 @@ A batch of 64 short prompts costs about as much as three alone (a decode step re
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,13 @@ from interlock.contracts.checkpoint import CheckpointContract
 from interlock.errors import UsageError, refuse
 from interlock.voice import Voice
 from pipeline.datasets.rows import Row
+from pipeline.datasets.tools import Registry, pretty
 from pipeline.driver.stage import read_input
+from pipeline.training.dialogues import prompts
 from pipeline.training.examples import left_padded
 from pipeline.training.losses.teachers import log_rest
 from pipeline.training.passes import Grown, run
 from pipeline.training.teaching.answers import Answer, Capture, Teacher, Top
-from runtime.engine.chat import encode_chat
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Tokenizer
 from runtime.student.checkpoint import load_student
@@ -35,8 +37,9 @@ CACHE_BYTES = 1 << 28
 MOST_ROWS = 256
 
 
-def local(directory: Path, capture: Capture, voice: Voice, *, toy: bool) -> Teacher:
-    """Opens a checkpoint, its files proven. Raises ContractError, and UsageError for a top k that its tokenizer has not got."""
+def local(directory: Path, capture: Capture, voice: Voice, tools: Registry, *, toy: bool) -> Teacher:
+    """Opens a checkpoint, its files proven. tools: those that dialogues offer. Raises ContractError, and UsageError for a top k that its tokenizer
+    has not got."""
     contract = read_input(directory, CheckpointContract, voice, toy=toy)
     info = contract.tokenizer
     if info is None:
@@ -45,13 +48,13 @@ def local(directory: Path, capture: Capture, voice: Voice, *, toy: bool) -> Teac
         raise UsageError(f"--top-k is {capture.top_k}, the teacher has {info.vocab_size} tokens", remedy="ask for fewer")
     arch = contract.arch
     row_bytes = 4 * 2 * arch.n_layers * arch.n_kv_heads * arch.d_head * min(arch.max_position, 2 * capture.max_new_tokens)
-    model = _Model(load_student(directory, contract), Tokenizer.load(directory, info), capture)
+    model = _Model(load_student(directory, contract), Tokenizer.load(directory, info), capture, tools)
     return Teacher(
         name=contract.source.name,
         digest=contract.digest,
         tokenizer=info.sha256,
         vocab_size=info.vocab_size,
-        settings={},
+        settings={"tools": hashlib.sha256(pretty(tools)).hexdigest()} if tools else {},
         ask=model.answers,
         batch=max(1, min(MOST_ROWS, CACHE_BYTES // row_bytes)),
     )
@@ -62,27 +65,27 @@ class _Model:
     student: Student
     tokenizer: Tokenizer
     capture: Capture
+    tools: Registry
 
     @torch.inference_mode()
     def answers(self, rows: Sequence[Row]) -> list[Answer]:
-        """One answer for each row. Raises UsageError for a prompt that is longer than the model's positions."""
-        prompts = [self._ids(row) for row in rows]
-        tokens, tops = self._say(prompts)
+        """One answer for each row. Raises UsageError for a prompt that is longer than the model's positions, or that its template does not write."""
+        given = self._prompts(rows)
+        tokens, tops = self._say(given)
         made = []
-        for number, (prompt, said) in enumerate(zip(prompts, tokens, strict=True)):
+        for number, (prompt, said) in enumerate(zip(given, tokens, strict=True)):
             top = _joined(said, [step[number] for step in tops[: len(said)]]) if self.capture.top_k else None
             made.append(Answer(self.tokenizer.decode(said), len(prompt) + len(said), top, None))
         return made
 
-    def _ids(self, row: Row) -> list[int]:
-        if row.messages is not None:
-            ids = encode_chat(self.tokenizer, [message.model_dump(exclude_none=True) for message in row.messages])
-        else:
-            ids = self.tokenizer.encode_prompt(row.prompt or "")
-        if not 0 < len(ids) < self.student.arch.max_position:
-            problem = f"row `{row.id}` has {len(ids)} tokens, the teacher has {self.student.arch.max_position} positions"
-            raise UsageError(problem, remedy="take the row out, or ask a teacher with more positions")
-        return ids
+    def _prompts(self, rows: Sequence[Row]) -> list[list[int]]:
+        chats = iter(prompts([row for row in rows if row.messages], self.tokenizer, self.tools))
+        found = [next(chats) if row.messages else self.tokenizer.encode_prompt(row.prompt or "") for row in rows]
+        for row, ids in zip(rows, found, strict=True):
+            if not 0 < len(ids) < self.student.arch.max_position:
+                problem = f"row `{row.id}` has {len(ids)} tokens, the teacher has {self.student.arch.max_position} positions"
+                raise UsageError(problem, remedy="take the row out, or ask a teacher with more positions")
+        return found
 
     def _say(self, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[tuple[Tensor, Tensor, Tensor]]]]:
         """The tokens of each row, a token that ends it included, and at each step what every row's top was (of rows that have ended, anything)."""

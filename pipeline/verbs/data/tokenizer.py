@@ -25,16 +25,18 @@ def run(args: argparse.Namespace, session: Session) -> int:
     from interlock.contracts.dataset import DatasetContract
     from pipeline.datasets import tokenizer
     from pipeline.datasets.reading import read_split
+    from pipeline.datasets.tools import offered
     from pipeline.driver.stage import read_whole
 
     names = set(tokenizer.directory(b""))
     fs.check_replaceable(args.out, lambda out: set(io.walk(out)) <= names)
     contract = read_whole(args.dataset, DatasetContract, session.voice)
     rows = read_split(args.dataset, contract, args.split, session.voice)
+    tools = offered(args.dataset, contract.tools, rows)
     with session.voice.task("train the tokenizer"):
-        made = tokenizer.train(tokenizer.texts_of(rows), args.vocab_size)
+        made = tokenizer.train(tokenizer.texts_of(rows, tools), args.vocab_size)
     with fs.workspace(args.out) as work:
-        for name, data in tokenizer.directory(made).items():
+        for name, data in tokenizer.directory(made, tools=bool(tools)).items():
             work.write(name, data)
         fs.publish(work, args.out)
     ids = json.loads(made)["model"]["vocab"]

@@ -44,7 +44,7 @@ def test_a_step_is_three_tokens(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
     train = rows_of(tmp_path / "d", made(tmp_path / "d", "arithmetic-chains", modulus=100, train=3000, validation=0, test=0))["train"]
-    inner = Tokenizer.from_str(tokenizer.train(tokenizer.texts_of(train), 1000).decode())
+    inner = Tokenizer.from_str(tokenizer.train(tokenizer.texts_of(train, {}), 1000).decode())
     assert {len(inner.encode(step).ids) for row in train for step in row.steps or ()} == {3}
 
 

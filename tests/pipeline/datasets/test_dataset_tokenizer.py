@@ -36,7 +36,7 @@ def small() -> Tokenizer:
 
 def test_each_word_of_the_automaton_is_one_token_with_its_space(tmp_path: Path) -> None:
     train = rows_of(tmp_path / "d", made(tmp_path / "d", "permutation-automaton", train=1200, validation=0, test=0))["train"]
-    inner = Tokenizer.from_str(tokenizer.train(tokenizer.texts_of(train), 320).decode())
+    inner = Tokenizer.from_str(tokenizer.train(tokenizer.texts_of(train, {}), 320).decode())
     words = [f" o{number}" for number in range(OPERATIONS)] + [f" s{number}" for number in range(STATES)] + [" ;", " =", " ."]
     assert [word for word in words if len(inner.encode(word).ids) != 1] == []
     for row in train:
