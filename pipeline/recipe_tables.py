@@ -84,6 +84,15 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     temperature: Annotated[float, Meta(gt=0, le=100)] = 2.0
 
 
+class CodeMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The loss on pairs of a preferred and a rejected answer: its weight grows from `first` to `weight` over so many steps."""
+
+    weight: Weight = 0.3
+    first: Weight = 0.1
+    over: Annotated[int, Meta(ge=0, le=1 << 24)] = 5000
+    pairs: Literal["eligible", "all"] = "eligible"
+
+
 class Latent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The curriculum of latent spans, and the controls that are trained beside the student."""
 
@@ -127,6 +136,7 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     weights: Weights = msgspec.field(default_factory=Weights)
     distillation: Distillation = msgspec.field(default_factory=Distillation)
     latent: Latent | None = None
+    code_mode: CodeMode | None = None
 
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -242,4 +252,5 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
     "/data": Data, "/evaluate": Evaluate, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights, "/train/latent": Latent,
+    "/train/distillation": Distillation, "/train/code_mode": CodeMode,
 }  # fmt: skip

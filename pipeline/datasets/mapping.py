@@ -15,7 +15,7 @@ from interlock.contracts.strict import shown, validated
 from interlock.errors import Violation
 from pipeline.datasets.rows import Row
 
-FIELDS = ("id", "prompt", "messages", "steps", "answer", "response", "metadata")
+FIELDS = ("id", "prompt", "messages", "steps", "answer", "response", "rejected", "metadata")
 # ShareGPT's words for who speaks.
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "function": "tool"}
 
@@ -70,10 +70,14 @@ def _document(fields: Fields, document: dict[str, Any]) -> dict[str, Any]:
             raise _Misfit("", told, f"columns {', '.join(list(document)[:12])}")
     if "prompt" in made:
         made |= {field: fields.separator + made[field] for field in ("answer", "response") if field in made}
+        if "rejected" in made:
+            made["rejected"] = {**made["rejected"], "content": fields.separator + made["rejected"]["content"]}
         if "steps" in made:
             made["steps"] = [fields.separator + step for step in made["steps"]]
     elif "response" not in made and "answer" not in made and len(made.get("messages", ())) > 1 and made["messages"][-1]["role"] == "assistant":
         *made["messages"], last = made["messages"]  # what the dialogue ends with is what is to be learned
+        if "calls" in last:
+            raise _Misfit("messages", "a dialogue that ends with words", f"a call of `{last['calls'][0]['name']}`")
         made["response"] = last["content"]
     if fields.kept:
         made["metadata"] = {**made.get("metadata", {}), **{column: document[column] for column in fields.kept}}
@@ -132,10 +136,20 @@ def _call(where: str, call: Any) -> dict[str, Any]:
     return {"name": inner["name"], "arguments": arguments}
 
 
+def _rejected(column: str, value: Any) -> dict[str, Any]:
+    """A text, a message, or a dialogue whose last message is the rejected one."""
+    if isinstance(value, list) and value:
+        return _messages(column, value)[-1]
+    return _message(column, value) if isinstance(value, dict) else {"role": "assistant", "content": _text(column, value)}
+
+
 def _object(column: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _Misfit(column, "an object", value)
     return value
 
 
-_READERS = {"id": _text, "prompt": _text, "messages": _messages, "steps": _steps, "answer": _text, "response": _text, "metadata": _object}
+_READERS = {
+    "id": _text, "prompt": _text, "messages": _messages, "steps": _steps, "answer": _text, "response": _text, "rejected": _rejected,
+    "metadata": _object,
+}  # fmt: skip

@@ -45,7 +45,7 @@ class Row(Frozen):
 
     `answer` is the truth, `response` a whole text to learn instead of steps and answer; at least one of the two is there. In text mode a row with a
     prompt reads prompt, steps and answer one after another: a space between two parts is in one of them, and ids are made of each part alone,
-    so that no token crosses a border.
+    so that no token crosses a border. `rejected` is what an assistant could have said instead, and should not have: the other half of a pair.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=256)]
@@ -54,6 +54,7 @@ class Row(Frozen):
     steps: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=MAX_STEPS)] | None = None
     answer: str | None = None
     response: str | None = None
+    rejected: Message | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -62,6 +63,8 @@ class Row(Frozen):
             raise ValueError("a row has a prompt or messages, and not both")
         if self.answer is None and self.response is None:
             raise ValueError("a row has an answer or a response")
+        if self.rejected is not None and (self.rejected.role != "assistant" or (self.prompt is not None and self.rejected.calls)):
+            raise ValueError("what is rejected is a message of the assistant, and calls stand in dialogues alone")
         return self
 
     @property

@@ -68,12 +68,13 @@ TEMPLATE_WITH_TOOLS = """\
 
 
 def texts_of(rows: Iterable[Row], tools: Registry) -> Iterator[str]:
-    """Every part of rows that becomes ids of its own, prompts, messages, steps, answers, responses, and the tools as a template lists them."""
+    """Every part of rows that becomes ids of its own (prompts, messages, steps, answers, responses, what is rejected), and the tools as templates
+    list them."""
     yield from (json.dumps(described(name, tool)["function"], ensure_ascii=False) for name, tool in tools.items())
     for row in rows:
         yield from (part for part in (row.prompt, row.answer, row.response) if part)
         yield from row.steps or ()
-        for message in row.messages or ():
+        for message in (*(row.messages or ()), *([row.rejected] if row.rejected else [])):
             yield message.content
             yield from (json.dumps(call.model_dump(), ensure_ascii=False) for call in message.calls or ())
 

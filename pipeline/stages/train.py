@@ -141,7 +141,7 @@ class Ready:
 def prepare(params: Params, voice: Voice) -> Ready:
     """Read and encode the rows, and find the student's start. Raises ContractError and UsageError for what does not fit together."""
     from pipeline.datasets.reading import read_split
-    from pipeline.training import encoding
+    from pipeline.training import code_mode, encoding
     from pipeline.training.loop import Data
     from pipeline.training.teaching import targets
 
@@ -158,7 +158,14 @@ def prepare(params: Params, voice: Voice) -> Ready:
     stored = params.settings.weights.kl and (teacher is None or (source.teaching is not None and source.teaching.top_k))
     teachers = targets.of(params.dataset, source, start.info) if stored else {}
     most = min(one.arch.max_position for one in (start, teacher) if one is not None)
-    encoded = {name: encoding.encoded(some, start.tokenizer, most, origins[name], voice, teachers) for name, some in rows.items()}
+    pairs = code_mode.counted(params.settings.code_mode)
+    encoded = {name: encoding.encoded(some, start.tokenizer, most, origins[name], voice, teachers, pairs) for name, some in rows.items()}
+    if params.settings.code_mode is not None and not any(row.rejected for row in encoded["train"]):
+        which = "" if params.settings.code_mode.pairs == "all" else " of a dialogue that is for code"
+        raise refuse(
+            params.dataset, "/splits/train", expected=f"a row with `rejected`{which}: [train.code_mode] learns from pairs", found="none",
+            remedy="leave [train.code_mode] out, or bring pairs in (docs/datasets.md); `code_mode.pairs = \"all\"` takes every pair",
+        )  # fmt: skip
     identity = " ".join((source.digest, start.info.sha256, *(one.digest for one in start.inputs)))
     data = Data(encoded["train"], encoded["validation"], identity, start.tokenizer.decode, teacher)
     return Ready(source, start, special, data, encoded.get("test", encoded["validation"]))

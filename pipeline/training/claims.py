@@ -14,7 +14,7 @@ from statistics import fmean as mean
 from eval.statistics.paired import mcnemar
 from interlock.contracts.checkpoint import HaltTraining, LatentTraining, Training
 from interlock.voice import Task
-from pipeline.training import answering, evaluation
+from pipeline.training import answering, code_mode, evaluation
 from pipeline.training.answering import Answer
 from pipeline.training.examples import Example
 from pipeline.training.model import Trained
@@ -85,7 +85,7 @@ def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Ex
     latent = settings.latent
     most = max(len(row.steps) for row in rows)
     return Training(
-        losses={name: weight for name, weight in settings.weights.model_dump().items() if weight and (latent or name in ("ce", "kl"))},
+        losses={name: weight for name, weight in _weights(settings).items() if weight and (latent or name not in ("step", "halt"))},
         seed=settings.seed,
         steps=steps,
         latent=LatentTraining(
@@ -100,10 +100,17 @@ def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Ex
         else None,
         halt=HaltTraining(reads="slot", threshold=HALT_THRESHOLD, backbone=None, evidence=_rounded(halts)) if halts else None,
         asked=len(rows),
-        accuracy={one.way: _rounded(evaluation.by_depth(rows, one.answers)) for one in ways},
+        accuracy={one.way: _rounded(evaluation.by_depth(rows, one.answers)) for one in ways}
+        | {way: _rounded(shares) for way, shares in evaluation.preferences(trained, rows).items()},
         tokens=_rounded({one.way: mean(answer.tokens for answer in one.answers) for one in ways}),
         passes=_rounded({one.way: mean(answer.tokens + answer.slots for answer in one.answers) for one in ways}),
     )
+
+
+def _weights(settings: Settings) -> dict[str, float]:
+    """Of every loss, the one that grows at its last."""
+    weights: dict[str, float] = settings.weights.model_dump()
+    return weights | ({code_mode.LOSS: settings.code_mode.weight} if settings.code_mode else {})
 
 
 def helps(rows: Sequence[Example], ways: Sequence[Asked]) -> bool:

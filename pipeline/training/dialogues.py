@@ -5,8 +5,9 @@ Here: which turns a row has, and what is wrong with one. Not here: the template 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from interlock.errors import InterlockError, UsageError
 from pipeline.datasets.dialogues import conversation, left_out, unknown_tool
@@ -15,38 +16,44 @@ from pipeline.datasets.tools import Registry
 from runtime.engine.chats import Conversation, Said, encode_chats, encode_turns
 from runtime.engine.tokenizer import Tokenizer
 
+Part = Literal["earlier", "own", "rejected"]
+
 
 @dataclass(frozen=True)
 class Turn:
-    """`row`: the key of the row; `message`: which message of the dialogue it is, from 1; `last`: whether it is what the row itself is to say."""
+    """`row`: the key of the row; `message`: which message of the dialogue it is, from 1; `part`: one within it, what the row itself is to say, or
+    what it rejects."""
 
     row: int
     message: int
-    last: bool
+    part: Part
     said: Said | InterlockError
 
 
-def turns(rows: Mapping[int, Row], tokenizer: Tokenizer, registry: Registry) -> Iterator[Turn]:
-    """Every turn of the assistant in rows with messages, in order: its ids, or what is wrong with it. After an error it may end early.
+def turns(rows: Mapping[int, Row], tokenizer: Tokenizer, registry: Registry, *, pairs: Callable[[Row], bool]) -> Iterator[Turn]:
+    """Every turn of the assistant in rows with messages, in order: its ids, or what is wrong with it. After an error it may end early. pairs: whose
+    rejected answer is asked, too; it comes after the row's own.
 
     Raises UsageError where there are such rows and the model has no chat template.
     """
     if rows:
         _needs_template(tokenizer)
-    asked: list[tuple[int, int, bool, Conversation]] = []
+    asked: list[tuple[int, int, Part, Conversation]] = []
     for key, row in rows.items():
         if (wrong := _wrong(row, registry)) is not None:
-            yield Turn(key, 0, False, wrong)
+            yield Turn(key, 0, "own", wrong)
             continue
         messages = row.messages or ()
         spoken = [number for number, message in enumerate(messages, 1) if message.role == "assistant"]
-        asked += [(key, number, False, conversation(row, registry, messages[:number])) for number in spoken]
+        asked += [(key, number, "earlier", conversation(row, registry, messages[:number])) for number in spoken]
         own = Message(role="assistant", content=row.response if row.response is not None else row.answer or "")
-        asked.append((key, len(messages) + 1, True, conversation(row, registry, (*messages, own))))
+        asked.append((key, len(messages) + 1, "own", conversation(row, registry, (*messages, own))))
+        if row.rejected is not None and pairs(row):
+            asked.append((key, len(messages) + 1, "rejected", conversation(row, registry, (*messages, row.rejected))))
     said = encode_turns(tokenizer, (one for *_, one in asked))
-    for (key, number, last, one), found in zip(asked, said, strict=False):
+    for (key, number, part, one), found in zip(asked, said, strict=False):
         wrong = None if isinstance(found, InterlockError) else _whole(one, found.prompt_text, found.text)
-        yield Turn(key, number, last, wrong or found)
+        yield Turn(key, number, part, wrong or found)
 
 
 def prompts(rows: Sequence[Row], tokenizer: Tokenizer, registry: Registry) -> list[list[int]]:

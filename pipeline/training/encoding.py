@@ -18,9 +18,11 @@ from interlock.voice import Voice
 from pipeline.datasets.reading import place_of
 from pipeline.datasets.rows import Row
 from pipeline.datasets.tools import Registry, offered
-from pipeline.training.dialogues import turns
+from pipeline.training.code_mode import fork
+from pipeline.training.dialogues import Turn, turns
 from pipeline.training.examples import Example, Special
 from pipeline.training.teaching.targets import TaughtRow
+from runtime.engine.chats import Said
 from runtime.engine.tokenizer import Tokenizer
 
 
@@ -50,50 +52,74 @@ def origin(directory: Path, contract: DatasetContract, split: str, rows: Sequenc
     return Origin(split, lambda number: place_of(directory, contract, split, number), offered(directory, contract.tools, rows))
 
 
+Teachers = Mapping[str, TaughtRow]
+
+
 def encoded(
-    rows: Sequence[Row], tokenizer: Tokenizer, most: int, source: Origin, voice: Voice, teachers: Mapping[str, TaughtRow] | None = None
+    rows: Sequence[Row],
+    tokenizer: Tokenizer,
+    most: int,
+    source: Origin,
+    voice: Voice,
+    teachers: Teachers | None = None,
+    pairs: Callable[[Row], bool] = lambda row: False,
 ) -> list[Example]:
     """One example for each row with a prompt, which says its steps and its answer, or its response; a token that ends a text comes last. One for each
     turn of the assistant in a row with messages (dialogues.py), the last of which is the row's response or answer.
 
     most: the most tokens that an example may have, its steps in text. teachers: by the id of a row, the tokens that a teacher said, which are then
-    the row's, and what it thought: the same text cut into other tokens would be another question. Raises ContractError with every row that is
-    longer, or that the chat template does not write; UsageError where there are dialogues and no template.
+    the row's, and what it thought: the same text cut into other tokens would be another question. pairs: whose rejected answer belongs to the
+    example. Raises ContractError with every row that is longer, or that the chat template does not write; UsageError where there are dialogues and no
+    template.
     """
     made: dict[int, list[Example]] = {number: [] for number in range(len(rows))}
     wrong = _Wrong(source)
     with voice.task(f"tokens of {source.split}", len(rows), "rows") as task:
-        ends = tokenizer.info.eos_ids[0]
         # the same steps and answers come again and again
         ids = lru_cache(maxsize=1 << 16)(lambda text: tuple(tokenizer.encode(text)))
         for number, row in enumerate(rows):
-            if row.prompt is None:
-                continue
-            said = row.response if row.response is not None else row.answer or ""
-            steps = () if row.response is not None else tuple(ids(step) for step in row.steps or ())
-            made[number].append(_taught(Example(row.id, tuple(tokenizer.encode_prompt(row.prompt)), steps, (*ids(said), ends)), row, teachers))
-            task.advance()
-        for turn in turns({number: row for number, row in enumerate(rows) if row.messages}, tokenizer, source.registry):
-            row = rows[turn.row]
+            if row.prompt is not None:
+                made[number].append(_of_prompt(row, tokenizer, ids, teachers or {}, pairs))
+                task.advance()
+        for turn in turns({number: row for number, row in enumerate(rows) if row.messages}, tokenizer, source.registry, pairs=pairs):
             if isinstance(turn.said, InterlockError):
                 wrong.refused(turn.row, turn.message, turn.said)
                 if wrong.enough:
                     break
-                continue
-            name = row.id if turn.last else f"{row.id} message {turn.message}"
-            example = Example(name, tuple(turn.said.prompt), (), tuple(turn.said.ids))
-            made[turn.row].append(_taught(example, row, teachers) if turn.last else example)
-            task.advance(int(turn.last))
+            else:
+                _add(made[turn.row], turn, turn.said, rows[turn.row], teachers or {})
+                task.advance(int(turn.part == "own"))
     for number, examples in made.items():
         # `<bot>` and `<eot>` beside it
-        if (length := max((len(one.prompt) + len(one.tail(0)) + 2 for one in examples), default=0)) > most:
+        if (length := max((len(one.prompt) + max(len(one.tail(0)), len(one.rejected)) + 2 for one in examples), default=0)) > most:
             wrong.long(number, length, most)
+        if any(one.rejected and min(len(one.tail(0)), len(one.rejected)) <= fork(one) for one in examples):
+            wrong.alike(number)
     wrong.check()
     return [example for examples in made.values() for example in examples]
 
 
-def _taught(example: Example, row: Row, teachers: Mapping[str, TaughtRow] | None) -> Example:
-    taught = (teachers or {}).get(row.id)
+def _of_prompt(row: Row, tokenizer: Tokenizer, ids: Callable[[str], tuple[int, ...]], teachers: Teachers, pairs: Callable[[Row], bool]) -> Example:
+    said = row.response if row.response is not None else row.answer or ""
+    steps = () if row.response is not None else tuple(ids(step) for step in row.steps or ())
+    ends = tokenizer.info.eos_ids[0]
+    rejected = (*ids(row.rejected.content), ends) if row.rejected is not None and pairs(row) else ()
+    example = Example(row.id, tuple(tokenizer.encode_prompt(row.prompt or "")), steps, (*ids(said), ends), rejected=rejected)
+    return _taught(example, row, teachers)
+
+
+def _add(examples: list[Example], turn: Turn, said: Said, row: Row, teachers: Teachers) -> None:
+    """A turn of a dialogue beside those before it; what is rejected belongs to the row's own, which came just before, unless that is wrong."""
+    if turn.part == "rejected":
+        examples[-1:] = [replace(one, rejected=tuple(said.ids)) for one in examples[-1:]]
+        return
+    name = row.id if turn.part == "own" else f"{row.id} message {turn.message}"
+    example = Example(name, tuple(said.prompt), (), tuple(said.ids))
+    examples.append(_taught(example, row, teachers) if turn.part == "own" else example)
+
+
+def _taught(example: Example, row: Row, teachers: Teachers) -> Example:
+    taught = teachers.get(row.id)
     return example if taught is None else replace(example, answer=taught.tokens, teacher=taught.teacher)
 
 
@@ -117,6 +143,10 @@ class _Wrong:
     def long(self, number: int, length: int, most: int) -> None:
         remedy = "take these rows out, or train a student with more positions (arch.max_position)"
         self._add(number, "", f"at most {most} positions, as many as the student has", f"{length}", remedy)
+
+    def alike(self, number: int) -> None:
+        expected = "a rejected answer that differs from what the row says before either ends"
+        self._add(number, " /rejected", expected, "none", "mend or remove `rejected`")
 
     def check(self) -> None:
         """Raises ContractError if anything is."""

@@ -7,6 +7,7 @@ loss that looks fine, because short spans hide the long ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from eval.statistics.probabilities import auc, brier, ece, reliability
-from pipeline.training import answering, step
+from pipeline.training import answering, code_mode, step
 from pipeline.training.answering import Answer
 from pipeline.training.examples import Example
 from pipeline.training.latent import run_span
@@ -39,30 +40,40 @@ def losses(trained: Trained, rows: Sequence[Example], settings: Settings) -> dic
         asked = [row for row in rows if len(row.steps) >= replaced][:: max(1, len(rows) // LOSS_ROWS)][:LOSS_ROWS]
         if trained.control == "direct":
             asked = [Example(row.id, row.prompt, (), row.answer) for row in asked]
-        text = step.cost(trained, asked, replaced)["ce"]
+        text = step.cost(trained, [replace(row, rejected=()) for row in asked], replaced)["ce"]
         found[str(replaced)] = text.total.item() / text.count.item()
     return found
 
 
 def answers(trained: Trained, rows: Sequence[Example], decode: Callable[[Sequence[int]], str] | None) -> dict[str, Any]:
     """What an evaluation in between adds to the log: `accuracy` by way of answering and number of steps, and with `decode` as `samples` what was said
-    to a row with most steps, in each way. Empty where every text is long."""
+    to a row with most steps, in each way. Short texts are asked; of pairs, long or short, the share whose preferred answer the student prefers."""
+    pairs = preferences(trained, rows)
     short = [row for row in rows if len(row.tail(0)) <= ANSWER_TOKENS]
     asked = [row for depth in sorted({len(row.steps) for row in short}) for row in [row for row in short if len(row.steps) == depth][:ANSWER_ROWS]]
     if not asked:
-        return {}
+        return {"accuracy": pairs} if pairs else {}
     said = [Example(row.id, row.prompt, (), row.answer) for row in asked] if trained.control == "direct" else asked
     found: dict[str, list[Answer]] = {}
     if trained.control != "pause":
         found["text"] = answering.in_text(trained, said)
     if trained.spans:
         found["spans"] = answering.in_spans(trained, asked, [len(row.steps) * trained.slots_per_step for row in asked])
-    accuracy = {way: by_depth(asked, got) for way, got in found.items()}
+    accuracy = {way: by_depth(asked, got) for way, got in found.items()} | pairs
     if decode is None:
         return {"accuracy": accuracy}
     last = {"id": asked[-1].id, "wanted": decode(asked[-1].answer)}
     samples = [{**last, "way": way, "said": decode(got[-1].said), "right": got[-1].right} for way, got in found.items()]
     return {"accuracy": accuracy, "samples": samples}
+
+
+def preferences(trained: Trained, rows: Sequence[Example]) -> dict[str, dict[str, float]]:
+    """The share of pairs whose preferred answer the student prefers, by number of steps, at most ANSWER_ROWS of each; empty where there are none."""
+    pairs = [row for row in rows if row.rejected]
+    depths = sorted({len(row.steps) for row in pairs})
+    asked = {depth: [row for row in pairs if len(row.steps) == depth][:ANSWER_ROWS] for depth in depths}
+    shares = {str(depth): float(np.mean(code_mode.preferred(trained.student, some, trained.special))) for depth, some in asked.items()}
+    return {code_mode.WAY: shares} if shares else {}
 
 
 def by_depth(rows: Sequence[Example], answers: Sequence[Answer]) -> dict[str, float]:

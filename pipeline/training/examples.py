@@ -17,7 +17,8 @@ from pipeline.training.losses.teachers import TopKTeacher
 @dataclass(frozen=True)
 class Example:
     """One row: ids of the prompt, of each reasoning step, and of the answer with the token that ends it. teacher: what a teacher thought at each
-    token of the answer. own: whether the student said the answer itself, so that there is nothing to imitate."""
+    token of the answer. own: whether the student said the answer itself, so that there is nothing to imitate. rejected: what could be said instead
+    of steps and answer, and should not be, with the token that ends it; empty where there is nothing."""
 
     id: str
     prompt: tuple[int, ...]
@@ -25,6 +26,7 @@ class Example:
     answer: tuple[int, ...]
     teacher: TopKTeacher | None = field(default=None, compare=False)
     own: bool = False
+    rejected: tuple[int, ...] = ()
 
     def tail(self, replaced: int) -> tuple[int, ...]:
         """What is still said in text once the first `replaced` steps are not."""

@@ -105,7 +105,7 @@ def _step(
             rows = on_policy.own_answers(trained.student, rows, trained.special, settings.seed + number)
         rows = on_policy.scored(teacher, rows, trained.special, settings.micro_batch or settings.batch)
     parts = shares(rows, settings.micro_batch or settings.batch, ranks.rank, ranks.count)
-    made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}")
+    made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}", number)
     line = {"step": number + 1, "lr": rate, "replaced": replaced, "total": made.total, "norm": made.norm, "losses": made.losses}
     return line, made.tokens
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.training import code_mode
 from pipeline.training.examples import Example, Special, right_padded
 from pipeline.training.latent import StepDecoder, run_span
 from pipeline.training.losses.distillation import distillation
@@ -41,7 +42,8 @@ def text_loss(
     student: Student, rows: Sequence[Example], special: Special, distilled: Distillation | None = None, *, recompute: bool = False
 ) -> dict[str, TokenSum]:
     """`ce`: cross-entropy of steps and answer after the prompt, all said in text, unless by the student itself. `kl`, if it is asked for and a row
-    has a teacher: the divergence from what that one thought at each token of its answer.
+    has a teacher: the divergence from what that one thought at each token of its answer. `code_mode`, if a row rejects an answer: the preference of
+    what it says.
     """
     ids = right_padded([(*row.prompt, *row.tail(0)) for row in rows], special.pad)
     labels = right_padded([(*[IGNORED] * len(row.prompt), *(() if row.own else row.tail(0))) for row in rows], IGNORED)
@@ -54,6 +56,9 @@ def text_loss(
         everywhere = torch.ones(len(asked), dtype=torch.bool, device=asked.device)
         how, head = divergence(distilled.beta), Head(_head(student), vocabulary=special.vocabulary)
         sums["kl"] = distillation(asked, teacher, everywhere, divergence=how, temperature=distilled.temperature, head=head)
+    if any(row.rejected for row in rows):
+        head = Head(_head(student), vocabulary=special.vocabulary)
+        sums[code_mode.LOSS] = code_mode.loss(student, rows, hidden, head, special, recompute=recompute)
     return sums
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -64,7 +65,7 @@ def scored(teacher: Student, rows: Sequence[Example], special: Special, size: in
             text = row.tail(0)
             logits = teacher.logits(states[len(row.prompt) - 1 :][: len(text)])[:, : special.vocabulary]
             target = row.teacher or _top(logits.float().log_softmax(-1))
-            found.append(Example(row.id, row.prompt, (), text, target, row.own))
+            found.append(replace(row, steps=(), answer=text, teacher=target))
     return found
 
 

@@ -38,6 +38,20 @@ class Distillation(Frozen):
     temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
 
 
+class CodeMode(Frozen):
+    """The loss on pairs of a preferred and a rejected answer, by the guide's name: its weight grows from `first` to `weight` over so many steps.
+    `pairs`: those of dialogues that are for code by the guide's rule (many calls, long results, personal data), or `all`."""
+
+    weight: Weight = 0.3
+    first: Weight = 0.1
+    over: Annotated[int, Field(ge=0, le=1 << 24)] = 5000
+    pairs: Literal["eligible", "all"] = "eligible"
+
+    def at(self, step: int) -> float:
+        """The weight at an optimizer step, from 0: linear, and the last one from the beginning where it grows over no steps."""
+        return self.first + (self.weight - self.first) * (min(step / self.over, 1) if self.over else 1)
+
+
 class Latent(Frozen):
     """The curriculum of latent spans (curriculum.py). `step_tokens`: how many tokens of a replaced step its last slot has to tell.
 
@@ -97,6 +111,7 @@ class Settings(Frozen):
     weights: Weights = Field(default_factory=Weights)
     distillation: Distillation = Field(default_factory=Distillation)
     latent: Latent | None = None
+    code_mode: CodeMode | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

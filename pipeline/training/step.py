@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from interlock.errors import StageFailed
-from pipeline.training import objective
+from pipeline.training import code_mode, objective
 from pipeline.training.examples import Example
 from pipeline.training.losses.sums import LossParts, TokenSum
 from pipeline.training.model import Trained
@@ -37,13 +37,15 @@ def take(
     settings: Settings,
     ranks: Ranks,
     where: str,
+    number: int = 0,
 ) -> Made:
-    """One step over this rank's micro batches. Raises StageFailed, and changes no weight, where a loss or the gradient is not finite.
+    """One step over this rank's micro batches; `number`: which, from 0, for weights that grow. Raises StageFailed, and changes no weight, where a
+    loss or the gradient is not finite.
 
     The sum of a loss is divided by the count of its supervised places in the whole step, over micro batches and ranks: a mean of means would weigh
     rows by the company they are in.
     """
-    weights = settings.weights.model_dump()
+    weights = settings.weights.model_dump() | ({code_mode.LOSS: settings.code_mode.at(number)} if settings.code_mode else {})
     counts = ranks.total({name: float(count) for name, count in _counts(trained, micro_batches, replaced, settings).items()})
     sums = dict.fromkeys(counts, 0.0)
     optimizer.zero_grad(set_to_none=True)
@@ -83,6 +85,8 @@ def _counts(trained: Trained, micro_batches: Sequence[Sequence[Example]], replac
     counts = {"ce": sum(len(row.tail(replaced)) for row in rows if not row.own)}
     if settings.weights.kl and not replaced:
         counts["kl"] = sum(len(row.answer) for row in rows if row.teacher is not None)
+    if settings.code_mode and not replaced:
+        counts[code_mode.LOSS] = sum(code_mode.count(row) for row in rows)
     if replaced and trained.decoder is not None:
         tokens = trained.decoder.tokens
         counts["step"] = sum(min(tokens, len(step)) for row in rows for step in row.steps[:replaced])

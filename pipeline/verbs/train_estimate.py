@@ -60,7 +60,7 @@ def _estimate(looked: sessions.Session, session: Session) -> Estimate:
     with session.voice.task("load torch"):
         from pipeline.driver.children import resident_bytes
         from pipeline.stages import train
-        from pipeline.training import encoding
+        from pipeline.training import code_mode, encoding
         from pipeline.training.estimate import estimated
         from pipeline.training.loop import Data
         from pipeline.training.model import Trained
@@ -71,7 +71,9 @@ def _estimate(looked: sessions.Session, session: Session) -> Estimate:
     params = train.Params.model_validate_json(json.dumps(node.params | places | {"toy": node.toy}))
     start = train.start_of(params, rows["train"], origins["train"].registry, session.voice)
     special = encoding.special_of(start.info, spans=params.settings.latent is not None)
-    encoded = {name: encoding.encoded(rows[name], start.tokenizer, start.arch.max_position, origins[name], session.voice) for name in SPLITS}
+    pairs = code_mode.counted(params.settings.code_mode)
+    most = start.arch.max_position
+    encoded = {name: encoding.encoded(rows[name], start.tokenizer, most, origins[name], session.voice, None, pairs) for name in SPLITS}
     others = resident_bytes(os.getpid())
     trained = Trained(train.student_of(params, start), params.settings, special)
     with session.voice.task("take some steps"):

@@ -1,6 +1,7 @@
 """Code-mode preference: tokens that call tools from code become likelier, tokens of direct calls less likely.
 
-Here: the loss on the tokens that are there, its weight over time, whom it is for. Not here: finding those tokens in a text.
+Here: the loss on the tokens that are there, whom it is for. Not here: which tokens of a pair these are (pipeline/training/code_mode.py), its weight
+over time (settings.py).
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from pipeline.training.losses.rows import LOGITS, Head, summed
 from pipeline.training.losses.sums import TokenSum
 from pipeline.training.losses.teachers import log_rest
 
-# The guide's rule of who is eligible, and its schedule.
+# The guide's rule of who is eligible.
 MANY_TOOLS, LONG_RESULT = 2, 10_000
-FIRST_WEIGHT, LAST_WEIGHT, STEPS_BETWEEN = 0.1, 0.3, 5000
 
 
 def preference_loss(student: Tensor, tokens: Tensor, marks: Tensor, head: Head = LOGITS) -> TokenSum:
@@ -30,11 +30,6 @@ def preference_loss(student: Tensor, tokens: Tensor, marks: Tensor, head: Head =
         return (logits.logsumexp(-1) - said).sum()
 
     return summed(loss, marks != 0, head.rows_at_a_time(student), student, tokens, marks)
-
-
-def preference_weight(step: int, over: int = STEPS_BETWEEN) -> float:
-    """The weight at an optimizer step: from FIRST_WEIGHT, linear over so many steps, then LAST_WEIGHT; over 0 steps, that at once."""
-    return FIRST_WEIGHT + (LAST_WEIGHT - FIRST_WEIGHT) * (min(step / over, 1) if over else 1)
 
 
 def prefers_code(tools: int, longest_result: int, personal: bool) -> bool:

@@ -21,7 +21,7 @@ from interlock.voice import SilentVoice
 from pipeline import recipe_tables
 from pipeline.driver import stage
 from pipeline.stages import train
-from pipeline.training.settings import Distillation, Latent, Settings, Weights
+from pipeline.training.settings import CodeMode, Distillation, Latent, Settings, Weights
 from runtime.student.checkpoint import load_student
 
 pytestmark = pytest.mark.train
@@ -126,6 +126,7 @@ def test_spans_need_their_tokens(dataset: Path, first: Path, tmp_path: Path) -> 
     [
         (recipe_tables.Train, Settings, {"scratch", "teacher"}), (recipe_tables.Latent, Latent, set()),
         (recipe_tables.Weights, Weights, set()), (recipe_tables.Distillation, Distillation, set()), (recipe_tables.Scratch, train.Scratch, set()),
+        (recipe_tables.CodeMode, CodeMode, set()),
     ],
 )  # fmt: skip
 def test_a_recipe_says_what_the_stage_takes(table: type[msgspec.Struct], model: type[BaseModel], own: set[str]) -> None:

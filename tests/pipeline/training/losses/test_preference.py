@@ -11,7 +11,8 @@ from fakes.teachings import ROWS, VOCABULARY, fp64, logits, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.losses.preference import preference_loss, preference_weight, prefers_code
+from pipeline.training.losses.preference import preference_loss, prefers_code
+from pipeline.training.settings import CodeMode
 
 pytestmark = pytest.mark.train
 
@@ -62,8 +63,8 @@ def test_rows_without_a_mark_take_no_part() -> None:
 
 
 def test_its_weight_grows_as_the_guide_says() -> None:
-    assert [preference_weight(step) for step in (0, 2500, 5000, 9999)] == pytest.approx([0.1, 0.2, 0.3, 0.3])
-    assert preference_weight(0, over=0) == pytest.approx(0.3)
+    assert [CodeMode().at(step) for step in (0, 2500, 5000, 9999)] == pytest.approx([0.1, 0.2, 0.3, 0.3])
+    assert CodeMode(over=0).at(0) == pytest.approx(0.3)
 
 
 def test_it_is_for_dialogues_with_many_tools_long_results_or_personal_data() -> None:
