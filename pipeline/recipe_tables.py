@@ -37,13 +37,35 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     latent_tokens: Annotated[list[str], Meta(min_length=2, max_length=2)] | None = None
 
 
+class DataTeacher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A teacher whose answers are put beside the rows before anything is trained on them: the checkpoint directory `path`, asked as by
+    `interlock data teach`."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    splits: Annotated[list[Name], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["train"])
+    temperature: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    seed: Annotated[int, Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    max_new_tokens: Count = 256
+    top_k: Annotated[int, Meta(ge=0, le=1 << 18)] = 0
+    tail: Literal["bucket", "zero", "symmetric_uniform"] = "bucket"
+
+    def __post_init__(self) -> None:
+        if "://" in self.path:
+            raise ValueError(
+                "a teacher of a recipe is a checkpoint directory: the key of a step cannot name what an endpoint will answer; "
+                "ask it once with `interlock data teach`, and name what that makes as data.path"
+            )
+
+
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is trained on: a task of `interlock data make` with its seed and parameters, or a dataset directory."""
+    """What is trained on: a task of `interlock data make` with its seed and parameters, or a dataset directory; with `teacher` as that one answers
+    it."""
 
     task: Name | None = None
     seed: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
     parameters: dict[str, bool | int | float | str] = {}
     path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    teacher: DataTeacher | None = None
 
     def __post_init__(self) -> None:
         if (self.task is None) == (self.path is None):
@@ -233,6 +255,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("a recipe needs a [source], a [train] or [[stages]]")
         if self.train is not None and self.data is None:
             raise ValueError("[train] needs [data]")
+        if self.train is None and self.data is not None and self.data.teacher is not None:
+            raise ValueError("[data.teacher] teaches what [train] learns, and there is no [train]")
         if self.evaluate is not None and self.data is None:
             raise ValueError("[evaluate] needs [data]")
         if self.train is not None and (self.train.scratch is None) == (self.source is None):
@@ -251,6 +275,6 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
-    "/data": Data, "/evaluate": Evaluate, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights, "/train/latent": Latent,
-    "/train/distillation": Distillation, "/train/code_mode": CodeMode,
+    "/data": Data, "/data/teacher": DataTeacher, "/evaluate": Evaluate, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights,
+    "/train/distillation": Distillation, "/train/code_mode": CodeMode, "/train/latent": Latent,
 }  # fmt: skip

@@ -117,7 +117,7 @@ def _target(loaded: Loaded, cell: Cell, extensions: Extensions, known: dict[str,
     last = [node for node in steps.values() if node.stage.offer.distribution and node.identity not in taken]
     base = Path(recipe.output)
     folders = {
-        "dataset": "data",
+        "dataset": "teach" if recipe.data is not None and recipe.data.teacher is not None else "data",
         "checkpoint": "train" if recipe.train else "import",
         "exported": "export",
         "package": "convert",
@@ -179,8 +179,14 @@ def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
             dataset = step("data", registry.find("data"), made, {})
             yield dataset
     if recipe.train is not None:
-        assert dataset is not None  # the recipe's own rule
-        parts = {"dataset": dataset, **({"start": checkpoint} if checkpoint is not None else {})}
+        assert dataset is not None and recipe.data is not None  # the recipe's own rule
+        taught: Node | Given = dataset
+        if recipe.data.teacher is not None:
+            asked_for = _given(msgspec.to_builtins(recipe.data.teacher))
+            teacher = Given(Path(asked_for.pop("path")), "checkpoint")
+            taught = step("teach", registry.find("teach"), asked_for, {"dataset": dataset, "teacher": teacher})
+            yield taught
+        parts = {"dataset": taught, **({"start": checkpoint} if checkpoint is not None else {})}
         if recipe.train.teacher is not None:
             parts["teacher"] = Given(Path(recipe.train.teacher), "checkpoint")
         checkpoint = step("train", registry.find("train"), _training(recipe.train), parts)

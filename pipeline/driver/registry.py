@@ -71,7 +71,7 @@ OURS = {
     for entry in (
         Entry("data", "pipeline.stages.data", "train", "dataset", {}),
         Entry("data-import", "pipeline.stages.data_import", "train", "dataset", {}, reads=("source",)),
-        Entry("teach", "pipeline.stages.teach", "train", "dataset", {"dataset": "dataset"}),
+        Entry("teach", "pipeline.stages.teach", "train", "dataset", {"dataset": "dataset", "teacher": "checkpoint"}, resumes=True),
         Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}, reads=("halt_head",)),
         Entry(
             "train",

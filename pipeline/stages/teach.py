@@ -2,7 +2,7 @@
 
 Here: what is checked before the first question, and what is written after the last answer. Not here: teachers (pipeline/training/teaching).
 Answers are kept in `.interlock/teaching` as they come, under the digest of everything that they depend on: a run that was killed, failed or came to
-the end of its budget goes on from there, and so does one with more rows.
+the end of its budget goes on from there, and so does one with more rows. A step of a build keeps them under its key instead, until it is done.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from interlock import journal
+from interlock.calls import remove_tree
 from interlock.contracts import dataset
 from interlock.contracts.base import InputRef
 from interlock.errors import UsageError
@@ -38,7 +39,7 @@ Positive = Annotated[int, Field(ge=1)]
 class Params(stage.Params):
     """`teacher` is a checkpoint directory or the address of an endpoint, which needs `model`; `tokenizer` is an endpoint's, for
     log-probabilities; `student` a directory or file whose tokenizer must be the teacher's. `key_variable` names the environment variable with an
-    endpoint's key: the key itself is no parameter."""
+    endpoint's key: the key itself is no parameter. `state` is the folder where a step of a build keeps answers."""
 
     dataset: Path
     teacher: str
@@ -57,6 +58,7 @@ class Params(stage.Params):
     at_once: Annotated[int, Field(ge=1, le=256)] = 4
     max_requests: Positive | None = None
     max_tokens: Positive | None = None
+    state: Path | None = None
 
     @property
     def is_endpoint(self) -> bool:
@@ -72,9 +74,11 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     tools = offered(params.dataset, contract.tools, (row for split in rows.values() for row in split))
     teacher = _teacher(params, tools, capture, voice)
     _check_tokenizers(params, contract, teacher)
-    with journal.opened(project_folder() / "teaching" / teacher.journal_name(capture)) as kept:
+    with journal.opened((params.state or project_folder() / "teaching") / teacher.journal_name(capture)) as kept:
         ask_all((row for split in rows.values() for row in split), teacher, kept, Budget(params.max_requests, params.max_tokens), voice)
         written = _write(params, contract, rows, kept, work, voice)
+    if params.state is not None:
+        remove_tree(work.fs, params.state)
     teaching = dataset.Teaching(
         teacher=teacher.digest,
         name=teacher.name,

@@ -28,7 +28,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One step, as a line of the training's log. `replaced`: how many of the batch's steps were slots; `losses`: the mean of each over what it
     supervised, in nats; `total`: their weighted sum; `norm`: the gradient's before clipping. After an evaluation also: `validation`, nats per token
-    of text; `by_slots`: the same by number of steps in slots; `accuracy`: the share of right answers by way of answering and number of steps."""
+    of text; `by_slots`: the same by number of steps in slots; `accuracy`: the share of right answers by way of answering and number of steps, and of
+    pairs that the student decides rightly under `preferred`."""
 
     step: int
     lr: float

@@ -90,7 +90,7 @@ def _built(graph: Graph, args: argparse.Namespace, session: Session, watch: buil
 
 
 def _view(nodes: Iterable[Node], name: Callable[[Node], str]) -> AbstractContextManager[View]:
-    nodes = [node for node in nodes if node.stage.name in ("data", "import", "train")]  # the recipe's others are not asked for
+    nodes = [node for node in nodes if node.stage.name in ("data", "teach", "import", "train")]  # the recipe's others are not asked for
     if sys.stderr.isatty():
         from pipeline.reports.training_live import TrainingView
 

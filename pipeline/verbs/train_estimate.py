@@ -93,6 +93,8 @@ def _rows(looked: sessions.Session, source: Node | Given, session: Session) -> t
         rows = {name: read_split(directory, contract, name, session.voice) for name in SPLITS}
         return rows, {name: origin(directory, contract, name, rows[name]) for name in SPLITS}
     assert isinstance(source, Node)
+    if source.stage.name == "teach":
+        raise UsageError("the teacher's answers are not there yet", remedy="have them made: interlock build RECIPE --only teach")
     return _made(source, session)
 
 

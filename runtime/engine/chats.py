@@ -110,10 +110,10 @@ def _texts(template: str, contexts: Iterable[dict[str, Json] | InterlockError]) 
     for batch in _batches(contexts):
         found = iter(_rendered(template, [one for one in batch if not isinstance(one, InterlockError)]))
         for one in batch:
-            text = one if isinstance(one, InterlockError) else next(found, None)
-            if text is None:
-                return
+            text = one if isinstance(one, InterlockError) else next(found)
             yield text
+            if isinstance(text, _Limit):
+                return
 
 
 def _batches(contexts: Iterable[dict[str, Json] | InterlockError]) -> Iterator[list[dict[str, Json] | InterlockError]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from fakes.byte_tokenizer import CHATML, byte_tokenizer
 from hypothesis import given, settings
@@ -26,15 +24,14 @@ def dialogue(*contents: str) -> Conversation:
 pieces = st.text("a<|im_end|> \n{}é", max_size=12) | st.sampled_from(["<|im_end|>", "<|im_start|>user\nx", "{{ 1 }}"])
 
 
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=3)
 @given(st.lists(st.lists(pieces, min_size=1, max_size=4), min_size=1, max_size=20))
 def test_ids_are_those_of_each_conversation_alone(found: list[list[str]]) -> None:
     conversations = [dialogue(*contents) for contents in found]
-    alone = [encode_chat(TOKENIZER, one.messages) for one in conversations[:2]]
-    assert list(encode_chats(TOKENIZER, conversations))[:2] == alone
+    assert list(encode_chats(TOKENIZER, conversations))[-1] == encode_chat(TOKENIZER, conversations[-1].messages)
 
 
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=3)
 @given(st.lists(st.tuples(pieces, pieces), min_size=1, max_size=20))
 def test_a_turn_is_the_runtimes_prompt_and_what_the_template_writes_after_it(found: list[tuple[str, str]]) -> None:
     """What was typed stays text on both sides: the one control token of an answer is its end."""
@@ -62,13 +59,12 @@ def test_one_that_is_refused_leaves_the_others_alone() -> None:
     assert "not this" in str(found[1]) and "UndefinedError" in str(found[2])
 
 
-def test_a_conversation_that_takes_for_ever_is_named_and_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.engine.chat._LIMITS", sandbox.Limits(cpu_s=1, wall_s=4.0, memory_bytes=256 << 20))
-    loop = "{% if messages[0]['content'] == 'loop' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
-    began = time.monotonic()
-    found = list(encode_chats(byte_tokenizer(chat_template=loop + CHATML), [dialogue(word) for word in ("a", "b", "loop", "c", "loop")]))
+def test_a_conversation_that_comes_to_a_limit_is_named_and_is_the_last() -> None:
+    """Five share a child that runs out of memory: the two before it have their ids, those after it are not tried."""
+    huge = "{% if messages[0]['content'] == 'huge' %}{{ 'a' * 2000000000 }}{% endif %}"
+    found = list(encode_chats(byte_tokenizer(chat_template=huge + CHATML), [dialogue(word) for word in ("a", "b", "huge", "c", "huge")]))
     assert [isinstance(one, InterlockError) for one in found] == [False, False, True]
-    assert "of computing" in str(found[2]) and time.monotonic() - began < 30
+    assert "MB of memory" in str(found[2])
 
 
 def test_one_that_is_too_long_is_not_rendered() -> None:

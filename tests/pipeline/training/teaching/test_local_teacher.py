@@ -17,7 +17,7 @@ from fakes.teachers import small_teacher, taught
 from interlock.contracts import io
 from interlock.contracts.checkpoint import CheckpointContract
 from interlock.contracts.dataset import DatasetContract
-from interlock.errors import ContractError, UsageError
+from interlock.errors import ContractError, StageFailed, UsageError
 from pipeline.training.losses.distillation import distillation
 from pipeline.training.losses.rows import Head
 from pipeline.training.losses.teachers import TopKTeacher
@@ -58,6 +58,16 @@ def test_the_contract_says_whose_answers_and_which_settings(place: Path) -> None
     assert (taught.teaching.tail, taught.teaching.vocab_size, taught.tokenizer) == ("bucket", teacher.tokenizer.vocab_size, teacher.tokenizer.sha256)
     assert [(one.kind, one.digest) for one in taught.inputs] == [("dataset", data.digest), ("checkpoint", teacher.digest)]
     assert (taught.generator, taught.task, taught.licence) == (data.generator, data.task, data.licence)
+
+
+def test_a_step_of_a_build_goes_on_from_its_own_folder_and_takes_it_away(place: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with pytest.raises(StageFailed, match="5 requests"):
+        taught(tmp_path / "out", place / "data", str(place / "teacher"), top_k=8, max_new_tokens=10, state=state, max_requests=5)
+    [kept] = state.iterdir()
+    assert len(kept.read_bytes().splitlines()) == 5
+    contract = taught(tmp_path / "out", place / "data", str(place / "teacher"), top_k=8, max_new_tokens=10, state=state)
+    assert contract.splits == contract_of(place / "taught").splits and not state.exists()
 
 
 def test_log_probabilities_are_those_of_the_student_on_the_same_tokens(place: Path) -> None:
