@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,16 +159,27 @@ def prepare(params: Params, voice: Voice) -> Ready:
     teachers = targets.of(params.dataset, source, start.info) if stored else {}
     most = min(one.arch.max_position for one in (start, teacher) if one is not None)
     pairs = code_mode.counted(params.settings.code_mode)
-    encoded = {name: encoding.encoded(some, start.tokenizer, most, origins[name], voice, teachers, pairs) for name, some in rows.items()}
-    if params.settings.code_mode is not None and not any(row.rejected for row in encoded["train"]):
-        which = "" if params.settings.code_mode.pairs == "all" else " of a dialogue that is for code"
-        raise refuse(
-            params.dataset, "/splits/train", expected=f"a row with `rejected`{which}: [train.code_mode] learns from pairs", found="none",
-            remedy="leave [train.code_mode] out, or bring pairs in (docs/datasets.md); `code_mode.pairs = \"all\"` takes every pair",
-        )  # fmt: skip
+    encoded: dict[str, list[Example]] = {
+        name: encoding.encoded(some, start.tokenizer, most, origins[name], voice, teachers, pairs) for name, some in rows.items()
+    }
+    _check_needs(params, encoded)
     identity = " ".join((source.digest, start.info.sha256, *(one.digest for one in start.inputs)))
     data = Data(encoded["train"], encoded["validation"], identity, start.tokenizer.decode, teacher)
     return Ready(source, start, special, data, encoded.get("test", encoded["validation"]))
+
+
+def _check_needs(params: Params, encoded: Mapping[str, Sequence[Example]]) -> None:
+    """Raises ContractError where a loss has nothing to be of: slots without steps, a preference without pairs."""
+    code = params.settings.code_mode
+    if code is not None and not any(row.rejected for row in encoded["train"]):
+        which = "" if code.pairs == "all" else " of a dialogue that is for code"
+        expected = f"a row with `rejected`{which}: [train.code_mode] learns from pairs"
+        remedy = 'leave [train.code_mode] out, or bring pairs in (docs/datasets.md); `code_mode.pairs` = "all" takes every pair'
+        raise refuse(params.dataset, "/splits/train", expected=expected, found="none", remedy=remedy)
+    for name, rows in encoded.items() if params.settings.latent else ():
+        if not any(row.steps for row in rows):
+            expected = "rows with a prompt and steps: [train.latent] says them in slots"
+            raise refuse(params.dataset, f"/splits/{name}", expected=expected, found="none", remedy="leave [train.latent] out, or bring such rows in")
 
 
 def train(params: Params, ready: Ready, ranks: Ranks, voice: Voice) -> tuple[tuple[Trained, Trace], dict[str, Trained]]:

@@ -170,14 +170,14 @@ def test_what_is_no_pair_is_refused(row: dict[str, Any]) -> None:
         row_with(**row)
 
 
-SMALL = {"d_model": 48, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_head": 24, "d_ff": 64, "vocab_size": 600, "max_position": 1024}
+SMALL = {"d_model": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_head": 16, "d_ff": 48, "vocab_size": 600, "max_position": 1024}
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Dialogues of the tool task: preferred is code that calls the tools, rejected the calls themselves."""
     source, out = tmp_path_factory.mktemp("calls") / "data", tmp_path_factory.mktemp("pairs") / "data"
-    contract = made(source, "tool-calls", train=60, validation=30, test=10)
+    contract = made(source, "tool-calls", train=32, validation=12, test=8)
     found: dict[str, list[Any]] = {}
     for split, some in rows_of(source, contract).items():
         called = [row for row in some if row.messages and len(row.messages) > 1 and row.messages[1].calls]
@@ -198,7 +198,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def learnt(dataset: Path, out: Path, **chosen: Any) -> CheckpointContract:
-    fields = settings(**{"latent": None, "steps": 24, "batch": 8, "lr": 1e-2, "evaluate_every": 12, **chosen})
+    fields = settings(**{"latent": None, "steps": 16, "batch": 4, "lr": 1e-2, "evaluate_every": 16, **chosen})
     params = train.Params(dataset=dataset, out=out, settings=fields, scratch=train.Scratch.model_validate(SMALL))
     contract = stage.run(train.STAGE, params, SilentVoice(), source="1" * 64).contract
     assert isinstance(contract, CheckpointContract)

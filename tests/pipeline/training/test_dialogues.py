@@ -148,7 +148,7 @@ def test_a_tool_that_the_dataset_does_not_have_is_refused(dataset: Path, tmp_pat
 
 
 def learnt(dataset: Path, out: Path, **changes: Any) -> CheckpointContract:
-    chosen = settings(**{"latent": None, "steps": 16, "batch": 8, "lr": 2e-2, "evaluate_every": 16, **changes.pop("settings", {})})
+    chosen = settings(**{"latent": None, "steps": 12, "batch": 4, "lr": 2e-2, "evaluate_every": 12, **changes.pop("settings", {})})
     params = train.Params(dataset=dataset, out=out, settings=chosen, **changes)
     contract = stage.run(train.STAGE, params, SilentVoice(), source="1" * 64).contract
     assert isinstance(contract, CheckpointContract)
@@ -158,9 +158,14 @@ def learnt(dataset: Path, out: Path, **changes: Any) -> CheckpointContract:
 def test_a_student_learns_to_call_tools(dataset: Path, tmp_path: Path) -> None:
     contract = learnt(dataset, tmp_path / "out", scratch=train.Scratch.model_validate(SMALL))
     log = [json.loads(line) for line in (tmp_path / "out" / LOG).read_text().splitlines()]
-    assert log[-1]["losses"]["ce"] < log[0]["losses"]["ce"] * 0.7 and log[-1]["samples"][0]["wanted"]
+    assert log[-1]["losses"]["ce"] < log[0]["losses"]["ce"] * 0.8 and log[-1]["samples"][0]["wanted"]
     assert contract.tokenizer is not None and contract.tokenizer.has_chat_template and contract.training is not None
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == own.TEMPLATE_WITH_TOOLS
+
+
+def test_turns_are_not_said_in_slots(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"rows with a prompt and steps: \[train.latent\]"):
+        learnt(dataset, tmp_path / "out", scratch=train.Scratch.model_validate(SMALL), settings={"latent": {}})
 
 
 def test_a_teacher_is_asked_with_the_students_prompt_and_teaches_the_last_turn(tmp_path: Path) -> None:
