@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean as mean
 
 from eval.statistics.paired import mcnemar
-from interlock.contracts.checkpoint import HaltTraining, LatentTraining, Training
+from interlock.contracts.checkpoint import HaltTraining, LatentTraining, LoraTraining, Training
 from interlock.voice import Task
 from pipeline.training import answering, evaluation
 from pipeline.training.answering import Answer
@@ -82,7 +82,7 @@ def asked(
 
 def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Example], ways: Sequence[Asked], halts: dict[str, float]) -> Training:
     """The part of the contract that says how the weights came about."""
-    latent = settings.latent
+    latent, lora = settings.latent, settings.lora
     most = max(len(row.steps) for row in rows)
     return Training(
         losses={name: weight for name, weight in settings.weights.model_dump().items() if weight and (latent or name in ("ce", "kl"))},
@@ -103,6 +103,7 @@ def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Ex
         accuracy={one.way: _rounded(evaluation.by_depth(rows, one.answers)) for one in ways},
         tokens=_rounded({one.way: mean(answer.tokens for answer in one.answers) for one in ways}),
         passes=_rounded({one.way: mean(answer.tokens + answer.slots for answer in one.answers) for one in ways}),
+        lora=LoraTraining(**lora.model_dump(), trained=trained.trained) if lora else None,
     )
 
 

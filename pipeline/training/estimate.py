@@ -24,17 +24,18 @@ from pipeline.training.settings import Settings
 
 # The steps that are timed go through the whole curriculum, evenly; no more of them than fit into this time.
 STEPS, MOST_S = 24, 20.0
-THROWN_AWAY = "thrown away after training"
+THROWN_AWAY, MERGED = "thrown away after training", "adapters, merged into the maps at the end"
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """`parameters` by part; `memory_bytes`: weights, their gradients, the optimizer's moments, averages, each exactly, and `activations`, which one
-    micro batch of the longest rows keeps for its backward pass; `others_bytes`: what this process has besides, None where the system does not tell.
-    `row_tokens` of all rows to train on, steps in words. `step_s` and `evaluation_s` are means of what was timed here; `runs`: the student and its
-    controls, each of `steps` steps with `evaluations` in between. Times and memory are of one process, whatever the number of `processes` that share
-    a batch."""
+    """`parameters` by part, and how many of all are `trained`; `memory_bytes`: weights, their gradients, the optimizer's moments, averages, each
+    exactly, and `activations`, which one micro batch of the longest rows keeps for its backward pass; `others_bytes`: what this process has
+    besides, None where the system does not tell. `row_tokens` of all rows to train on, steps in words. `step_s` and `evaluation_s` are means of
+    what was timed here; `runs`: the student and its controls, each of `steps` steps with `evaluations` in between. Times and memory are of one
+    process, whatever the number of `processes` that share a batch."""
 
     parameters: dict[str, int]
+    trained: int
     memory_bytes: dict[str, int]
     others_bytes: int | None
     rows: int
@@ -65,7 +66,7 @@ class _EnoughError(Exception):
 
 def estimated(trained: Trained, data: Data, settings: Settings, others_bytes: int | None) -> Estimate:
     """The figures; afterwards `trained` has been changed by some steps. Raises what the loop raises."""
-    memory = _memory(trained, data, settings)
+    memory, parameters, changing = _memory(trained, data, settings), _parts(trained), sum(one.numel() for one in trained.changing().values())
     times = _timed(trained, data, settings)
     apart = [after - before for before, after in pairwise(times)]
     # The first step warms caches up and is not among them; with the last comes an evaluation, unless it was not reached.
@@ -74,7 +75,8 @@ def estimated(trained: Trained, data: Data, settings: Settings, others_bytes: in
     step_s = sum(alone) / len(alone)
     controls = len(settings.latent.controls) if settings.latent else 0
     return Estimate(
-        parameters=_parts(trained),
+        parameters=parameters,
+        trained=changing,
         memory_bytes=memory,
         others_bytes=others_bytes,
         rows=len(data.train),
@@ -96,12 +98,14 @@ def _length(row: Example) -> int:
 
 
 def _parts(trained: Trained) -> dict[str, int]:
-    """Elements of the student's parameters by part, and of what is thrown away after training."""
+    """Elements of the student's parameters by part, and of what is not in its checkpoint."""
     found: dict[str, int] = {}
     for name, parameter in trained.named_parameters():
         words = name.split(".")
         if words[0] != "student":
             part = THROWN_AWAY
+        elif words[-1] in ("lora_A", "lora_B"):
+            part = MERGED
         elif words[1] == "blocks":
             part = {"attn": "attention", "mlp": "mlp"}.get(words[3], "norms")
         else:

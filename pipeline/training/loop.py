@@ -51,8 +51,9 @@ class Trace:
 
 
 def fit(trained: Trained, data: Data, settings: Settings, folder: Path | None, ranks: Ranks, tell: Told) -> Trace:
-    """Train in place; afterwards `trained` has the weights that are kept. `folder` is where a killed run's state lies and is saved (None: nowhere).
+    """Train in place; afterwards `trained` has the weights that are kept, and its student is what a checkpoint has.
 
+    `folder` is where a killed run's state lies and is saved (None: nowhere).
     Raises StageFailed for a loss that is not finite, ContractError for the state of another training.
     """
     torch.set_num_threads(settings.threads)
@@ -77,7 +78,7 @@ def fit(trained: Trained, data: Data, settings: Settings, folder: Path | None, r
     kept = now.best if settings.patience is not None else now.average
     if kept:
         trained.load_state_dict(kept, strict=False)
-    trained.eval()
+    trained.end()
     return Trace(now.step, now.log)
 
 
@@ -97,15 +98,19 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     rows = batches.at(number)
-    replaced = _replaced(rows, trained, settings, number, batches.chance(number))
+    chance = batches.chance(number)
+    replaced = _replaced(rows, trained, settings, number, chance)
     if trained.control == "direct":
         rows = [Example(row.id, row.prompt, (), row.answer) for row in rows]
     if teacher is not None and trained.control is None and not replaced:
         if on_policy.is_own(settings, number):
-            rows = on_policy.own_answers(trained.student, rows, trained.special, settings.seed + number)
+            with trained.asked():
+                rows = on_policy.own_answers(trained.student, rows, trained.special, settings.seed + number)
         rows = on_policy.scored(teacher, rows, trained.special, settings.micro_batch or settings.batch)
     parts = shares(rows, settings.micro_batch or settings.batch, ranks.rank, ranks.count)
-    made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}")
+    with torch.random.fork_rng(devices=[]):  # what dropout draws, by seed, step and rank alone
+        torch.manual_seed(chance.getrandbits(48) + ranks.rank)
+        made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}")
     line = {"step": number + 1, "lr": rate, "replaced": replaced, "total": made.total, "norm": made.norm, "losses": made.losses}
     return line, made.tokens
 
@@ -149,9 +154,8 @@ def _with(other: dict[str, Tensor], trained: Trained) -> Iterator[None]:
     """Other weights inside a block, the own ones after it."""
     own = {name: one.detach().clone() for name, one in trained.changing().items()} if other else {}
     trained.load_state_dict(other, strict=False)
-    trained.eval()
     try:
-        yield
+        with trained.asked():
+            yield
     finally:
         trained.load_state_dict(own, strict=False)
-        trained.train()

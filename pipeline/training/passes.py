@@ -44,7 +44,7 @@ def run(student: Student, x: Tensor, cache: Grown, padding: Tensor | None = None
         assert isinstance(block, Block)
         inputs = (block, x, cos, sin, mask, *(cache.layers[i] if start else (None, None)))
         if cache.recompute:
-            x, key, value = checkpoint(_layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+            x, key, value = checkpoint(_layer, *inputs, use_reentrant=False)
         else:
             x, key, value = _layer(*inputs)
         cache.layers[i : i + 1] = [(key, value)]

@@ -61,6 +61,17 @@ class Latent(Frozen):
         return self
 
 
+class Lora(Frozen):
+    """Adapters of low rank in place of the weights (adapters.py). `alpha` over `rank` is what their sum is multiplied by; `dropout` is of what they
+    read. `targets` are linear maps of the layers by the student's names, `whole` parts of the student that are trained as they are beside them."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)] = 8
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("attn", "mlp")
+    whole: tuple[str, ...] = ()
+
+
 class Settings(Frozen):
     """`steps` of an optimizer with batches of `batch` rows, `micro_batch` of them in memory at once (all by default).
 
@@ -97,6 +108,7 @@ class Settings(Frozen):
     weights: Weights = Field(default_factory=Weights)
     distillation: Distillation = Field(default_factory=Distillation)
     latent: Latent | None = None
+    lora: Lora | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
@@ -106,4 +118,6 @@ class Settings(Frozen):
             raise ValueError("on_policy batches have no loss but `kl`, whose weight is 0")
         if self.processes > self.batch:
             raise ValueError(f"{self.processes} processes share a batch of {self.batch}: each needs a row")
+        if self.lora is not None and self.frozen:
+            raise ValueError("with `lora` all but the adapters and its `whole` parts is frozen: leave `frozen` out")
         return self

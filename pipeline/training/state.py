@@ -1,7 +1,9 @@
-"""Everything a killed training goes on from, in one file: weights, the optimizer's moments, averages, the best moment, the step, the log so far.
+"""Everything a killed training goes on from, in one file: weights that change, the optimizer's moments, averages, the best moment, the step, the log
+so far.
 
-Here: writing it atomically, reading it back for the same training only. Not here: when (loop.py). No state of a random generator: what is drawn is
-drawn from seed and step. One safetensors file: no pickle, and a torn one is no safetensors file.
+Here: writing it atomically, reading it back for the same training only. Not here: when (loop.py). Frozen weights are those of the start, which the
+identity holds to. No state of a random generator: what is drawn is drawn from seed and step. One safetensors file: no pickle, and a torn one is no
+safetensors file.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def identity(trained: Trained, *parts: Any) -> str:
 
 def write(folder: Path, own: str, state: State, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
     """Replace the state in `folder`. Raises StageFailed where there is no space; the one before is whole then."""
-    tensors = {f"model.{name}": tensor for name, tensor in trained.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in trained.changing().items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     for kind in ("average", "best"):
@@ -75,7 +77,7 @@ def read(folder: Path, own: str, trained: Trained, optimizer: torch.optim.Optimi
     if told["identity"] != own:
         raise refuse(path, "/identity", expected=f"{own} (these settings, rows and weights)", found=told["identity"], remedy=REMEDY)
     groups = _grouped(tensors)
-    trained.load_state_dict(groups.pop("model"))
+    trained.load_state_dict(groups.pop("model"), strict=False)
     document = optimizer.state_dict()
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in groups.pop("optimizer", {}).items():

@@ -47,8 +47,9 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
         {"ema": 0.9},
         {"patience": 3, "evaluate_every": 2},
         {"micro_batch": 3, "latent": {**LATENT, "schedule": "staged", "stages": 2, "mixed": 0.3}},
+        {"ema": 0.5, "lora": {"rank": 2, "dropout": 0.3}},
     ],
-    ids=["plain", "average", "patience", "staged"],
+    ids=["plain", "average", "patience", "staged", "adapters"],
 )
 def test_killed_at_every_step_it_ends_in_the_same_bytes(tmp_path: Path, changes: dict[str, Any]) -> None:
     chosen = settings(**changes)

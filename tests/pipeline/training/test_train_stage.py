@@ -20,8 +20,9 @@ from interlock.errors import ContractError, InterlockError
 from interlock.voice import SilentVoice
 from pipeline import recipe_tables
 from pipeline.driver import stage
+from pipeline.reports.training import training_rows
 from pipeline.stages import train
-from pipeline.training.settings import Distillation, Latent, Settings, Weights
+from pipeline.training.settings import Distillation, Latent, Lora, Settings, Weights
 from runtime.student.checkpoint import load_student
 
 pytestmark = pytest.mark.train
@@ -79,6 +80,18 @@ def test_a_training_goes_on_from_a_checkpoint(dataset: Path, first: Path, tmp_pa
     assert (tmp_path / "second" / "tokenizer.json").read_bytes() == (first / "tokenizer.json").read_bytes()
 
 
+def test_adapters_end_in_a_plain_checkpoint_that_tells_of_them(dataset: Path, first: Path, tmp_path: Path) -> None:
+    lora = {"rank": 2, "targets": ["wq"], "whole": ["halt_head"]}
+    contract = run(dataset, tmp_path / "out", scratch=None, start=str(first), settings={**SETTINGS, "lora": lora})
+    before, after = load_file(first / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert {name for name, one in after.items() if not one.equal(before[name])} == {"blocks.0.attn.wq.weight", "halt_head.weight", "halt_head.bias"}
+    assert contract.parameters == io.read_artifact(first, CheckpointContract).parameters
+    assert contract.training is not None and contract.training.lora is not None
+    inner = contract.arch.n_heads * contract.arch.d_head
+    assert contract.training.lora.trained == 2 * (contract.arch.d_model + inner) + 2 * contract.arch.d_model + 2
+    assert "on wq; halt_head whole" in dict(training_rows(contract.training))["adapters"]
+
+
 def test_a_start_and_scratch_are_one_too_many(dataset: Path, first: Path) -> None:
     for changes in ({"start": str(first)}, {"scratch": None}):
         with pytest.raises(ValidationError, match="give one of"):
@@ -126,6 +139,7 @@ def test_spans_need_their_tokens(dataset: Path, first: Path, tmp_path: Path) -> 
     [
         (recipe_tables.Train, Settings, {"scratch", "teacher"}), (recipe_tables.Latent, Latent, set()),
         (recipe_tables.Weights, Weights, set()), (recipe_tables.Distillation, Distillation, set()), (recipe_tables.Scratch, train.Scratch, set()),
+        (recipe_tables.Lora, Lora, set()),
     ],
 )  # fmt: skip
 def test_a_recipe_says_what_the_stage_takes(table: type[msgspec.Struct], model: type[BaseModel], own: set[str]) -> None:
