@@ -108,6 +108,13 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     whole: list[Part] = []
 
 
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The form in which a package will store the matrices, and in which they count while the student learns; `group` as of [compress]."""
+
+    method: Literal["int8", "int4"]
+    group: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+
+
 class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The training between data and export. With `scratch` the student starts from random weights, else from the [source]. `teacher` is the
     checkpoint directory of one that is there meanwhile."""
@@ -139,6 +146,7 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     distillation: Distillation = msgspec.field(default_factory=Distillation)
     latent: Latent | None = None
     lora: Lora | None = None
+    quantization: Quantization | None = None
 
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -254,5 +262,5 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
     "/data": Data, "/evaluate": Evaluate, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights, "/train/latent": Latent,
-    "/train/distillation": Distillation, "/train/lora": Lora,
+    "/train/distillation": Distillation, "/train/lora": Lora, "/train/quantization": Quantization,
 }  # fmt: skip

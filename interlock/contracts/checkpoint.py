@@ -166,7 +166,7 @@ class HaltTraining(Frozen):
 
 
 # Ways of training that most trainings have not: a contract without one is the same with and without its field.
-SAID_WHERE_DONE = ("lora",)
+SAID_WHERE_DONE = ("lora", "quantization")
 
 
 class LoraTraining(Frozen):
@@ -181,12 +181,20 @@ class LoraTraining(Frozen):
     trained: Annotated[int, Field(ge=0)]
 
 
+class QuantizedTraining(Frozen):
+    """Matrices counted in training as what a package stores by `method`, with a scale for `group` elements (0: for a row), and are that now: stored
+    so again, they change by no bit."""
+
+    method: Literal["int8", "int4"]
+    group: Annotated[int, Field(ge=0)]
+
+
 class Training(Frozen):
     """How the weights, or a head of them, came about: `losses` and their weights by name. Null parts were not trained.
 
     `accuracy`: the share of right answers on `asked` held-out rows, by way of answering (`text`, `spans`, `spans, zero`, …) and number of a row's
     steps; `tokens`: how many an answer had, by way, in the mean; `passes`: those and the slots before them, which cost a decoding step each. `lora`:
-    how few of the weights were trained, null where all of them could change.
+    how few of the weights were trained, null where all of them could change; `quantization`: the form that the weights have, null for none.
     """
 
     losses: dict[str, float]
@@ -199,6 +207,7 @@ class Training(Frozen):
     tokens: dict[str, float] = Field(default_factory=dict)
     passes: dict[str, float] = Field(default_factory=dict)
     lora: LoraTraining | None = None
+    quantization: QuantizedTraining | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

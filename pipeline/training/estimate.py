@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from pipeline.training import step
 from pipeline.training.batches import Batches
@@ -146,6 +147,7 @@ def _kept(trained: Trained, rows: list[Example], replaced: int, settings: Settin
     with (
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"),
+        parametrize.cached(),
     ):
         losses = step.cost(trained, rows, replaced)
     del losses

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from interlock.errors import UsageError
 from pipeline.training.adapters import Adapted, adapt, merge
 from pipeline.training.examples import Special
 from pipeline.training.latent import StepDecoder
+from pipeline.training.quantization import quantise, settle
 from pipeline.training.settings import Settings
 from runtime.student.model import Student
 
@@ -31,6 +33,8 @@ class Trained(nn.Module):
         else:
             adapt(student, settings.lora, settings.seed)
             thaw(student, settings.lora.whole)
+        if settings.quantization is not None:
+            quantise(student, settings.quantization)
         latent = settings.latent
         self.spans = spans = latent is not None and control != "direct"
         self.slots_per_step = latent.slots_per_step if latent else 1
@@ -46,10 +50,11 @@ class Trained(nn.Module):
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[None]:
-        """Inside, the student answers as it will when it is trained; after it training goes on."""
+        """Inside, the student answers as it will when it is trained, and no weight changes; after it training goes on."""
         self.eval()
         try:
-            yield
+            with parametrize.cached():
+                yield
         finally:
             self.train()
 
@@ -57,6 +62,7 @@ class Trained(nn.Module):
         """Nothing is trained any more: the student becomes what its checkpoint has, a plain one."""
         self.eval()
         merge(self.student)
+        settle(self.student)
 
 
 def freeze(student: Student, parts: Sequence[str]) -> None:

@@ -72,6 +72,14 @@ class Lora(Frozen):
     whole: tuple[str, ...] = ()
 
 
+class Quantization(Frozen):
+    """A form in which a package will store the student's matrices, and in which they count while it learns (quantization.py). `group`: elements per
+    scale, 0 for all of a row, null for what a conversion takes."""
+
+    method: Literal["int8", "int4"]
+    group: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
+
+
 class Settings(Frozen):
     """`steps` of an optimizer with batches of `batch` rows, `micro_batch` of them in memory at once (all by default).
 
@@ -109,6 +117,7 @@ class Settings(Frozen):
     distillation: Distillation = Field(default_factory=Distillation)
     latent: Latent | None = None
     lora: Lora | None = None
+    quantization: Quantization | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
@@ -120,4 +129,6 @@ class Settings(Frozen):
             raise ValueError(f"{self.processes} processes share a batch of {self.batch}: each needs a row")
         if self.lora is not None and self.frozen:
             raise ValueError("with `lora` all but the adapters and its `whole` parts is frozen: leave `frozen` out")
+        if self.lora is not None and self.quantization is not None:
+            raise ValueError("adapters end in weights that `quantization` would have to round: give one of `lora` and `quantization`")
         return self

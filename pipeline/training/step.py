@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils import parametrize
 
 from interlock.errors import StageFailed
 from pipeline.training import objective
@@ -48,9 +49,10 @@ def take(
     sums = dict.fromkeys(counts, 0.0)
     optimizer.zero_grad(set_to_none=True)
     for rows in micro_batches:
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            losses = cost(trained, rows, replaced, settings.distillation if settings.weights.kl else None)
-        LossParts(losses, weights).objective({name: int(count) for name, count in counts.items()}).backward()  # type: ignore[no-untyped-call]
+        with parametrize.cached():
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+                losses = cost(trained, rows, replaced, settings.distillation if settings.weights.kl else None)
+            LossParts(losses, weights).objective({name: int(count) for name, count in counts.items()}).backward()  # type: ignore[no-untyped-call]
         for name, loss in losses.items():
             sums[name] += loss.total.item()
     sums = ranks.total(sums)
