@@ -64,6 +64,24 @@ def test_an_adapter_adds_a_product_of_low_rank(bias: bool) -> None:
     assert ((one.merged()(x) - expected).abs() <= bound).all()
 
 
+def test_peft_computes_and_merges_the_same() -> None:
+    """The package that everybody uses, on the same student with the same numbers."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+
+    of, theirs, ids = adapted(filled=True), trained(settings()).student, torch.arange(4, 60)[None]
+    inject_adapter_in_model(LoraConfig(r=3, lora_alpha=6, target_modules=r"blocks\.\d+\.(attn|mlp)\.\w+"), theirs)
+    layers = {name: one for name, one in theirs.named_modules() if isinstance(one, LoraLayer)}
+    assert layers.keys() == maps(of).keys()
+    for name, one in maps(of).items():
+        layers[name].lora_A["default"].weight.data = one.lora_A.data
+        layers[name].lora_B["default"].weight.data = one.lora_B.data
+    assert torch.equal(of.student(ids).logits, theirs(ids).logits)
+    for name, one in maps(of).items():
+        layers[name].merge()  # type: ignore[operator]
+        assert torch.equal(one.merged().weight, layers[name].get_base_layer().weight)  # type: ignore[arg-type]
+
+
 def test_merged_weights_answer_as_the_adapters_did() -> None:
     of, ids = adapted(filled=True), torch.arange(4, 60)[None]
     plain = trained(settings())
