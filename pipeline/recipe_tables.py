@@ -135,6 +135,7 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Meta(ge=1, le=1024)] = 1
     processes: Annotated[int, Meta(ge=1, le=256)] = 1
+    sharded: bool = False
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None

@@ -32,8 +32,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """`parameters` by part, and how many of all are `trained`; `memory_bytes`: weights, their gradients, the optimizer's moments, averages, each
     exactly, and `activations`, which one micro batch of the longest rows keeps for its backward pass; `others_bytes`: what this process has
     besides, None where the system does not tell. `row_tokens` of all rows to train on, steps in words. `step_s` and `evaluation_s` are means of
-    what was timed here; `runs`: the student and its controls, each of `steps` steps with `evaluations` in between. Times and memory are of one
-    process, whatever the number of `processes` that share a batch."""
+    what was timed here; `runs`: the student and its controls, each of `steps` steps with `evaluations` in between. Times are of one process,
+    whatever the number of `processes` that share a batch; memory is that of each."""
 
     parameters: dict[str, int]
     trained: int
@@ -116,8 +116,11 @@ def _parts(trained: Trained) -> dict[str, int]:
 
 
 def _memory(trained: Trained, data: Data, settings: Settings) -> dict[str, int]:
+    every = sum(one.numel() * one.element_size() for one in trained.parameters())
     changing = sum(one.numel() * one.element_size() for one in trained.changing().values())
-    found = {"weights": sum(one.numel() * one.element_size() for one in trained.parameters()), "gradients": changing, "optimizer": 2 * changing}
+    if settings.sharded:  # an evaluation gathers the weights, beside the share of them
+        every, changing = every + every // settings.processes, changing // settings.processes
+    found = {"weights": every, "gradients": changing, "optimizer": 2 * changing}
     if settings.ema:
         found["average"] = changing
     if settings.patience is not None:
@@ -163,7 +166,7 @@ def _timed(trained: Trained, data: Data, settings: Settings) -> list[float]:
         if len(times) > 2 and times[-1] - begun > MOST_S:
             raise _EnoughError
 
-    short = settings.model_copy(update={"steps": STEPS, "evaluate_every": STEPS, "patience": None})
+    short = settings.model_copy(update={"steps": STEPS, "evaluate_every": STEPS, "patience": None, "sharded": False})
     with contextlib.suppress(_EnoughError):
         fit(trained, data, short, None, Ranks(), tell)
     return times

@@ -1,6 +1,6 @@
 """What a training changes: the student, and what is thrown away when it ends.
 
-Here: the parts, their parameters and names. Not here: losses, the loop.
+Here: the parts, their parameters and names, what a micro batch asks of them. Not here: losses (objective.py), the loop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from interlock.errors import UsageError
+from pipeline.training import objective
 from pipeline.training.adapters import Adapted, adapt, merge
-from pipeline.training.examples import Special
+from pipeline.training.examples import Example, Special
 from pipeline.training.latent import StepDecoder
 from pipeline.training.quantization import quantise, settle
-from pipeline.training.settings import Settings
+from pipeline.training.settings import Distillation, Settings
 from runtime.student.model import Student
 
 
@@ -43,6 +44,16 @@ class Trained(nn.Module):
         # as large as what it stands in for: a normalised hidden state has unit scale in each element
         self.pause = nn.Parameter(torch.ones(student.arch.d_model)) if control == "pause" else None
         self.trained = sum(one.numel() for one in student.parameters() if one.requires_grad)
+
+    def forward(self, rows: Sequence[Example], replaced: int, distilled: Distillation | None) -> dict[str, tuple[Tensor, Tensor]]:
+        """The losses of one micro batch with its first `replaced` steps in slots: sum [] and count [] of each. Pairs, because sharding looks for
+        tensors in what a module returns."""
+        if replaced:
+            options = objective.LatentOptions(self.slots_per_step, self.halts, self.decoder, self.pause, self.recompute)
+            sums = objective.latent_loss(self.student, rows, self.special, replaced=replaced, options=options)
+        else:
+            sums = objective.text_loss(self.student, rows, self.special, distilled, recompute=self.recompute)
+        return {name: (one.total, one.count) for name, one in sums.items()}
 
     def changing(self) -> dict[str, Tensor]:
         """What the optimizer changes, by name."""
@@ -71,7 +82,7 @@ def freeze(student: Student, parts: Sequence[str]) -> None:
     for part in parts:
         for one in _below(student, part, "frozen"):
             one.requires_grad_(False)
-    if not any(one.requires_grad for one in student.parameters()):
+    if parts and not any(one.requires_grad for one in student.parameters()):
         raise UsageError("`frozen` names every part of the student: nothing is left to train", remedy="leave one out")
 
 

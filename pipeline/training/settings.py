@@ -86,7 +86,7 @@ class Settings(Frozen):
     AdamW. The learning rate rises over `warmup` steps and then follows `schedule` down to `lr_floor` of itself: `cosine`; `wsd` stays until the last
     fifth and falls linearly; `constant` stays. `clip` is of the gradient's norm. `ema` averages the weights with that decay, 0 not at all; the
     average is what is kept. `precision` bf16 is autocast: weights and sums stay fp32. `processes` share each batch, with `threads` each; both are
-    part of what is made: sums of floats depend on them.
+    part of what is made: sums of floats depend on them. `sharded`: each process keeps a share of weights, gradients and moments (sharding.py).
     `frozen` parts of the student (`embed`, `blocks.0`) stay as they are. `recompute` saves memory: backward computes each layer again.
     Every `evaluate_every` steps the validation split is asked; after `patience` times without a lower loss training ends and the weights of the best
     moment are kept (null: never). Every `save_every` steps everything is saved that a killed run goes on from.
@@ -108,6 +108,7 @@ class Settings(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     processes: Annotated[int, Field(ge=1, le=256)] = 1
+    sharded: bool = False
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None
@@ -127,6 +128,10 @@ class Settings(Frozen):
             raise ValueError("on_policy batches have no loss but `kl`, whose weight is 0")
         if self.processes > self.batch:
             raise ValueError(f"{self.processes} processes share a batch of {self.batch}: each needs a row")
+        if self.sharded and self.processes == 1:
+            raise ValueError("`sharded` divides weights among processes, and there is one: give `processes`")
+        if self.sharded and self.quantization is not None:
+            raise ValueError("a weight is rounded as a whole, and `sharded` lets layers go between passes: give one of `sharded` and `quantization`")
         if self.lora is not None and self.frozen:
             raise ValueError("with `lora` all but the adapters and its `whole` parts is frozen: leave `frozen` out")
         if self.lora is not None and self.quantization is not None:
