@@ -20,7 +20,7 @@ from interlock import command
 if TYPE_CHECKING:
     from pipeline.training.settings import Quantization
 
-TASK = {"train": 4000, "validation": 120, "test": 600, "depths": "1..6"}
+TASK: dict[str, bool | int | float | str] = {"train": 4000, "validation": 120, "test": 600, "depths": "1..6"}
 STEPS = 400
 # Elements per scale: that of a conversion, and a whole row.
 GROUPS = (32, 0)

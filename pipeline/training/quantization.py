@@ -65,6 +65,7 @@ def settle(student: Student) -> None:
     for module in list(student.modules()):
         if not parametrize.is_parametrized(module, "weight"):
             continue
-        (rounding,) = module.parametrizations["weight"]
+        rounded = module.get_submodule("parametrizations.weight.0")
+        assert isinstance(rounded, Rounded)
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
-        module.weight = nn.Parameter(fixed(module.weight, rounding.bits, rounding.block))
+        module.weight = nn.Parameter(fixed(module.get_parameter("weight"), rounded.bits, rounded.block))
