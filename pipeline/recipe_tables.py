@@ -21,6 +21,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e3)]
 Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 Width = Annotated[int, Meta(ge=1, le=1 << 20)]
+Part = Annotated[str, Meta(min_length=1, max_length=256)]
 Layers = Annotated[int, Meta(ge=1, le=4096)]
 
 
@@ -128,6 +129,23 @@ class Latent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     controls: list[Literal["pause", "direct"]] = []
 
 
+class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Adapters of low rank in place of the weights, merged into them at the end."""
+
+    rank: Annotated[int, Meta(ge=1, le=4096)] = 8
+    alpha: Annotated[float, Meta(gt=0, le=1e6)] = 16.0
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[Part], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["attn", "mlp"])
+    whole: list[Part] = []
+
+
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The form in which a package will store the matrices, and in which they count while the student learns; `group` as of [compress]."""
+
+    method: Literal["int8", "int4"]
+    group: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+
+
 class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The training between data and export. With `scratch` the student starts from random weights, else from the [source]. `teacher` is the
     checkpoint directory of one that is there meanwhile."""
@@ -148,10 +166,11 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Meta(ge=1, le=1024)] = 1
     processes: Annotated[int, Meta(ge=1, le=256)] = 1
+    sharded: bool = False
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None
-    frozen: list[Annotated[str, Meta(min_length=1, max_length=256)]] = []
+    frozen: list[Part] = []
     recompute: bool = False
     teacher: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     scratch: Scratch | None = None
@@ -159,6 +178,8 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     distillation: Distillation = msgspec.field(default_factory=Distillation)
     latent: Latent | None = None
     code_mode: CodeMode | None = None
+    lora: Lora | None = None
+    quantization: Quantization | None = None
 
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -276,5 +297,6 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe, "/source": Source, "/export": Export, "/convert": Convert, "/compress": Compress, "/gates": Gates, "/deploy": Deploy,
     "/data": Data, "/data/teacher": DataTeacher, "/evaluate": Evaluate, "/train": Train, "/train/scratch": Scratch, "/train/weights": Weights,
-    "/train/distillation": Distillation, "/train/code_mode": CodeMode, "/train/latent": Latent,
+    "/train/distillation": Distillation, "/train/code_mode": CodeMode, "/train/latent": Latent, "/train/lora": Lora,
+    "/train/quantization": Quantization,
 }  # fmt: skip

@@ -165,11 +165,36 @@ class HaltTraining(Frozen):
     evidence: dict[str, float] = Field(default_factory=dict)
 
 
+# Ways of training that most trainings have not: a contract without one is the same with and without its field.
+SAID_WHERE_DONE = ("lora", "quantization")
+
+
+class LoraTraining(Frozen):
+    """Adapters that were trained in place of the weights, and are merged into them. `alpha` over `rank` is what their sum was multiplied by,
+    `dropout` of what they read; `targets` are maps that had one, `whole` parts that were trained as they are, `trained` all elements that were."""
+
+    rank: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    targets: tuple[str, ...]
+    whole: tuple[str, ...] = ()
+    trained: Annotated[int, Field(ge=0)]
+
+
+class QuantizedTraining(Frozen):
+    """Matrices counted in training as what a package stores by `method`, with a scale for `group` elements (0: for a row), and are that now: stored
+    so again, they change by no bit."""
+
+    method: Literal["int8", "int4"]
+    group: Annotated[int, Field(ge=0)]
+
+
 class Training(Frozen):
     """How the weights, or a head of them, came about: `losses` and their weights by name. Null parts were not trained.
 
     `accuracy`: the share of right answers on `asked` held-out rows, by way of answering (`text`, `spans`, `spans, zero`, …) and number of a row's
-    steps; `tokens`: how many an answer had, by way, in the mean; `passes`: those and the slots before them, which cost a decoding step each.
+    steps; `tokens`: how many an answer had, by way, in the mean; `passes`: those and the slots before them, which cost a decoding step each. `lora`:
+    how few of the weights were trained, null where all of them could change; `quantization`: the form that the weights have, null for none.
     """
 
     losses: dict[str, float]
@@ -181,6 +206,13 @@ class Training(Frozen):
     accuracy: dict[str, dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(default_factory=dict)
     tokens: dict[str, float] = Field(default_factory=dict)
     passes: dict[str, float] = Field(default_factory=dict)
+    lora: LoraTraining | None = None
+    quantization: QuantizedTraining | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        return {name: value for name, value in document.items() if value is not None or name not in SAID_WHERE_DONE}
 
 
 class Source(Frozen):

@@ -26,7 +26,7 @@ def save(path: Path, document: dict[str, Any], files: Fs | None = None) -> None:
 def load(path: Path) -> dict[str, Any]:
     """The note at `path`; empty where there is none, or not the one that was written. A FIFO in its place is no note, and nobody waits for it."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open(path, "rb", opener=lambda name, _: os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
             line, _, seal = (file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b"").partition(b"\n")
     except OSError:
         return {}

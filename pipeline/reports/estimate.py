@@ -11,7 +11,7 @@ import msgspec
 
 from interlock.voice import human
 from pipeline.reports.terminal import console, grid
-from pipeline.training.estimate import THROWN_AWAY, Estimate
+from pipeline.training.estimate import MERGED, THROWN_AWAY, Estimate
 from pipeline.training.told import duration
 
 
@@ -24,7 +24,7 @@ def rows(found: Estimate, before: tuple[float, bool] | None) -> list[tuple[str, 
     memory = found.memory_bytes
     exact = ", ".join(f"{name} {human(size, 'B')}" for name, size in memory.items() if name != "activations")
     others = f", and about {human(found.others_bytes, 'B')} for interpreter, libraries and rows" if found.others_bytes is not None else ""
-    kept = {name: count for name, count in found.parameters.items() if name != THROWN_AWAY}
+    kept = {name: count for name, count in found.parameters.items() if name not in (THROWN_AWAY, MERGED)}
     runs = "" if found.runs == 1 else f" for each of {found.runs} runs, the student's and its controls'"
     per_epoch = f"{found.steps_per_epoch} steps of {found.batch} rows an epoch"
     asked = f", evaluation {found.evaluation_s:.1f} s, {found.evaluations} times" if found.evaluation_s is not None else ", evaluations not counted"
@@ -32,6 +32,7 @@ def rows(found: Estimate, before: tuple[float, bool] | None) -> list[tuple[str, 
     table = [
         ("parameters", f"{sum(kept.values()):,}: {', '.join(f'{name} {count:,}' for name, count in kept.items())}"),
         *[("", f"{count:,} more are {name}") for name, count in found.parameters.items() if name not in kept],
+        *([("", f"{found.trained:,} of these are trained")] if found.trained < sum(found.parameters.values()) else []),
         ("memory", f"{human(sum(memory.values()), 'B')}{others}"),
         ("", f"exactly: {exact}"),
         ("", f"estimate: activations {human(memory['activations'], 'B')}, what the longest rows keep for the backward pass"),

@@ -149,6 +149,13 @@ def training_rows(training: Training) -> list[tuple[str, str]]:
     """Facts for a checkpoint's grid."""
     losses = ", ".join(f"{name} {weight:g}" for name, weight in training.losses.items()) or "none"
     rows = [("trained", f"{training.steps} steps, seed {training.seed}, losses by weight: {losses}")]
+    if lora := training.lora:
+        where = ", ".join(lora.targets) + (f"; {', '.join(lora.whole)} whole" if lora.whole else "")
+        size = f"rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}"
+        rows.append(("adapters", f"{size}, on {where}: {lora.trained:,} elements were trained, and merged"))
+    if quantization := training.quantization:
+        scales = f"a scale for {quantization.group} elements" if quantization.group else "a scale for a row"
+        rows.append(("stored as", f"{quantization.method} with {scales}: trained under that rounding, and stored so without a change"))
     if latent := training.latent:
         slots = f"{latent.slots_per_step} for each step, up to {latent.max_slots}"
         rows += [("latent spans", f"{slots}, {latent.schedule}"), ("that they help", HELPS[latent.helps])]

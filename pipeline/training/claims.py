@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from statistics import fmean as mean
 
 from eval.statistics.paired import mcnemar
-from interlock.contracts.checkpoint import HaltTraining, LatentTraining, Training
+from interlock.contracts.checkpoint import HaltTraining, LatentTraining, LoraTraining, QuantizedTraining, Training
 from interlock.voice import Task
 from pipeline.training import answering, code_mode, evaluation
 from pipeline.training.answering import Answer
 from pipeline.training.examples import Example
 from pipeline.training.model import Trained
+from pipeline.training.quantization import group_of
 from pipeline.training.settings import Settings
 
 # Of each comparison, Holm's correction over all of them.
@@ -82,7 +83,7 @@ def asked(
 
 def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Example], ways: Sequence[Asked], halts: dict[str, float]) -> Training:
     """The part of the contract that says how the weights came about."""
-    latent = settings.latent
+    latent, lora, quantization = settings.latent, settings.lora, settings.quantization
     most = max(len(row.steps) for row in rows)
     return Training(
         losses={name: weight for name, weight in _weights(settings).items() if weight and (latent or name not in ("step", "halt"))},
@@ -104,6 +105,8 @@ def training(trained: Trained, settings: Settings, steps: int, rows: Sequence[Ex
         | {way: _rounded(shares) for way, shares in evaluation.preferences(trained, rows).items()},
         tokens=_rounded({one.way: mean(answer.tokens for answer in one.answers) for one in ways}),
         passes=_rounded({one.way: mean(answer.tokens + answer.slots for answer in one.answers) for one in ways}),
+        lora=LoraTraining(**lora.model_dump(), trained=trained.trained) if lora else None,
+        quantization=QuantizedTraining(method=quantization.method, group=group_of(quantization)) if quantization else None,
     )
 
 

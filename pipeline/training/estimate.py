@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from pipeline.training import step
 from pipeline.training.batches import Batches
@@ -24,17 +25,18 @@ from pipeline.training.settings import Settings
 
 # The steps that are timed go through the whole curriculum, evenly; no more of them than fit into this time.
 STEPS, MOST_S = 24, 20.0
-THROWN_AWAY = "thrown away after training"
+THROWN_AWAY, MERGED = "thrown away after training", "adapters, merged into the maps at the end"
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """`parameters` by part; `memory_bytes`: weights, their gradients, the optimizer's moments, averages, each exactly, and `activations`, which one
-    micro batch of the longest rows keeps for its backward pass; `others_bytes`: what this process has besides, None where the system does not tell.
-    `row_tokens` of all rows to train on, steps in words. `step_s` and `evaluation_s` are means of what was timed here; `runs`: the student and its
-    controls, each of `steps` steps with `evaluations` in between. Times and memory are of one process, whatever the number of `processes` that share
-    a batch."""
+    """`parameters` by part, and how many of all are `trained`; `memory_bytes`: weights, their gradients, the optimizer's moments, averages, each
+    exactly, and `activations`, which one micro batch of the longest rows keeps for its backward pass; `others_bytes`: what this process has
+    besides, None where the system does not tell. `row_tokens` of all rows to train on, steps in words. `step_s` and `evaluation_s` are means of
+    what was timed here; `runs`: the student and its controls, each of `steps` steps with `evaluations` in between. Times are of one process,
+    whatever the number of `processes` that share a batch; memory is that of each."""
 
     parameters: dict[str, int]
+    trained: int
     memory_bytes: dict[str, int]
     others_bytes: int | None
     rows: int
@@ -65,7 +67,7 @@ class _EnoughError(Exception):
 
 def estimated(trained: Trained, data: Data, settings: Settings, others_bytes: int | None) -> Estimate:
     """The figures; afterwards `trained` has been changed by some steps. Raises what the loop raises."""
-    memory = _memory(trained, data, settings)
+    memory, parameters, changing = _memory(trained, data, settings), _parts(trained), sum(one.numel() for one in trained.changing().values())
     times = _timed(trained, data, settings)
     apart = [after - before for before, after in pairwise(times)]
     # The first step warms caches up and is not among them; with the last comes an evaluation, unless it was not reached.
@@ -74,7 +76,8 @@ def estimated(trained: Trained, data: Data, settings: Settings, others_bytes: in
     step_s = sum(alone) / len(alone)
     controls = len(settings.latent.controls) if settings.latent else 0
     return Estimate(
-        parameters=_parts(trained),
+        parameters=parameters,
+        trained=changing,
         memory_bytes=memory,
         others_bytes=others_bytes,
         rows=len(data.train),
@@ -96,12 +99,14 @@ def _length(row: Example) -> int:
 
 
 def _parts(trained: Trained) -> dict[str, int]:
-    """Elements of the student's parameters by part, and of what is thrown away after training."""
+    """Elements of the student's parameters by part, and of what is not in its checkpoint."""
     found: dict[str, int] = {}
     for name, parameter in trained.named_parameters():
         words = name.split(".")
         if words[0] != "student":
             part = THROWN_AWAY
+        elif words[-1] in ("lora_A", "lora_B"):
+            part = MERGED
         elif words[1] == "blocks":
             part = {"attn": "attention", "mlp": "mlp"}.get(words[3], "norms")
         else:
@@ -111,8 +116,11 @@ def _parts(trained: Trained) -> dict[str, int]:
 
 
 def _memory(trained: Trained, data: Data, settings: Settings) -> dict[str, int]:
+    every = sum(one.numel() * one.element_size() for one in trained.parameters())
     changing = sum(one.numel() * one.element_size() for one in trained.changing().values())
-    found = {"weights": sum(one.numel() * one.element_size() for one in trained.parameters()), "gradients": changing, "optimizer": 2 * changing}
+    if settings.sharded:  # an evaluation gathers the weights, beside the share of them
+        every, changing = every + every // settings.processes, changing // settings.processes
+    found = {"weights": every, "gradients": changing, "optimizer": 2 * changing}
     if settings.ema:
         found["average"] = changing
     if settings.patience is not None:
@@ -142,6 +150,7 @@ def _kept(trained: Trained, rows: list[Example], replaced: int, settings: Settin
     with (
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"),
+        parametrize.cached(),
     ):
         losses = step.cost(trained, rows, replaced)
     del losses
@@ -157,7 +166,7 @@ def _timed(trained: Trained, data: Data, settings: Settings) -> list[float]:
         if len(times) > 2 and times[-1] - begun > MOST_S:
             raise _EnoughError
 
-    short = settings.model_copy(update={"steps": STEPS, "evaluate_every": STEPS, "patience": None})
+    short = settings.model_copy(update={"steps": STEPS, "evaluate_every": STEPS, "patience": None, "sharded": False})
     with contextlib.suppress(_EnoughError):
         fit(trained, data, short, None, Ranks(), tell)
     return times

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.training import evaluation, on_policy, state, step
+from pipeline.training import evaluation, on_policy, sharding, state, step
 from pipeline.training.batches import Batches, shares
 from pipeline.training.curriculum import Curriculum
 from pipeline.training.examples import Example
@@ -51,33 +51,37 @@ class Trace:
 
 
 def fit(trained: Trained, data: Data, settings: Settings, folder: Path | None, ranks: Ranks, tell: Told) -> Trace:
-    """Train in place; afterwards `trained` has the weights that are kept. `folder` is where a killed run's state lies and is saved (None: nowhere).
+    """Train in place; afterwards `trained` has the weights that are kept, and its student is what a checkpoint has.
 
+    `folder` is where a killed run's state lies and is saved (None: nowhere).
     Raises StageFailed for a loss that is not finite, ContractError for the state of another training.
     """
     torch.set_num_threads(settings.threads)
-    optimizer = _optimizer(trained, settings)
     own = state.identity(trained, settings.model_dump(mode="json"), data.identity, ranks.count)
-    now = state.read(folder, own, trained, optimizer) if folder else state.State()
+    learner = sharding.sharded(trained) if settings.sharded else trained
+    optimizer = _optimizer(learner, settings)
+    now = state.read(folder, own, learner, optimizer) if folder else state.State()
     batches = Batches(data.train, settings.batch, settings.seed)
-    trained.train()
+    learner.train()
     while now.step < settings.steps:
-        line, tokens = _step(trained, optimizer, batches, data.teacher, settings, now.step, ranks)
+        line, tokens = _step(trained, learner, optimizer, batches, data.teacher, settings, now.step, ranks)
         now.step += 1
-        _average(now, trained, settings)
+        _average(now, learner, settings)
         last = now.step == settings.steps
         if last or now.step % settings.evaluate_every == 0:
-            line |= _evaluate(trained, now, data, settings)
+            line |= _evaluate(trained, learner, now, data, settings)
         now.log.append(line)
         tell(line, tokens)
         if settings.patience is not None and now.waited >= settings.patience:
             break
-        if folder and ranks.first and not last and now.step % settings.save_every == 0:
-            state.write(folder, own, now, trained, optimizer)
+        if folder and not last and now.step % settings.save_every == 0:
+            state.write(folder, own, now, learner, optimizer, first=ranks.first)
     kept = now.best if settings.patience is not None else now.average
-    if kept:
+    if settings.sharded:
+        sharding.gather(learner, trained, kept)
+    else:
         trained.load_state_dict(kept, strict=False)
-    trained.eval()
+    trained.end()
     return Trace(now.step, now.log)
 
 
@@ -91,21 +95,34 @@ def _optimizer(trained: Trained, settings: Settings) -> torch.optim.AdamW:
 
 
 def _step(
-    trained: Trained, optimizer: torch.optim.Optimizer, batches: Batches, teacher: Student | None, settings: Settings, number: int, ranks: Ranks
+    trained: Trained,
+    learner: Trained,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    teacher: Student | None,
+    settings: Settings,
+    number: int,
+    ranks: Ranks,
 ) -> tuple[dict[str, Any], int]:
     rate = learning_rate(settings, number)
     for group in optimizer.param_groups:
         group["lr"] = rate
     rows = batches.at(number)
-    replaced = _replaced(rows, trained, settings, number, batches.chance(number))
+    chance = batches.chance(number)
+    replaced = _replaced(rows, trained, settings, number, chance)
     if trained.control == "direct":
         rows = [Example(row.id, row.prompt, (), row.answer) for row in rows]
     if teacher is not None and trained.control is None and not replaced:
         if on_policy.is_own(settings, number):
-            rows = on_policy.own_answers(trained.student, rows, trained.special, settings.seed + number)
+            with _asked(trained, learner, {}):
+                rows = on_policy.own_answers(trained.student, rows, trained.special, settings.seed + number)
         rows = on_policy.scored(teacher, rows, trained.special, settings.micro_batch or settings.batch)
-    parts = shares(rows, settings.micro_batch or settings.batch, ranks.rank, ranks.count)
-    made = step.take(trained, optimizer, parts, replaced, settings, ranks, f"step {number + 1}", number)
+    micro = settings.micro_batch or settings.batch
+    parts = shares(rows, micro, ranks.rank, ranks.count)
+    silent = -(-len(rows) // (ranks.count * micro)) - len(parts) if settings.sharded else 0
+    with torch.random.fork_rng(devices=[]):  # what dropout draws, by seed, step and rank alone
+        torch.manual_seed(chance.getrandbits(48) + ranks.rank)
+        made = step.take(learner, optimizer, [*parts, *[rows[:1]] * silent], replaced, settings, ranks, f"step {number + 1}", number, silent)
     line = {"step": number + 1, "lr": rate, "replaced": replaced, "total": made.total, "norm": made.norm, "losses": made.losses}
     return line, made.tokens
 
@@ -119,39 +136,42 @@ def _replaced(rows: Sequence[Example], trained: Trained, settings: Settings, num
     return curriculum.replaced(len(rows[0].steps), number / settings.steps, draw)
 
 
-def _average(now: state.State, trained: Trained, settings: Settings) -> None:
+def _average(now: state.State, learner: Trained, settings: Settings) -> None:
     if not settings.ema:
         return
     with torch.no_grad():
-        for name, parameter in trained.changing().items():
+        for name, parameter in learner.changing().items():
             if name in now.average:
                 now.average[name].lerp_(parameter.detach(), 1 - settings.ema)
             else:
                 now.average[name] = parameter.detach().clone()
 
 
-def _evaluate(trained: Trained, now: state.State, data: Data, settings: Settings) -> dict[str, Any]:
+def _evaluate(trained: Trained, learner: Trained, now: state.State, data: Data, settings: Settings) -> dict[str, Any]:
     """The validation split, asked of the weights that would be kept: loss by number of slots, and the mean that decides about patience."""
-    with _with(now.average, trained):
+    with _asked(trained, learner, now.average):
         losses = evaluation.losses(trained, data.validation, settings)
         loss = sum(losses.values()) / len(losses)
         if settings.patience is not None:
             better = now.best_loss is None or loss < now.best_loss
             now.waited = 0 if better else now.waited + 1
             if better:
-                now.best_loss, now.best = loss, {name: one.detach().clone() for name, one in trained.changing().items()}
+                now.best_loss, now.best = loss, {name: one.detach().clone() for name, one in (now.average or learner.changing()).items()}
         answers = evaluation.answers(trained, data.validation, data.decode)
     return {"validation": loss, "by_slots": losses, **answers}
 
 
 @contextlib.contextmanager
-def _with(other: dict[str, Tensor], trained: Trained) -> Iterator[None]:
-    """Other weights inside a block, the own ones after it."""
+def _asked(trained: Trained, learner: Trained, other: dict[str, Tensor]) -> Iterator[None]:
+    """`trained` as it answers, with the learner's weights or `other` ones inside the block; after it training goes on."""
+    if learner is not trained:
+        with sharding.gathered(learner, trained, other), trained.asked():
+            yield
+        return
     own = {name: one.detach().clone() for name, one in trained.changing().items()} if other else {}
     trained.load_state_dict(other, strict=False)
-    trained.eval()
     try:
-        yield
+        with trained.asked():
+            yield
     finally:
         trained.load_state_dict(own, strict=False)
-        trained.train()

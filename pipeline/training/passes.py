@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from runtime.student.model import HIDDEN_SCORE, Block, Student
+from runtime.student.model import HIDDEN_SCORE, Student
 
 
 @dataclass
@@ -41,26 +41,14 @@ def run(student: Student, x: Tensor, cache: Grown, padding: Tensor | None = None
     cos, sin = student.rope_cos[start : start + length].to(x.dtype), student.rope_sin[start : start + length].to(x.dtype)
     mask = _mask(student, cache, padding, x, start)
     for i, block in enumerate(student.blocks):
-        assert isinstance(block, Block)
-        inputs = (block, x, cos, sin, mask, *(cache.layers[i] if start else (None, None)))
+        inputs = (x, cos, sin, mask, *(cache.layers[i] if start else (None, None)))
         if cache.recompute:
-            x, key, value = checkpoint(_layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+            x, key, value = checkpoint(block, *inputs, use_reentrant=False)
         else:
-            x, key, value = _layer(*inputs)
+            x, key, value = block(*inputs)
         cache.layers[i : i + 1] = [(key, value)]
     out: Tensor = student.norm_f(x)
     return out
-
-
-def _layer(
-    block: Block, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, earlier_key: Tensor | None, earlier_value: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One block over T more columns: [B, T, d], and the keys and values of all columns, [B, H_kv, S, D] each."""
-    query, key, value = block.attn.project(block.norm1(x), cos, sin)
-    if earlier_key is not None and earlier_value is not None:
-        key, value = torch.cat([earlier_key, key], 2), torch.cat([earlier_value, value], 2)
-    x = x + block.attn.attend(query, key, value, mask)
-    return x + block.mlp(block.norm2(x)), key, value
 
 
 def _mask(student: Student, cache: Grown, padding: Tensor | None, x: Tensor, start: int) -> Tensor:

@@ -75,13 +75,32 @@ class Latent(Frozen):
         return self
 
 
+class Lora(Frozen):
+    """Adapters of low rank in place of the weights (adapters.py). `alpha` over `rank` is what their sum is multiplied by; `dropout` is of what they
+    read. `targets` are linear maps of the layers by the student's names, `whole` parts of the student that are trained as they are beside them."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)] = 8
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("attn", "mlp")
+    whole: tuple[str, ...] = ()
+
+
+class Quantization(Frozen):
+    """A form in which a package will store the student's matrices, and in which they count while it learns (quantization.py). `group`: elements per
+    scale, 0 for all of a row, null for what a conversion takes."""
+
+    method: Literal["int8", "int4"]
+    group: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
+
+
 class Settings(Frozen):
     """`steps` of an optimizer with batches of `batch` rows, `micro_batch` of them in memory at once (all by default).
 
     AdamW. The learning rate rises over `warmup` steps and then follows `schedule` down to `lr_floor` of itself: `cosine`; `wsd` stays until the last
     fifth and falls linearly; `constant` stays. `clip` is of the gradient's norm. `ema` averages the weights with that decay, 0 not at all; the
     average is what is kept. `precision` bf16 is autocast: weights and sums stay fp32. `processes` share each batch, with `threads` each; both are
-    part of what is made: sums of floats depend on them.
+    part of what is made: sums of floats depend on them. `sharded`: each process keeps a share of weights, gradients and moments (sharding.py).
     `frozen` parts of the student (`embed`, `blocks.0`) stay as they are. `recompute` saves memory: backward computes each layer again.
     Every `evaluate_every` steps the validation split is asked; after `patience` times without a lower loss training ends and the weights of the best
     moment are kept (null: never). Every `save_every` steps everything is saved that a killed run goes on from.
@@ -103,6 +122,7 @@ class Settings(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     processes: Annotated[int, Field(ge=1, le=256)] = 1
+    sharded: bool = False
     evaluate_every: Count = 200
     save_every: Count = 200
     patience: Count | None = None
@@ -112,6 +132,8 @@ class Settings(Frozen):
     distillation: Distillation = Field(default_factory=Distillation)
     latent: Latent | None = None
     code_mode: CodeMode | None = None
+    lora: Lora | None = None
+    quantization: Quantization | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
@@ -121,4 +143,14 @@ class Settings(Frozen):
             raise ValueError("on_policy batches have no loss but `kl`, whose weight is 0")
         if self.processes > self.batch:
             raise ValueError(f"{self.processes} processes share a batch of {self.batch}: each needs a row")
+        if self.sharded and self.processes == 1:
+            raise ValueError("`sharded` divides weights among processes, and there is one: give `processes`")
+        if self.sharded and self.quantization is not None:
+            raise ValueError("a weight is rounded as a whole, and `sharded` lets layers go between passes: give one of `sharded` and `quantization`")
+        if self.sharded and self.code_mode is not None:
+            raise ValueError("processes with other pairs would wait for each other's layers: give one of `sharded` and `code_mode`")
+        if self.lora is not None and self.frozen:
+            raise ValueError("with `lora` all but the adapters and its `whole` parts is frozen: leave `frozen` out")
+        if self.lora is not None and self.quantization is not None:
+            raise ValueError("adapters end in weights that `quantization` would have to round: give one of `lora` and `quantization`")
         return self

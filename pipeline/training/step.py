@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils import parametrize
 
 from interlock.errors import StageFailed
-from pipeline.training import code_mode, objective
+from pipeline.training import code_mode
 from pipeline.training.examples import Example
 from pipeline.training.losses.sums import LossParts, TokenSum
 from pipeline.training.model import Trained
 from pipeline.training.ranks import Ranks
 from pipeline.training.settings import Distillation, Settings
+from pipeline.training.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -38,27 +40,34 @@ def take(
     ranks: Ranks,
     where: str,
     number: int = 0,
+    silent: int = 0,
 ) -> Made:
     """One step over this rank's micro batches; `number`: which, from 0, for weights that grow. Raises StageFailed, and changes no weight, where a
     loss or the gradient is not finite.
 
+    The last `silent` of them count for nothing: all ranks gather shares of weights equally often.
     The sum of a loss is divided by the count of its supervised places in the whole step, over micro batches and ranks: a mean of means would weigh
     rows by the company they are in.
     """
     weights = settings.weights.model_dump() | ({code_mode.LOSS: settings.code_mode.at(number)} if settings.code_mode else {})
-    counts = ranks.total({name: float(count) for name, count in _counts(trained, micro_batches, replaced, settings).items()})
+    heard = len(micro_batches) - silent
+    counts = ranks.total({name: float(count) for name, count in _counts(trained, micro_batches[:heard], replaced, settings).items()})
     sums = dict.fromkeys(counts, 0.0)
     optimizer.zero_grad(set_to_none=True)
-    for rows in micro_batches:
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            losses = cost(trained, rows, replaced, settings.distillation if settings.weights.kl else None)
-        LossParts(losses, weights).objective({name: int(count) for name, count in counts.items()}).backward()  # type: ignore[no-untyped-call]
+    for place, rows in enumerate(micro_batches):
+        with parametrize.cached():
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+                losses = cost(trained, rows, replaced, settings.distillation if settings.weights.kl else None)
+            LossParts(losses, weights if place < heard else dict.fromkeys(weights, 0.0)).objective(
+                {name: int(count) for name, count in counts.items()}
+            ).backward()  # type: ignore[no-untyped-call]
         for name, loss in losses.items():
-            sums[name] += loss.total.item()
+            sums[name] += loss.total.item() if place < heard else 0.0
     sums = ranks.total(sums)
     changing = list(trained.changing().values())
-    ranks.add_gradients(changing)
-    norm = torch.nn.utils.clip_grad_norm_(changing, settings.clip)
+    if not settings.sharded:
+        ranks.add_gradients(changing)
+    norm = whole(torch.nn.utils.clip_grad_norm_(changing, settings.clip))
     means = {name: sums[name] / counts[name] for name in sums if counts[name]}
     total = sum(weights[name] * mean for name, mean in means.items())
     if not torch.isfinite(norm) or not torch.isfinite(torch.tensor(total)):
@@ -73,10 +82,7 @@ def take(
 
 def cost(trained: Trained, rows: Sequence[Example], replaced: int, distilled: Distillation | None = None) -> dict[str, TokenSum]:
     """The losses of one micro batch."""
-    if not replaced:
-        return objective.text_loss(trained.student, rows, trained.special, distilled, recompute=trained.recompute)
-    options = objective.LatentOptions(trained.slots_per_step, trained.halts, trained.decoder, trained.pause, trained.recompute)
-    return objective.latent_loss(trained.student, rows, trained.special, replaced=replaced, options=options)
+    return {name: TokenSum(*pair) for name, pair in trained(rows, replaced, distilled).items()}
 
 
 def _counts(trained: Trained, micro_batches: Sequence[Sequence[Example]], replaced: int, settings: Settings) -> dict[str, int]:

@@ -29,6 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="SOURCE",
                         help="start from a checkpoint directory, a .pt file or an import source (as --set source.checkpoint=SOURCE)")  # fmt: skip
     parser.add_argument("--output-dir", metavar="DIR", help="place `checkpoint` here (as --set output=DIR; default: where the recipe says)")
+    parser.add_argument("--lora", type=int, metavar="RANK",
+                        help="train adapters of this rank in place of the weights (as --set train.lora.rank=RANK)")  # fmt: skip
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write event files for TensorBoard, a folder for each run")
     parser.add_argument("--force", action="store_true", help="train again, whatever is known")
     parser.add_argument("--dry-run", action="store_true", help="parameters, memory, tokens, epochs and time; trains nothing and changes nothing")
@@ -74,6 +76,7 @@ def graph_of(args: argparse.Namespace) -> Graph:
     sets = list(args.sets)
     sets += [f"source.checkpoint={json.dumps(args.checkpoint)}"] if args.checkpoint else []
     sets += [f"output={json.dumps(args.output_dir)}"] if args.output_dir else []
+    sets += [f"train.lora.rank={args.lora}"] if args.lora is not None else []
     loaded = recipe.load(args.recipe, sets)
     if loaded.has_matrix:
         raise UsageError(f"`{args.recipe}` has a [matrix]", remedy=f"train all of it: interlock build {args.recipe} --only train")

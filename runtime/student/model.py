@@ -141,6 +141,20 @@ class Block(nn.Module):
         self.norm2 = RMSNorm(arch.d_model, arch.norm_eps)
         self.mlp = MLP(arch)
 
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, earlier_key: Tensor | None, earlier_value: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """T more columns after those of the earlier keys and values, [B, H_kv, S - T, D] each.
+
+        x: [B, T, d]; cos, sin: [T, D/2]; mask: [1 or B, 1, T, S] added to the scores → [B, T, d], and the keys and values of all columns,
+        [B, H_kv, S, D] each. Nothing is written in place: gradients flow through all of it.
+        """
+        query, key, value = self.attn.project(self.norm1(x), cos, sin)
+        if earlier_key is not None and earlier_value is not None:
+            key, value = torch.cat([earlier_key, key], 2), torch.cat([earlier_value, value], 2)
+        x = x + self.attn.attend(query, key, value, mask)
+        return x + self.mlp(self.norm2(x)), key, value
+
 
 class Student(nn.Module):
     """The whole model. Its parameters are exactly `arch.weight_shapes(heads)`; the rope tables are buffers that no checkpoint stores.

@@ -20,12 +20,11 @@ from pipeline.coreml.compression.recipes import finer, maker
 from pipeline.coreml.compression.rewrite import Weight, digest_of, rewrite, weights_of
 from pipeline.coreml.compression.search import DENSE, Search, Target
 from pipeline.coreml.compression.stored import Form
+from pipeline.coreml.compression.touched import MIN_ELEMENTS, matrices
 from pipeline.coreml.merge import WEIGHTS
 from pipeline.coreml.weights import ALIGNMENT, taken
 from runtime.student.model import Student
 
-# Below this a scale and its operation cost more than they save; coremltools' own threshold.
-MIN_ELEMENTS = 2048
 SNR_CAP_DB = 200.0
 
 
@@ -83,15 +82,15 @@ def compress(
         return form
 
     rewrite(package, into, form_of, weights, _label(request))
-    missing = sorted(_matrices(student).keys() - inventory.keys())
+    missing = sorted(matrices(student).keys() - inventory.keys())
     return Made(dict(sorted(inventory.items())), tuple(missing), points)
 
 
 def student_weights(package: Path, student: Student, note: Callable[[str], None]) -> list[Weight]:
     """The student's matrices that the package stores, found by value. Raises GateFailed if there is none."""
     note("find the weights")
-    large = _matrices(student)
-    weights = weights_of(package, {digest_of(matrix.half().numpy()): name for name, matrix in large.items()})
+    large = matrices(student)
+    weights = weights_of(package, {digest_of(matrix.data.half().numpy()): name for name, matrix in large.items()})
     if not weights:
         raise GateFailed(
             "no weight of the student was found in the package, so there is nothing to compress",
@@ -100,11 +99,6 @@ def student_weights(package: Path, student: Student, note: Callable[[str], None]
             remedy="compress an fp16 package of this checkpoint",
         )
     return weights
-
-
-def _matrices(student: Student) -> dict[str, torch.Tensor]:
-    """What may be compressed: fp32 [N, K] of at least MIN_ELEMENTS, by name."""
-    return {name: parameter.data for name, parameter in student.named_parameters() if parameter.dim() == 2 and parameter.numel() >= MIN_ELEMENTS}
 
 
 def search(package: Path, weights: Sequence[Weight], request: Request, student: Student, ids: Sequence[int], note: Callable[[str], None]) -> Search:

@@ -15,11 +15,11 @@ from interlock.contracts.package import Method
 from pipeline.coreml.compression.linear import linear
 from pipeline.coreml.compression.palette import palette
 from pipeline.coreml.compression.stored import Form
+from pipeline.coreml.compression.symmetric import INT4_BLOCK, INT8_BLOCK
 
 Make = Callable[[NDArray[np.float16]], Form]
-# Elements per scale, or rows per table, where --group is not given; 0: one for a row, or for all rows. int4 and palettes: coremltools' presets. int8
-# per row, its preset, leaves SmolLM2's greatest KL at 0.15, because one outlier costs all of its row; blocks of 64 leave 0.02, for 2 % more bytes.
-GROUPS: dict[Method, int] = {"int8": 64, "int4": 32, "palette4": 16, "palette6": 0, "palette8": 0}
+# Elements per scale, or rows per table, where --group is not given; 0: one for a row, or for all rows. Palettes: coremltools' presets.
+GROUPS: dict[Method, int] = {"int8": INT8_BLOCK, "int4": INT4_BLOCK, "palette4": 16, "palette6": 0, "palette8": 0}
 FINE = 32
 
 

@@ -61,9 +61,12 @@ def test_killed_at_every_step_it_ends_in_the_same_bytes(tmp_path: Path, changes:
         assert same(whole, again) and continued.log == trace.log, kill_at
 
 
-def test_killed_again_and_again(tmp_path: Path) -> None:
-    chosen = settings()
-    for kill_at in (4, 5, 8, 11, 11):
+@pytest.mark.parametrize(
+    ("changes", "kills"), [({}, (4, 5, 8, 11, 11)), ({"ema": 0.5, "lora": {"rank": 2, "dropout": 0.3}}, (4, 8))], ids=["plain", "adapters"]
+)
+def test_killed_again_and_again(tmp_path: Path, changes: dict[str, Any], kills: tuple[int, ...]) -> None:
+    chosen = settings(**changes)
+    for kill_at in kills:
         with pytest.raises(Killed):
             run(chosen, tmp_path, kill_at=kill_at)
     assert same(run(chosen, None)[0], run(chosen, tmp_path)[0])

@@ -20,8 +20,9 @@ from interlock.errors import ContractError, InterlockError
 from interlock.voice import SilentVoice
 from pipeline import recipe_tables
 from pipeline.driver import stage
+from pipeline.reports.training import training_rows
 from pipeline.stages import train
-from pipeline.training.settings import CodeMode, Distillation, Latent, Settings, Weights
+from pipeline.training.settings import CodeMode, Distillation, Latent, Lora, Quantization, Settings, Weights
 from runtime.student.checkpoint import load_student
 
 pytestmark = pytest.mark.train
@@ -79,6 +80,27 @@ def test_a_training_goes_on_from_a_checkpoint(dataset: Path, first: Path, tmp_pa
     assert (tmp_path / "second" / "tokenizer.json").read_bytes() == (first / "tokenizer.json").read_bytes()
 
 
+def test_adapters_end_in_a_plain_checkpoint_that_tells_of_them(dataset: Path, first: Path, tmp_path: Path) -> None:
+    lora = {"rank": 2, "targets": ["wq"], "whole": ["halt_head"]}
+    contract = run(dataset, tmp_path / "out", scratch=None, start=str(first), settings={**SETTINGS, "lora": lora})
+    before, after = load_file(first / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert {name for name, one in after.items() if not one.equal(before[name])} == {"blocks.0.attn.wq.weight", "halt_head.weight", "halt_head.bias"}
+    assert contract.parameters == io.read_artifact(first, CheckpointContract).parameters
+    assert contract.training is not None and contract.training.lora is not None
+    inner = contract.arch.n_heads * contract.arch.d_head
+    assert contract.training.lora.trained == 2 * (contract.arch.d_model + inner) + 2 * contract.arch.d_model + 2
+    assert "on wq; halt_head whole" in dict(training_rows(contract.training))["adapters"]
+
+
+def test_a_training_under_rounding_says_what_its_weights_are(dataset: Path, tmp_path: Path) -> None:
+    contract = run(dataset, tmp_path / "out", settings={**SETTINGS, "quantization": {"method": "int4", "group": 16}})
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert contract.training is not None and weights.keys() == contract.arch.weight_shapes(contract.model_arch).keys()
+    assert dict(training_rows(contract.training))["stored as"].startswith("int4 with a scale for 16 elements")
+    rows = weights["embed.weight"].reshape(-1, 16)
+    assert max(len(row.unique()) for row in rows) <= 15  # codes from -7 to 7
+
+
 def test_a_start_and_scratch_are_one_too_many(dataset: Path, first: Path) -> None:
     for changes in ({"start": str(first)}, {"scratch": None}):
         with pytest.raises(ValidationError, match="give one of"):
@@ -127,6 +149,7 @@ def test_spans_need_their_tokens(dataset: Path, first: Path, tmp_path: Path) -> 
         (recipe_tables.Train, Settings, {"scratch", "teacher"}), (recipe_tables.Latent, Latent, set()),
         (recipe_tables.Weights, Weights, set()), (recipe_tables.Distillation, Distillation, set()), (recipe_tables.Scratch, train.Scratch, set()),
         (recipe_tables.CodeMode, CodeMode, set()),
+        (recipe_tables.Lora, Lora, set()), (recipe_tables.Quantization, Quantization, set()),
     ],
 )  # fmt: skip
 def test_a_recipe_says_what_the_stage_takes(table: type[msgspec.Struct], model: type[BaseModel], own: set[str]) -> None:
@@ -134,7 +157,7 @@ def test_a_recipe_says_what_the_stage_takes(table: type[msgspec.Struct], model: 
     fields = {field.name: field for field in msgspec.structs.fields(table)}
     assert set(fields) - own == set(model.model_fields)
     assert get_type_hints(table)
-    for name in model.model_fields.keys() - {"steps"}:
+    for name in [name for name, one in model.model_fields.items() if not one.is_required()]:
         default = fields[name].default if fields[name].default is not msgspec.NODEFAULT else fields[name].default_factory()  # type: ignore[operator]
         wanted = model.model_fields[name].get_default(call_default_factory=True)
         told = wanted.model_dump() if isinstance(wanted, BaseModel) else list(wanted) if isinstance(wanted, tuple) else wanted

@@ -139,3 +139,7 @@ def test_event_files_have_a_place_of_their_own(folder: Path, said: Said) -> None
 def test_the_guide_s_entry_takes_the_guide_s_flag(tmp_path: Path) -> None:
     """`toy` starts from random weights, so that a checkpoint to start from contradicts it: the flag arrived."""
     module("pipeline.run_distill", "toy", "--checkpoint", tmp_path / "latest.pt").refused(3, "from [source] or from [train.scratch]")
+
+
+def test_the_rank_of_adapters_is_a_value_of_the_recipe() -> None:
+    interlock("train", "toy", "--lora", "0", "--dry-run").refused(3, "/train/lora/rank", ">= 1")
