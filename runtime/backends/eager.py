@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interlock.contracts.checkpoint import Arch, ModelArch
 from runtime.backends.products import Dtype, Product, Table, product, table
-from runtime.backends.protocol import Step, Vector, check_rewind, check_room
+from runtime.backends.protocol import Step, Vector, check_rewind, check_room, decode_one_by_one, score_one_by_one
 from runtime.student.model import Student
 from runtime.student.rope import rope_tables
 
@@ -114,6 +114,14 @@ class EagerBackend:
         cache.reserve(1)
         x = torch.from_numpy(inp) if isinstance(inp, np.ndarray) else self._embed.select(torch.tensor([inp]))[0]
         return self._step(self._vector(x, cache))
+
+    def decode_many(self, inputs: Sequence[int | Vector], caches: Sequence[EagerCache]) -> list[Step]:
+        """See Backend.decode_many."""
+        return decode_one_by_one(self, inputs, caches)
+
+    def score(self, ids: Sequence[int], cache: EagerCache) -> list[Step]:
+        """See Backend.score."""
+        return score_one_by_one(self, ids, cache)
 
     def _step(self, x: Tensor) -> Step:
         """x: [d], the residual stream after the last block."""
