@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.engines import Eager, Engine, Roofline, Transformers, open_model
 from interlock.errors import UsageError
+from runtime.backends.held import Weights
 from runtime.numerics import compare_logits
 
 T = TypeVar("T")
@@ -42,7 +43,8 @@ def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> di
     model = open_model(spec)
     if prompt < 1 or steps < 1 or rounds < 1 or prompt + steps > len(model.ids):
         raise UsageError(f"{rounds} rounds of {prompt} + {steps} tokens", remedy=f"at least one of each, and at most {len(model.ids)} tokens")
-    engines: dict[str, Engine] = {BASE: Transformers(model), "eager fp32": Eager(model, "float32"), "eager bf16": Eager(model, "bfloat16")}
+    forms: tuple[Weights, ...] = ("fp32", "bf16", "int8", *(("packed",) if model.codes else ()))
+    engines: dict[str, Engine] = {BASE: Transformers(model)} | {f"eager {weights}": Eager(model, weights) for weights in forms}
     ids = model.ids[: prompt + steps]
     roofline = Roofline(model.size_bytes)
     agreement = {name: _distance(engines[BASE], engines[name], ids, prompt) for name in engines if name != BASE}

@@ -54,7 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes: values rounded as a device stores them, "
                         "not rounded, or with weights multiplied as they are stored (default: fast)")  # fmt: skip
     parser.add_argument("--compute-units", choices=["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"], help="what Core ML may run on (default: all)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
+    parser.add_argument("--weights", choices=["fp32", "bf16", "int8", "packed"], default="fp32", help="how eager holds them: exactly, rounded "
+                        "to bf16 or to 8-bit blocks, or in the source's own 4- or 8-bit codes (default %(default)s)")  # fmt: skip
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         torch.set_num_threads(args.threads)
     directory = args.model.parent if args.model.suffix == ".pt" else args.model  # the guide names an exported file
     with session.voice.task(f"load {directory}"):
-        loaded = load(directory, args.backend, dtype=args.dtype, units=args.compute_units, mode=args.mode)
+        loaded = load(directory, args.backend, weights=args.weights, units=args.compute_units, mode=args.mode)
     return answer(args, requests, loaded, session.voice)
 
 
