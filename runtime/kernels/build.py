@@ -49,7 +49,7 @@ def compiler() -> Compiler:
 
 
 def shared_object(found: Compiler) -> Path:
-    """The compiled source, from the cache or built now (about six seconds). Raises NoKernels."""
+    """The compiled source, from the cache or built now (about ten seconds). Raises NoKernels."""
     folder = _cache() / "kernels" / _key(found)
     if not _sound(folder):
         try:

@@ -16,6 +16,7 @@ from interlock.errors import UsageError
 from runtime.kernels.build import Compiler, NoKernels, compiler, shared_object
 from runtime.kernels.products import Kernels
 from runtime.kernels.proof import mismatch
+from runtime.kernels.proof_step import step_mismatch
 
 _pointer, _count = ctypes.c_void_p, ctypes.c_int64
 # What each variant exports, in the order of Kernels' fields.
@@ -71,7 +72,7 @@ def _proved(candidates: tuple[Kernels, ...], wanted: str, found: Compiler) -> tu
         raise NoKernels(f"this processor does not have {fitting}; it could run {names}")
     failed: list[str] = []
     for kernels in chosen:
-        problem = mismatch(kernels)
+        problem = mismatch(kernels) or step_mismatch(kernels)
         if problem is None:
             return kernels, "; ".join([f"{kernels.variant}, compiled by {found.version.splitlines()[0]}", *failed])
         failed.append(f"{kernels.variant} is not used: {problem}")

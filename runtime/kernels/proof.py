@@ -1,6 +1,7 @@
 """Whether a variant computes what numpy computes, on small matrices, before anything relies on it.
 
-Here: a few shapes that meet every branch, in a few milliseconds. Not here: the full range of shapes and values (the tests).
+Here: products of a few shapes that meet every branch, in a few milliseconds. Not here: a step (proof_step.py), the full range of
+shapes and values (the tests).
 """
 
 from __future__ import annotations

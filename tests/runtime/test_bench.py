@@ -46,4 +46,3 @@ def test_each_form_of_weights_is_measured_in_a_process_of_its_own(tmp_path: Path
     assert [(report["weights"], report["threads"], len(report["rates"])) for report in reports] == [("fp32", 1, 2), ("int8", 1, 2)]
     rows = [["eager", weights, test] for weights in ("fp32", "int8") for test in ("pp6", "tg4")]
     assert [line.split()[:3] for line in table(reports)[1:]] == rows
-    interlock("bench", folder, "--weights", "packed").refused(2, "no packed weights")
