@@ -18,10 +18,9 @@ from interlock.contracts.io import read_contract
 from interlock.errors import UsageError
 from pipeline.sources.foreign import Foreign
 from pipeline.sources.opening import open_source
-from runtime.backends.checkpoint_codes import checkpoint_codes, codes_of
+from runtime.backends.checkpoint_codes import checkpoint_codes, packed_codes
 from runtime.backends.eager import EagerBackend
 from runtime.backends.held import Held, LoadCodes, Weights
-from runtime.student.blocks import decode
 from runtime.student.checkpoint import read_weights
 
 # Enough ordinary English for a prompt of 128 tokens and as many again to be continued with.
@@ -81,7 +80,7 @@ def foreign_codes(foreign: Foreign) -> LoadCodes | None:
     kinds, blocks = foreign.source.quantization, foreign.blocks
     if not kinds or blocks is None:
         return None
-    return lambda name: codes_of(decode(kinds[name], blocks(name).numpy()), foreign.shapes[name]) if name in kinds else None
+    return lambda name: packed_codes(kinds[name], blocks(name).numpy(), foreign.shapes[name]) if name in kinds else None
 
 
 class Engine(Protocol):

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from interlock.contracts.checkpoint import BLOCKS, CheckpointContract
 from interlock.errors import UsageError, refuse
-from runtime.backends.codes import Codes
+from runtime.backends.codes import Codes, joined
 from runtime.backends.held import LoadCodes
 from runtime.student.blocks import Affine, UnknownBlocks, decode
 
 REMEDY = "import the checkpoint again"
+# Rows at a time: decoding holds several times what they become.
+PART = 4096
 
 
 def checkpoint_codes(directory: Path, contract: CheckpointContract) -> LoadCodes:
@@ -41,7 +44,7 @@ def checkpoint_codes(directory: Path, contract: CheckpointContract) -> LoadCodes
         except (OSError, SafetensorError) as problem:
             raise refuse(path, name, expected="the blocks that the contract names", found=problem, remedy=REMEDY) from problem
         try:
-            return codes_of(decode(kinds[name], rows), shapes[name])
+            return packed_codes(kinds[name], rows, shapes[name])
         except UnknownBlocks:
             return None
         except ValueError as problem:
@@ -51,13 +54,20 @@ def checkpoint_codes(directory: Path, contract: CheckpointContract) -> LoadCodes
     return load
 
 
-def codes_of(blocks: Affine, shape: tuple[int, ...]) -> Codes:
-    """Decoded blocks of a weight [N, K]. Raises ValueError where they are not as many as it has."""
-    if blocks.codes.size != shape[0] * shape[1] or shape[1] % blocks.codes.shape[1]:
-        raise ValueError(f"{blocks.codes.size} codes for {list(shape)}")
-    signed = bool((blocks.codes < 0).any())
-    codes = torch.from_numpy(blocks.codes.astype(np.int8 if signed else np.uint8).reshape(shape))
-    spread = (shape[0], shape[1] // blocks.codes.shape[1])
-    scale, offset = (None if part is None else torch.from_numpy(part.reshape(spread)) for part in (blocks.scale, blocks.minimum))
-    assert scale is not None
+def packed_codes(kind: str, rows: NDArray[np.uint8], shape: tuple[int, ...]) -> Codes:
+    """The blocks of a weight [N, K] as codes; rows: uint8 [N, bytes of a row]. Raises UnknownBlocks, and ValueError where they do not fit."""
+    if rows.dtype != np.uint8 or rows.ndim != 2 or len(rows) != shape[0]:
+        raise ValueError(f"{rows.dtype} {list(rows.shape)}")
+    return joined([_codes(decode(kind, rows[at : at + PART]), shape[1]) for at in range(0, len(rows), PART)])
+
+
+def _codes(blocks: Affine, width: int) -> Codes:
+    """Of some rows of that many columns. Kinds that have a minimum count from 0, the others around it."""
+    count, size = blocks.codes.shape
+    if width % size or count % (width // size):
+        raise ValueError(f"{count} blocks of {size} for rows of {width}")
+    spread = (-1, width // size)
+    codes = torch.from_numpy(blocks.codes.astype(np.int8 if blocks.minimum is None else np.uint8).reshape(-1, width))
+    scale = torch.from_numpy(blocks.scale.reshape(spread))
+    offset = None if blocks.minimum is None else torch.from_numpy(blocks.minimum.reshape(spread))
     return Codes(codes, scale, offset, blocks.bits, added=offset is not None)
