@@ -25,7 +25,8 @@ def step_mismatch(kernels: Kernels) -> str | None:
     random = np.random.default_rng(8)
 
     def drawn(*shape: int) -> Array:
-        return random.standard_normal(shape) / np.sqrt(shape[-1])
+        values: Array = random.standard_normal(shape) / np.sqrt(shape[-1])
+        return values
 
     weights = {"qkv": drawn((HEADS + 2) * SIZE, D), "out": drawn(D, HEADS * SIZE), "gate_up": drawn(2 * FF, D), "down": drawn(D, FF)}
     norms = {name: 1 + drawn(D) for name in ("norm1", "norm2", "norm")}
