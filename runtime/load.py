@@ -103,8 +103,9 @@ def _deployed(folder: Path, name: BackendName, weights: WeightsName, units: Unit
         load_weight, codes = exported_weights(folder / export.PREFILL), None
         if weights == "packed":
             from runtime.backends.package_codes import package_codes
+            from runtime.mil import open_package
 
-            codes = package_codes(folder / package.PACKAGE, load_weight)
+            codes = package_codes(open_package(folder / package.PACKAGE), load_weight)
         made = _eager(arch, heads, load_weight, weights, codes)
     return Loaded(made, name, Tokenizer.load(folder, manifest.tokenizer), manifest.tokenizer, config, manifest.digest, exported.training)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from torch import Tensor
 from interlock.errors import UsageError
 from runtime.backends.codes import Codes
 from runtime.backends.held import Load, LoadCodes
-from runtime.mil import open_package
-from runtime.mil.program import Block, Constant, TensorType
+from runtime.mil.program import Block, Constant, Program, TensorType
 
 OPERATION = "constexpr_blockwise_shift_scale"
 # Of the first rows of a weight: the codes of another are no nearer to it than zeros are, and 4 bits of its own leave a tenth.
@@ -48,18 +46,18 @@ class Stored:
         return Codes(torch.from_numpy(data), scale, offset, self.data.type.dtype.bits)
 
 
-def package_codes(package: Path, weights: Load) -> LoadCodes:
+def package_codes(program: Program, weights: Load) -> LoadCodes:
     """Codes of a weight by its name, None where the package stores it otherwise; `weights`: the same in floats.
 
-    Raises UsageError for a package that stores no weight in codes, and what `open_package` raises.
+    Raises UsageError for a package that stores no weight in codes.
     """
-    program = open_package(package)
-    by_shape: dict[tuple[int, int], list[Stored]] = {}
-    for item in stored(program.functions["decode"].block):
-        by_shape.setdefault(item.shape, []).append(item)
-    if not by_shape:
+    found = {item.data.key(): item for function in program.functions.values() for item in stored(function.block)}
+    if not found:
         remedy = "use --weights fp32 or int8, or build with compression `source`, `int8` or `int4`"
-        raise UsageError(f"`{package}` stores no weight in codes of 4 or 8 bits with a scale per block", remedy=remedy)
+        raise UsageError("the package stores no weight in codes of 4 or 8 bits with a scale per row or block", remedy=remedy)
+    by_shape: dict[tuple[int, int], list[Stored]] = {}
+    for item in found.values():
+        by_shape.setdefault(item.shape, []).append(item)
     samples: dict[int, Tensor] = {}
 
     def load(name: str) -> Codes | None:
