@@ -64,6 +64,7 @@ class EagerBackend:
         self._embed = held.table("embed.weight")
         self._head = self._embed if arch.tie_embeddings else held.product("lm_head.weight")
         self._norm_f = held.small("norm_f.weight")
+        self.weight_bytes = held.nbytes
         self._halt = (held.small("halt_head.weight"), held.small("halt_head.bias")) if heads.use_halt_head else None
         shape = Shape(arch.d_model, arch.n_heads, arch.n_kv_heads, arch.d_head, arch.d_ff, arch.sliding_window, arch.norm_eps)
         tables = self._forward.tables

@@ -54,12 +54,13 @@ class Brain(Dense):
 
 
 class Held:
-    """The weights of one model by the student's names. notes: what was chosen, for a person."""
+    """The weights of one model by the student's names. notes: what was chosen, for a person; nbytes: of all matrices so far."""
 
     def __init__(self, load: Load, weights: Weights = "fp32", codes: LoadCodes | None = None) -> None:
         """codes: for `packed`. Without kernels values are the same and torch multiplies them, widened."""
         self._load, self._weights, self._codes = load, weights, codes
         self.kernels = load_kernels()
+        self.nbytes = 0
         self.notes = (f"{weights} weights, kernels: {why()}",) if self.kernels else (f"{weights} weights, widened to fp32 for torch: {why()}",)
 
     def product(self, *names: str) -> products.Product:
@@ -68,6 +69,11 @@ class Held:
 
     def table(self, *names: str) -> products.Table:
         """The same, whose rows are also looked up."""
+        made = self._table(names)
+        self.nbytes += made.nbytes
+        return made
+
+    def _table(self, names: tuple[str, ...]) -> products.Table:
         codes = self._all_codes(names)
         if codes is not None:
             return products.table(codes.values(), "float32") if self.kernels is None else self.kernels.blocks(

@@ -62,6 +62,14 @@ def int8_student(student: Student) -> Student:
 PACKED_DB = 85
 
 
+def test_each_form_takes_the_memory_that_the_page_says() -> None:
+    """docs/speed.md: 4 bytes a weight, 2, and 1 with 2 for each 32. Rows are padded to 16."""
+    student = tiny_student(ModelArch(), **{**WIDTHS, "n_heads": 4, "n_kv_heads": 4})
+    count = sum(weight.numel() for weight in student.state_dict().values() if weight.dim() == 2)
+    found = {weights: eager_from(student, weights).weight_bytes / count for weights in ("fp32", "bf16", "int8")}
+    assert found == {"fp32": 4, "bf16": 2, "int8": 1 + 2 / 32}
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_int8_is_the_rounded_student(tied: bool) -> None:
     student = tiny_student(**{**WIDTHS, "tie_embeddings": tied})
