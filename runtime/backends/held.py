@@ -61,7 +61,8 @@ class Held:
         self._load, self._weights, self._codes = load, weights, codes
         self.kernels = load_kernels()
         self.nbytes = 0
-        self.notes = (f"{weights} weights, kernels: {why()}",) if self.kernels else (f"{weights} weights, widened to fp32 for torch: {why()}",)
+        by = "kernels" if self.kernels else "multiplied by torch, codes widened to fp32"
+        self.notes = (f"{weights} weights, {by}: {why()}",)
 
     def product(self, *names: str) -> products.Product:
         """Of some weights [N, K] below each other."""
