@@ -36,19 +36,24 @@ def table(report: dict[str, Any]) -> list[str]:
     """The report as lines of text."""
     units = ", ".join(report["bf16_units"]) or "no bf16 units: bf16 prefill is not expected to be faster here"
     lines = [
-        f"{report['model']}: {report['weights_mb']} MB fp32, {report['threads']} thread(s), {report['cpu']} ({units})",
-        f"medians [min - max] of {report['rounds']} rounds in turns, prompt {report['prompt']}; ratios are speed-ups over {report['base']}",
+        f"{report['model']}: {report['weights_mb']} MB fp32, {report['threads']} thread(s), {report['cpu']} ({units}), load {report['load']}",
+        f"medians [min - max] of {report['rounds']} rounds in turns, prompt {report['prompt']}; ratios are speed-ups over {report['base']}; "
+        "cpu: processor time, the least; of read: of the speed at which those bytes are read at all",
         "",
-        f"{'engine':20} {'decode ms':>22} {'ratio':>20} {'of read':>8} {'prefill tok/s':>24} {'ratio':>20} {'KL mean (max)':>18} {'flips':>7}",
+        f"{'engine':20} {'decode ms':>22} {'ratio':>20} {'cpu ms':>7} {'ratio':>6} {'of read':>8} {'prefill tok/s':>20} {'ratio':>20} {'cpu':>6} "
+        f"{'KL mean (max)':>18} {'flips':>7}",
     ]
     for name, figures in report["engines"].items():
         agreement = figures.get("agreement")
         kl = f"{agreement['kl_mean']:.1e} ({agreement['kl_max']:.0e})" if agreement else ""
         flips = f"{agreement['flips']}/{agreement['positions']}" if agreement else ""
-        prefill = (_cell(figures["prefill_tokens_per_s"], 0), _cell(figures["prefill_vs_base"], 2)) if "prefill_vs_base" in figures else ("", "")
+        prefill = ("", "", "")
+        if "prefill_vs_base" in figures:
+            prefill = (_cell(figures["prefill_tokens_per_s"], 0), _cell(figures["prefill_vs_base"], 2), f"{figures['prefill_cpu_vs_base']:.2f}")
+        read = f"{figures['share_of_read']:.0%}"
         lines.append(
-            f"{name:20} {_cell(figures['decode_ms'], 1):>22} {_cell(figures['decode_vs_base'], 2):>20} {figures['share_of_read']['median']:>8.0%} "
-            f"{prefill[0]:>24} {prefill[1]:>20} {kl:>18} {flips:>7}"
+            f"{name:20} {_cell(figures['decode_ms'], 1):>22} {_cell(figures['decode_vs_base'], 2):>20} {figures['decode_cpu_ms']:>7.1f} "
+            f"{figures['decode_cpu_vs_base']:>6.2f} {read:>8} {prefill[0]:>20} {prefill[1]:>20} {prefill[2]:>6} {kl:>18} {flips:>7}"
         )
     return lines
 

@@ -16,8 +16,11 @@ from torch import Tensor
 from interlock.contracts.checkpoint import FILE, OF_RELATIVES, TOKENIZER, Arch, CheckpointContract, ModelArch
 from interlock.contracts.io import read_contract
 from interlock.errors import UsageError
+from pipeline.sources.foreign import Foreign
 from pipeline.sources.opening import open_source
+from runtime.backends.checkpoint_codes import checkpoint_codes, packed_codes
 from runtime.backends.eager import EagerBackend
+from runtime.backends.held import Held, LoadCodes, Weights
 from runtime.student.checkpoint import read_weights
 
 # Enough ordinary English for a prompt of 128 tokens and as many again to be continued with.
@@ -38,11 +41,12 @@ LLAMA_NAMES = {"embed.": "model.embed_tokens.", "norm_f.": "model.norm.", "block
 
 @dataclass(frozen=True)
 class Model:
-    """Weights in fp32 by the guide's names, and the ids of TEXT."""
+    """Weights in fp32 by the guide's names, the codes of those that the source stored in blocks, and the ids of TEXT."""
 
     arch: Arch
     weights: dict[str, Tensor]
     ids: list[int]
+    codes: LoadCodes | None
 
     @property
     def size_bytes(self) -> int:
@@ -59,14 +63,24 @@ def open_model(spec: str) -> Model:
         arch = contract.arch
         weights = {name: weight.float() for name, weight in read_weights(directory, contract).items()}
         vocabulary = (directory / TOKENIZER).read_bytes() if contract.tokenizer else None
+        codes = checkpoint_codes(directory, contract) if contract.has_blocks else None
     else:
         foreign = open_source(spec)
         arch = foreign.arch
         weights = {name: foreign.load(name) for name in foreign.shapes}
         vocabulary = foreign.tokenizer.tokenizer_json if foreign.tokenizer else None
+        codes = foreign_codes(foreign)
     if vocabulary is None:
         raise UsageError(f"`{spec}` carries no tokenizer to make a prompt with", remedy="benchmark a checkpoint directory or a GGUF file")
-    return Model(arch, weights, list(Tokenizer.from_buffer(vocabulary).encode(TEXT.replace("\n", " ")).ids))
+    return Model(arch, weights, list(Tokenizer.from_buffer(vocabulary).encode(TEXT.replace("\n", " ")).ids), codes)
+
+
+def foreign_codes(foreign: Foreign) -> LoadCodes | None:
+    """Of a source that stores weights in blocks."""
+    kinds, blocks = foreign.source.quantization, foreign.blocks
+    if not kinds or blocks is None:
+        return None
+    return lambda name: packed_codes(kinds[name], blocks(name).numpy(), foreign.shapes[name]) if name in kinds else None
 
 
 class Engine(Protocol):
@@ -82,8 +96,8 @@ class Engine(Protocol):
 class Eager:
     """runtime.backends.eager over the model's weights."""
 
-    def __init__(self, model: Model, dtype: Any) -> None:
-        self.backend = EagerBackend(model.arch, ModelArch(), model.weights.__getitem__, dtype)
+    def __init__(self, model: Model, weights: Weights) -> None:
+        self.backend = EagerBackend(model.arch, ModelArch(), Held(model.weights.__getitem__, weights, model.codes))
         self.cache = self.backend.new_cache()
 
     def prefill(self, ids: list[int]) -> Tensor:

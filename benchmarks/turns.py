@@ -1,11 +1,13 @@
 """Engines driven in turns in one process: medians per round, ratios within a round.
 
 Here: the measurement. Not here: the engines (engines.py), the table (decode.py).
-Absolute figures move with whatever else the machine does; ratios of medians that were taken in the same turns hold.
+Absolute figures move with whatever else the machine does; ratios of medians that were taken in the same turns hold, and on a busy machine those of
+the processor's least time.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import time
@@ -15,11 +17,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from benchmarks.engines import Eager, Engine, Roofline, Transformers, open_model
+from benchmarks.engines import Eager, Engine, Model, Roofline, Transformers, open_model
 from interlock.errors import UsageError
+from runtime.backends.held import Weights
 from runtime.numerics import compare_logits
 
 T = TypeVar("T")
+Spent = tuple[float, float]
 BASE, ROOFLINE = "transformers fp32", "read of the weights"
 # Names of torch.cpu.get_capabilities().
 BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
@@ -27,10 +31,19 @@ BF16_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 
 @dataclass
 class Times:
-    """Seconds. decode: one list of steps per round; prefill: one prompt per round."""
+    """Seconds of the clock, and of the processor. decode: one list of steps per round; prefill: one prompt per round."""
 
-    decode: list[list[float]] = field(default_factory=list)
-    prefill: list[float] = field(default_factory=list)
+    decode: list[list[Spent]] = field(default_factory=list)
+    prefill: list[Spent] = field(default_factory=list)
+
+    @property
+    def least_step(self) -> float:
+        """Processor seconds of the quickest step: what a core that does nothing else would need."""
+        return min(cpu for steps in self.decode for _, cpu in steps)
+
+    @property
+    def least_prompt(self) -> float:
+        return min(cpu for _, cpu in self.prefill)
 
 
 def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> dict[str, Any]:
@@ -42,7 +55,8 @@ def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> di
     model = open_model(spec)
     if prompt < 1 or steps < 1 or rounds < 1 or prompt + steps > len(model.ids):
         raise UsageError(f"{rounds} rounds of {prompt} + {steps} tokens", remedy=f"at least one of each, and at most {len(model.ids)} tokens")
-    engines: dict[str, Engine] = {BASE: Transformers(model), "eager fp32": Eager(model, "float32"), "eager bf16": Eager(model, "bfloat16")}
+    forms: tuple[Weights, ...] = ("fp32", "bf16", "int8", *(("packed",) if model.codes else ()))
+    engines: dict[str, Engine] = {BASE: Transformers(model)} | {f"eager {weights}": Eager(model, weights) for weights in forms}
     ids = model.ids[: prompt + steps]
     roofline = Roofline(model.size_bytes)
     agreement = {name: _distance(engines[BASE], engines[name], ids, prompt) for name in engines if name != BASE}
@@ -66,27 +80,37 @@ def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> di
         "bf16_units": [unit for unit in BF16_UNITS if capabilities.get(unit)],
         "prompt": prompt,
         "rounds": rounds,
-        "engines": {name: _figures(times[name], times, agreement.get(name), prompt) for name in times},
+        "load": round(os.getloadavg()[0], 1),
+        "engines": {name: _figures(times[name], times, agreement.get(name), prompt, _share(engines.get(name), model)) for name in times},
     }
 
 
-def _timed(call: Callable[[T], object], argument: T) -> float:
-    start = time.perf_counter()
+def _share(engine: Engine | None, model: Model) -> float:
+    """Of the bytes that the weights have in fp32, those that an engine holds."""
+    return engine.backend.weight_bytes / model.size_bytes if isinstance(engine, Eager) else 1.0
+
+
+def _timed(call: Callable[[T], object], argument: T) -> Spent:
+    clock, processor = time.perf_counter(), time.process_time()
     call(argument)
-    return time.perf_counter() - start
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
-def _figures(own: Times, times: dict[str, Times], agreement: dict[str, Any] | None, prompt: int) -> dict[str, Any]:
-    decode = [statistics.median(steps) for steps in own.decode]
-    base, bound = ([statistics.median(steps) for steps in times[name].decode] for name in (BASE, ROOFLINE))
+def _figures(own: Times, times: dict[str, Times], agreement: dict[str, Any] | None, prompt: int, share: float) -> dict[str, Any]:
+    """share: of the fp32 bytes, what is read for one step."""
+    decode, base = ([statistics.median(clock for clock, _ in steps) for steps in found.decode] for found in (own, times[BASE]))
     figures: dict[str, Any] = {
         "decode_ms": _spread([1e3 * seconds for seconds in decode]),
         "decode_vs_base": _spread([theirs / ours for theirs, ours in zip(base, decode, strict=True)]),
-        "share_of_read": _spread([limit / ours for limit, ours in zip(bound, decode, strict=True)]),
+        "decode_cpu_ms": round(1e3 * own.least_step, 3),
+        "decode_cpu_vs_base": round(times[BASE].least_step / own.least_step, 3),
+        "share_of_read": round(share * times[ROOFLINE].least_step / own.least_step, 3),
     }
     if own.prefill:
-        figures["prefill_tokens_per_s"] = _spread([prompt / seconds for seconds in own.prefill])
-        figures["prefill_vs_base"] = _spread([theirs / ours for theirs, ours in zip(times[BASE].prefill, own.prefill, strict=True)])
+        prefill, others = ([clock for clock, _ in found.prefill] for found in (own, times[BASE]))
+        figures["prefill_tokens_per_s"] = _spread([prompt / seconds for seconds in prefill])
+        figures["prefill_vs_base"] = _spread([theirs / ours for theirs, ours in zip(others, prefill, strict=True)])
+        figures["prefill_cpu_vs_base"] = round(times[BASE].least_prompt / own.least_prompt, 3)
     return figures | ({"agreement": agreement} if agreement else {})
 
 

@@ -54,7 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes: values rounded as a device stores them, "
                         "not rounded, or with weights multiplied as they are stored (default: fast)")  # fmt: skip
     parser.add_argument("--compute-units", choices=["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"], help="what Core ML may run on (default: all)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
+    parser.add_argument("--weights", choices=["fp32", "bf16", "int8", "packed"], default="fp32", help="how eager holds them: exactly, rounded "
+                        "to bf16 or to 8-bit blocks, or in the source's own 4- or 8-bit codes (default %(default)s)")  # fmt: skip
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +70,8 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-p", type=float, default=0.0, metavar="P", help="drop tokens below P times the most probable (default %(default)s)")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 discourages what was said (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of sampling (default %(default)s)")
+    parser.add_argument("--drafts", type=int, default=0, metavar="N", help="tokens guessed from the text so far and proven in one pass: the same "
+                        "answer, sooner where it repeats its prompt (default %(default)s)")  # fmt: skip
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be given several times")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write text, tokens, times and the reason for stopping as JSON")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a runtime configuration instead of the directory's")
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         torch.set_num_threads(args.threads)
     directory = args.model.parent if args.model.suffix == ".pt" else args.model  # the guide names an exported file
     with session.voice.task(f"load {directory}"):
-        loaded = load(directory, args.backend, dtype=args.dtype, units=args.compute_units, mode=args.mode)
+        loaded = load(directory, args.backend, weights=args.weights, units=args.compute_units, mode=args.mode)
     return answer(args, requests, loaded, session.voice)
 
 
@@ -126,7 +129,8 @@ def generation_params(args: argparse.Namespace, loaded: Loaded) -> GenerationPar
     limit = config.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
     sampling = SamplingParams(temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty, args.seed)
     halts_at = config.halt_probability_threshold if config.halt_head_enabled and _reads_text(loaded) else None
-    return GenerationParams(sampling, limit, tuple(args.stop), loaded.info.eos_ids, latent=_latent(args, config, loaded), halt_threshold=halts_at)
+    latent, ends = _latent(args, config, loaded), loaded.info.eos_ids
+    return GenerationParams(sampling, limit, tuple(args.stop), ends, latent=latent, halt_threshold=halts_at, drafts=args.drafts)
 
 
 def _reads_text(loaded: Loaded) -> bool:

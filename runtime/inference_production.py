@@ -27,7 +27,7 @@ def _run(given: list[str]) -> int:
     args = options.parse_args(given)
     session = Session("infer", for_terminal(), tuple(word for word in given if word != "--model"), launch=False)
     session.admit("train")
-    fixed = {"source": None, "out": None, "backend": "torchscript", "dtype": "float32", "compute_units": None, "mode": None}
+    fixed = {"source": None, "out": None, "backend": "torchscript", "weights": "fp32", "compute_units": None, "mode": None}
     full = argparse.Namespace(**vars(args) | fixed)
     return infer.run(full, session)
 

@@ -22,7 +22,7 @@ from runtime.engine.tokenizer import Tokenizer
 from runtime.limits import check_limits
 
 BackendName = Literal["eager", "torchscript", "reference", "coreml"]
-Dtype = Literal["float32", "bfloat16"]
+WeightsName = Literal["fp32", "bf16", "int8", "packed"]
 PackageMode = Literal["fp16", "fp32", "fast"]
 
 
@@ -44,12 +44,12 @@ def load(
     directory: str | Path,
     backend: BackendName = "eager",
     *,
-    dtype: Dtype = "float32",
+    weights: WeightsName = "fp32",
     units: Units | None = None,
     mode: PackageMode | None = None,
 ) -> Loaded:
-    """The model of a deployed directory or a checkpoint. units: what Core ML may run on, for backend `coreml`; None leaves it the choice. mode: of
-    backend `reference`; None is the fast one.
+    """The model of a deployed directory or a checkpoint. weights: how backend `eager` holds them (runtime/backends/held.py). units: what Core ML may
+    run on, for backend `coreml`; None leaves it the choice. mode: of backend `reference`; None is the fast one.
 
     Raises ContractError, UsageError where the backend cannot run it, or EnvironmentRefused where this machine cannot run the backend.
     """
@@ -62,14 +62,14 @@ def load(
     folder = Path(directory)
     kind = io.kind_of(folder) if folder.is_dir() else None
     if kind == "deployment":
-        return _deployed(folder, backend, dtype, units or "all", mode or "fast")
+        return _deployed(folder, backend, weights, units or "all", mode or "fast")
     if kind == "checkpoint":
-        return _checkpoint(folder, backend, dtype)
+        return _checkpoint(folder, backend, weights)
     found = f"a directory of kind `{kind}`" if kind else ("no contract in it" if folder.is_dir() else "no such directory")
     raise refuse(folder, "", expected="a deployed directory or a checkpoint", found=found, remedy="make one: `make deploy-full`, or interlock import")
 
 
-def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode: PackageMode) -> Loaded:
+def _deployed(folder: Path, name: BackendName, weights: WeightsName, units: Units, mode: PackageMode) -> Loaded:
     manifest = io.read_contract(folder / deployment.FILE, deployment.DeploymentContract)
     parts = io.read_parts(folder, manifest)
     for file, contract in {deployment.FILE: manifest, **parts}.items():
@@ -79,7 +79,7 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode:
     files = [manifest.artifacts.pytorch_export, manifest.artifacts.runtime_config, checkpoint.TOKENIZER]
     files += [manifest.artifacts.pytorch_decode] if name == "torchscript" else []
     files += [checkpoint.CHAT_TEMPLATE] if manifest.tokenizer.has_chat_template else []
-    files += _package_files(folder, manifest, name) if name in ("reference", "coreml") else []
+    files += _package_files(folder, manifest, name) if name in ("reference", "coreml") or weights == "packed" else []
     _prove(folder, manifest, files)
     exported = parts[export.FILE]
     assert isinstance(exported, export.ExportContract)
@@ -90,21 +90,27 @@ def _deployed(folder: Path, name: BackendName, dtype: Dtype, units: Units, mode:
     if name == "torchscript":
         from runtime.backends.torchscript import TorchScriptBackend
 
-        _only_fp32(name, dtype)
+        _only_fp32(name, weights)
         prefill, decode = folder / manifest.artifacts.pytorch_export, folder / manifest.artifacts.pytorch_decode
         made = TorchScriptBackend(prefill, decode, arch, use_halt_head=heads.use_halt_head)
     elif name in ("reference", "coreml"):
-        _only_fp32(name, dtype)
+        _only_fp32(name, weights)
         packaged = parts[package.FILE]
         assert isinstance(packaged, package.PackageContract)
         facts = packaged.facts
         made = _packaged(folder / package.PACKAGE, facts, name, units, mode)
     else:
-        made = _eager(arch, heads, exported_weights(folder / export.PREFILL), dtype)
+        load_weight, codes = exported_weights(folder / export.PREFILL), None
+        if weights == "packed":
+            from runtime.backends.package_codes import package_codes
+            from runtime.mil import open_package
+
+            codes = package_codes(open_package(folder / package.PACKAGE), load_weight)
+        made = _eager(arch, heads, load_weight, weights, codes)
     return Loaded(made, name, Tokenizer.load(folder, manifest.tokenizer), manifest.tokenizer, config, manifest.digest, exported.training)
 
 
-def _checkpoint(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
+def _checkpoint(folder: Path, name: BackendName, weights: WeightsName) -> Loaded:
     contract = io.read_contract(folder / checkpoint.FILE, checkpoint.CheckpointContract)
     check_producer(folder / checkpoint.FILE, contract)
     if name != "eager":
@@ -112,17 +118,24 @@ def _checkpoint(folder: Path, name: BackendName, dtype: Dtype) -> Loaded:
     if contract.tokenizer is None:
         raise UsageError(f"`{folder}` has no tokenizer", remedy="import it again with --tokenizer DIR")
     files = [checkpoint.WEIGHTS, checkpoint.TOKENIZER, *([checkpoint.CHAT_TEMPLATE] if contract.tokenizer.has_chat_template else [])]
+    files += [checkpoint.BLOCKS] if weights == "packed" and contract.has_blocks else []
     _prove(folder, contract, files)
     from runtime.student.checkpoint import read_weights
 
-    made = _eager(contract.arch, contract.model_arch, read_weights(folder, contract).__getitem__, dtype)
+    codes = None
+    if weights == "packed":
+        from runtime.backends.checkpoint_codes import checkpoint_codes
+
+        codes = checkpoint_codes(folder, contract)
+    made = _eager(contract.arch, contract.model_arch, read_weights(folder, contract).__getitem__, weights, codes)
     return Loaded(made, name, Tokenizer.load(folder, contract.tokenizer), contract.tokenizer, None, contract.digest, contract.training)
 
 
-def _eager(arch: Arch, heads: ModelArch, weights: Callable[[str], Any], dtype: Dtype) -> Backend[Any]:
+def _eager(arch: Arch, heads: ModelArch, load_weight: Callable[[str], Any], weights: WeightsName, codes: Callable[[str], Any] | None) -> Backend[Any]:
     from runtime.backends.eager import EagerBackend
+    from runtime.backends.held import Held
 
-    return EagerBackend(arch, heads, weights, dtype)
+    return EagerBackend(arch, heads, Held(load_weight, weights, codes))
 
 
 def _packaged(path: Path, facts: package.PackageFacts, name: BackendName, units: Units, mode: PackageMode) -> Backend[Any]:
@@ -139,16 +152,16 @@ def _package_files(folder: Path, manifest: deployment.DeploymentContract, name: 
     return [entry.path for entry in manifest.files if entry.path.startswith(f"{package.PACKAGE}/")]
 
 
-def _only_fp32(name: BackendName, dtype: Dtype) -> None:
-    if dtype != "float32":
-        raise UsageError(f"backend `{name}` has no choice of --dtype", remedy="leave out --dtype, or use --backend eager")
+def _only_fp32(name: BackendName, weights: WeightsName) -> None:
+    if weights != "fp32":
+        raise UsageError(f"backend `{name}` has no choice of --weights", remedy="leave out --weights, or use --backend eager")
 
 
 def exported_weights(file: Path) -> Callable[[str], Any]:
-    """Weights by the student's names from an exported file: what eager runs is then bit for bit what torchscript runs."""
-    from runtime.backends.torchscript_file import load_torchscript
+    """Weights by the student's names from an exported file, in fp16 as stored: what eager multiplies is then bit for bit what torchscript does."""
+    from runtime.backends.torchscript_file import stored_torchscript
 
-    parameters = dict(load_torchscript(file).named_parameters())
+    parameters = dict(stored_torchscript(file).named_parameters())
     return lambda name: parameters[f"student.{name}"]
 
 

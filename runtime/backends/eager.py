@@ -1,13 +1,12 @@
-"""Backend `eager`: a student's weights decoded one token at a time in plain torch, as fast as plain torch goes.
+"""Backend `eager`: a student's weights decoded in memory, as fast as this machine allows.
 
-Here: fused weights, the key/value cache, one step and one prompt chunk. Not here: layouts of weights (products.py), the reference
-forward pass that this must equal (runtime/student/model.py), the token loop (runtime/engine).
+Here: caches, and which positions go through the layers together. Not here: the layers themselves, in C (runtime/kernels/decoder.py) and in torch
+(forward.py), how weights are held (held.py), the reference that both must equal (runtime/student/model.py), the token loop (runtime/engine).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,13 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interlock.contracts.checkpoint import Arch, ModelArch
-from runtime.backends.products import Dtype, Product, Table, product, table
-from runtime.backends.protocol import Step, Vector, check_rewind, check_room
+from runtime.backends.forward import Forward
+from runtime.backends.held import Held, Weights, layers_of
+from runtime.backends.protocol import Step, Vector, check_batch, check_rewind, check_room, decode_one_by_one, score_one_by_one
+from runtime.kernels.decoder import Decoder, Shape
+from runtime.kernels.decoder import Sequence as Positions
 from runtime.student.model import Student
-from runtime.student.rope import rope_tables
-
-# A tensor by its name, in any float dtype: `weights.__getitem__`, or a reader of one tensor at a time (pipeline.sources.foreign.Foreign.load).
-Load = Callable[[str], Tensor]
 
 # A short chat fits without growing; growth doubles, so that n tokens copy fewer than 2n slots.
 FIRST_SLOTS = 256
@@ -55,38 +53,22 @@ class EagerCache:
             self.slots = grown
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """One block. qkv: [(H + 2·H_kv)·D, d], bias of it where the architecture has one; qk_norm: of queries and keys, [H + H_kv, D];
-    rotates: whether they are; gate_up: [2·d_ff, d]; norms: [d]. All but the products fp32."""
-
-    norm1: Tensor
-    qkv: Product
-    bias: Tensor | None
-    qk_norm: Tensor | None
-    rotates: bool
-    out: Product
-    norm2: Tensor
-    gate_up: Product
-    down: Product
-
-
 class EagerBackend:
-    """One sequence at a time per call; weights are shared by all caches. Residual stream, norms, rotation and attention are fp32 in both dtypes."""
+    """Weights are shared by all caches. Residual stream, norms, rotation and attention are fp32, whatever the weights are."""
 
-    def __init__(self, arch: Arch, heads: ModelArch, load: Load, dtype: Dtype = "float32") -> None:
-        """`load` is asked once for each tensor of `arch.weight_shapes(heads)` that a step needs (not the self-evaluation head's).
-
-        What it returns is copied into its layout and not kept, so reading one tensor at a time needs the memory of the model once.
-        dtype: of the matrix products.
-        """
-        self.arch = arch
-        self._layers = [_layer(load, arch, i, dtype) for i in range(arch.n_layers)]
-        self._embed: Table = table(load("embed.weight"), dtype)
-        self._head: Product = self._embed if arch.tie_embeddings else product(load("lm_head.weight"), dtype)
-        self._norm_f = _small(load, "norm_f.weight")
-        self._halt = (_small(load, "halt_head.weight"), _small(load, "halt_head.bias")) if heads.use_halt_head else None
-        self._cos, self._sin = rope_tables(arch)
+    def __init__(self, arch: Arch, heads: ModelArch, held: Held) -> None:
+        """held: is asked once for each tensor of `arch.weight_shapes(heads)` that a step needs (not the self-evaluation head's)."""
+        self.arch, self.notes = arch, held.notes
+        layers = layers_of(arch, held)
+        self._forward = Forward(arch, layers)
+        self._embed = held.table("embed.weight")
+        self._head = self._embed if arch.tie_embeddings else held.product("lm_head.weight")
+        self._norm_f = held.small("norm_f.weight")
+        self.weight_bytes = held.nbytes
+        self._halt = (held.small("halt_head.weight"), held.small("halt_head.bias")) if heads.use_halt_head else None
+        shape = Shape(arch.d_model, arch.n_heads, arch.n_kv_heads, arch.d_head, arch.d_ff, arch.sliding_window, arch.norm_eps)
+        tables = self._forward.tables
+        self._decoder = Decoder(held.kernels, shape, layers, tables, self._norm_f, self._head, self._halt) if held.kernels else None
 
     @property
     def capacity(self) -> int:
@@ -103,122 +85,64 @@ class EagerBackend:
         if len(ids) == 1:
             return self.decode(ids[0], cache)
         cache.reserve(len(ids))
-        tokens = torch.tensor(ids, dtype=torch.int64)
-        for chunk in torch.split(tokens, CHUNK):
-            x = self._rows(self._embed.select(chunk), cache)
+        for chunk in torch.split(torch.tensor(ids, dtype=torch.int64), CHUNK):
+            x = self._forward.rows(self._embed.select(chunk), cache.slots, cache.position)
+            cache.position += len(chunk)
         return self._step(x[-1])
 
     @torch.inference_mode()
     def decode(self, inp: int | Vector, cache: EagerCache) -> Step:
         """Append one token or one latent vector [d]. See Backend.decode."""
         cache.reserve(1)
-        x = torch.from_numpy(inp) if isinstance(inp, np.ndarray) else self._embed.select(torch.tensor([inp]))[0]
-        return self._step(self._vector(x, cache))
+        if self._decoder is not None:
+            return self._steps(self._decoder, self._inputs([inp]), [cache], 1)[0]
+        x = self._forward.vector(self._inputs([inp])[0], cache.slots, cache.position)
+        cache.position += 1
+        return self._step(x)
+
+    @torch.inference_mode()
+    def decode_many(self, inputs: Sequence[int | Vector], caches: Sequence[EagerCache]) -> list[Step]:
+        """All sequences go through the layers together: the weights are read once. See Backend.decode_many."""
+        if self._decoder is None or not inputs:
+            return decode_one_by_one(self, inputs, caches)
+        check_batch(self.capacity, inputs, caches)
+        for cache in caches:
+            cache.reserve(1)
+        return self._steps(self._decoder, self._inputs(inputs), caches, 1)
+
+    @torch.inference_mode()
+    def score(self, ids: Sequence[int], cache: EagerCache) -> list[Step]:
+        """All tokens go through the layers together. See Backend.score."""
+        if self._decoder is None or not len(ids):
+            return score_one_by_one(self, ids, cache)
+        cache.reserve(len(ids))
+        return self._steps(self._decoder, self._inputs(ids), [cache], len(ids))
+
+    def _inputs(self, inputs: Sequence[int | Vector]) -> Tensor:
+        """[rows, d]: embeddings of tokens, vectors as they are."""
+        tokens = self._embed.select(torch.tensor([0 if isinstance(inp, np.ndarray) else inp for inp in inputs]))
+        for row, inp in enumerate(inputs):
+            if isinstance(inp, np.ndarray):
+                tokens[row] = torch.from_numpy(inp)
+        return tokens
+
+    @staticmethod
+    def _steps(decoder: Decoder, inputs: Tensor, caches: Sequence[EagerCache], count: int) -> list[Step]:
+        """`count` inputs to each cache, which has room for them; the steps in the order of the inputs."""
+        logits, halts, hidden = decoder.step(inputs, [Positions(cache.slots, cache.position, count) for cache in caches])
+        for cache in caches:
+            cache.position += count
+        wide = [None] * len(inputs) if halts is None else list(halts.numpy())
+        return [Step(*row) for row in zip(logits.numpy(), wide, hidden.numpy(), strict=True)]
 
     def _step(self, x: Tensor) -> Step:
         """x: [d], the residual stream after the last block."""
-        hidden = self._norm(x, self._norm_f)
+        hidden = self._forward.norm(x, self._norm_f)
         halt = None if self._halt is None else F.linear(hidden, *self._halt).numpy()
         return Step(self._head.vector(hidden).numpy(), halt, hidden.numpy())
 
-    def _vector(self, x: Tensor, cache: EagerCache) -> Tensor:
-        """One position through all blocks. x: [d] → [d]; `cache` takes the new slot."""
-        n, n_kv, d_head = self.arch.n_heads, self.arch.n_kv_heads, self.arch.d_head
-        end = cache.position + 1
-        cos, sin = self._turns(cache.position, end)
-        for layer, slots in zip(self._layers, cache.slots[:, :, :, self._first_seen(cache.position) : end], strict=True):
-            turned, value = self._heads(layer, layer.qkv.vector(self._norm(x, layer.norm1)), cos[0], sin[0])
-            slots[0, :, -1], slots[1, :, -1] = turned[n:], value
-            # The queries of a group are rows against their one key head: nothing is repeated, and one position needs no mask.
-            query = turned[:n].view(1, n_kv, -1, d_head)
-            mixed = F.scaled_dot_product_attention(query, slots[0][None], slots[1][None])
-            x = x + layer.out.vector(mixed.reshape(-1))
-            gate, up = layer.gate_up.vector(self._norm(x, layer.norm2)).chunk(2)
-            x = x + layer.down.vector(F.silu(gate) * up)
-        cache.position = end
-        return x
 
-    def _rows(self, x: Tensor, cache: EagerCache) -> Tensor:
-        """A chunk of positions through all blocks. x: [T, d] → [T, d]; `cache` takes T new slots."""
-        n, n_kv, d_head = self.arch.n_heads, self.arch.n_kv_heads, self.arch.d_head
-        length, start = len(x), cache.position
-        end, first = start + length, self._first_seen(start)
-        cos, sin = self._turns(start, end)
-        mask = self._mask(start, end)
-        for layer, slots in zip(self._layers, cache.slots[:, :, :, first:end], strict=True):
-            turned, values = self._heads(layer, layer.qkv.rows(self._norm(x, layer.norm1)), cos, sin)
-            slots[0, :, start - first :], slots[1, :, start - first :] = turned[:, n:].transpose(0, 1), values.transpose(0, 1)
-            # Key heads as the batch, the queries of a group as its heads: the group shares its keys by stride 0, without a copy.
-            query = turned[:, :n].view(length, n_kv, -1, d_head).permute(1, 2, 0, 3)
-            key, value = (part[:, None].expand(-1, query.shape[1], -1, -1) for part in slots)
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
-            x = x + layer.out.rows(mixed.permute(2, 0, 1, 3).reshape(length, -1))
-            gate, up = layer.gate_up.rows(self._norm(x, layer.norm2)).chunk(2, dim=-1)
-            x = x + layer.down.rows(F.silu(gate) * up)
-        cache.position = end
-        return x
-
-    def _heads(self, layer: _Layer, fused: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """fused: [..., (H + 2·H_kv)·D], the layer's product → queries and keys as attention takes them [..., H + H_kv, D], values [..., H_kv, D]."""
-        both = self.arch.n_heads + self.arch.n_kv_heads
-        heads = (fused if layer.bias is None else fused + layer.bias).view(*fused.shape[:-1], -1, self.arch.d_head)
-        turned = heads[..., :both, :]
-        if layer.qk_norm is not None:
-            turned = F.rms_norm(turned, (self.arch.d_head,), None, self.arch.norm_eps) * layer.qk_norm
-        return (_rotate(turned, cos, sin) if layer.rotates else turned), heads[..., both:, :]
-
-    def _first_seen(self, position: int) -> int:
-        """The first slot that a position attends to."""
-        return 0 if self.arch.sliding_window is None else max(0, position + 1 - self.arch.sliding_window)
-
-    def _mask(self, start: int, end: int) -> Tensor | None:
-        """Which of the slots from the first seen on the positions start … end see, bool [T, S]; None where plain causality says it."""
-        first, window = self._first_seen(start), self.arch.sliding_window
-        if start == 0 and (window is None or end <= window):
-            return None
-        distance = torch.arange(start, end)[:, None] - torch.arange(first, end)
-        return distance >= 0 if window is None else (distance >= 0) & (distance < window)
-
-    def _turns(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """cos and sin of positions start … end, each [T, 1, D]: over both halves, with the minus of the rotation in sin."""
-        cos, sin = self._cos[start:end], self._sin[start:end]
-        return torch.cat([cos, cos], -1)[:, None], torch.cat([-sin, sin], -1)[:, None]
-
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (self.arch.d_model,), weight, self.arch.norm_eps)
-
-
-def eager_from(student: Student, dtype: Dtype = "float32") -> EagerBackend:
-    """A fast backend with copies of a student's weights."""
-    return EagerBackend(student.arch, student.heads, student.state_dict().__getitem__, dtype)
-
-
-def _layer(load: Load, arch: Arch, number: int, dtype: Dtype) -> _Layer:
-    block = f"blocks.{number}."
-
-    def fused(*names: str) -> Product:
-        return product(torch.cat([load(f"{block}{name}.weight") for name in names]), dtype)
-
-    bias = torch.cat([_small(load, f"{block}attn.{name}.bias") for name in ("wq", "wk", "wv")]) if arch.attention_bias else None
-    norms = ((_small(load, f"{block}attn.{name}.weight"), count) for name, count in (("q_norm", arch.n_heads), ("k_norm", arch.n_kv_heads)))
-    return _Layer(
-        norm1=_small(load, f"{block}norm1.weight"),
-        qkv=fused("attn.wq", "attn.wk", "attn.wv"),
-        bias=bias,
-        qk_norm=torch.cat([weight.expand(count, -1) for weight, count in norms]) if arch.qk_norm else None,
-        rotates=number not in arch.no_rope_layers,
-        out=fused("attn.wo"),
-        norm2=_small(load, f"{block}norm2.weight"),
-        gate_up=fused("mlp.w1", "mlp.w3"),
-        down=fused("mlp.w2"),
-    )
-
-
-def _small(load: Load, name: str) -> Tensor:
-    """A copy in fp32: a student that trains on must not change half of the backend."""
-    return load(name).to(torch.float32, copy=True)
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """apply_rope in three operations. x: [..., heads, D]; cos, sin: [..., 1, D] as `_turns` returns them."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+def eager_from(student: Student, weights: Weights = "fp32") -> EagerBackend:
+    """A fast backend with copies of a student's weights: one that trains on must not change half of it."""
+    state = student.state_dict()
+    return EagerBackend(student.arch, student.heads, Held(lambda name: state[name].clone(), weights))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from interlock.contracts.package import LATENT, PackageFacts
 from interlock.errors import UsageError
-from runtime.backends.protocol import Step, Vector, check_rewind, check_room
+from runtime.backends.protocol import Step, Vector, check_rewind, check_room, decode_one_by_one, score_one_by_one
 
 StateT = TypeVar("StateT")
 Arrays = dict[str, NDArray[Any]]
@@ -93,6 +93,14 @@ class PackageBackend(Generic[StateT]):
             outputs = self._call("decode", {"input_ids": np.array([[inp]], np.int32), "position_ids": positions}, cache.state)
         cache.position += 1
         return _step(outputs)
+
+    def decode_many(self, inputs: Sequence[int | Vector], caches: Sequence[PackageCache[StateT]]) -> list[Step]:
+        """See Backend.decode_many."""
+        return decode_one_by_one(self, inputs, caches)
+
+    def score(self, ids: Sequence[int], cache: PackageCache[StateT]) -> list[Step]:
+        """See Backend.score."""
+        return score_one_by_one(self, ids, cache)
 
 
 def _step(outputs: Arrays) -> Step:

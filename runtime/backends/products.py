@@ -35,6 +35,10 @@ class Stored(Protocol):
 class Product(Protocol):
     """One weight [N, K], in whatever type. Inputs and results are fp32."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+
     def vector(self, x: Tensor) -> Tensor:
         """x: [K] → [N]."""
 
@@ -59,6 +63,7 @@ class Tiled:
     def __init__(self, weight: Stored) -> None:
         self.n, self.k = weight.shape
         self.weight = torch.empty(-(-self.n // TILE), self.k, TILE)
+        self.nbytes = self.weight.nbytes
         step = max(1, PART // (TILE * max(self.k, 1))) * TILE
         for start in range(0, self.n, step):
             rows = weight[start : start + step]
@@ -86,6 +91,7 @@ class Plain:
 
     def __init__(self, weight: Stored) -> None:
         self.weight = weight[:].float()
+        self.nbytes = self.weight.nbytes
 
     def vector(self, x: Tensor) -> Tensor:
         return torch.mv(self.weight, x)
@@ -102,6 +108,7 @@ class PlainBFloat16:
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight.bfloat16()
+        self.nbytes = self.weight.nbytes
 
     def vector(self, x: Tensor) -> Tensor:
         return F.linear(x.bfloat16(), self.weight).float()
@@ -122,6 +129,7 @@ class PackedBFloat16:
     def __init__(self, weight: Tensor) -> None:
         # The second argument is the expected number of rows; layouts for 1 and for 128 measured the same.
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), 1)
+        self.nbytes = 2 * weight.numel()
 
     def vector(self, x: Tensor) -> Tensor:
         return self.rows(x[None])[0]

@@ -4,11 +4,13 @@ Here: the protocol and what one step returns. Not here: sampling, stopping, late
 once, over this.
 
 Why this form. A cache is a value of its own, because the weights are shared and conversations are many; so a server holds one backend and
-a cache per conversation. The protocol has four verbs, and what the engine needs is a combination of them:
+a cache per conversation. The protocol has few verbs, and what the engine needs is a combination of them:
 
 - a new conversation: `new_cache`, then `prefill`;
 - a prefix that is already there: `rewind` to its length, then `prefill` the rest (prefill appends, it does not start over);
 - a latent span: `decode` of the last step's `hidden` instead of a token;
+- many conversations at once: `decode_many`, which shares the reading of the weights and changes no bit of any answer;
+- a guess at the next tokens: `score` says what the model says after each of them, bit for bit as if it had been given one by one;
 - refinement or speculation that is taken back: `rewind`.
 
 Every backend can rewind for nothing: slots beyond the position are hidden by the mask and overwritten later (Core ML states included).
@@ -71,6 +73,18 @@ class Backend(Protocol[CacheT]):
     def decode(self, inp: int | Vector, cache: CacheT) -> Step:
         """Append one token, or one latent vector [d] fp32 in its place. Raises UsageError beyond the capacity."""
 
+    def decode_many(self, inputs: Sequence[int | Vector], caches: Sequence[CacheT]) -> list[Step]:
+        """Append one input to each of some different sequences: the steps that `decode` returns one by one, bit for bit, in any composition.
+
+        Raises UsageError beyond the capacity of any, and ValueError unless there is one cache of its own for each input; then nothing is appended.
+        """
+
+    def score(self, ids: Sequence[int], cache: CacheT) -> list[Step]:
+        """Append tokens to one sequence: the steps that `decode` returns after each, bit for bit. For a few: memory is held for all their logits.
+
+        Raises UsageError beyond the capacity; then nothing is appended.
+        """
+
 
 def check_room(capacity: int, position: int, count: int) -> None:
     """Raises UsageError if a sequence at `position` cannot take `count` more inputs."""
@@ -85,3 +99,23 @@ def check_rewind(now: int, position: int) -> None:
     """Raises ValueError: a rewind forward, or before the start, is a bug of ours."""
     if not 0 <= position <= now:
         raise ValueError(f"rewind to {position}: the sequence has {now} positions")
+
+
+def check_batch(capacity: int, inputs: Sequence[int | Vector], caches: Sequence[Cache]) -> None:
+    """What every `decode_many` refuses. Raises UsageError and ValueError as it says."""
+    if len(inputs) != len(caches) or len({id(cache) for cache in caches}) != len(caches):
+        raise ValueError(f"{len(inputs)} inputs for {len({id(cache) for cache in caches})} different caches of {len(caches)}")
+    for cache in caches:
+        check_room(capacity, cache.position, 1)
+
+
+def decode_one_by_one(backend: Backend[CacheT], inputs: Sequence[int | Vector], caches: Sequence[CacheT]) -> list[Step]:
+    """`decode_many` of a backend that reads its weights once per sequence anyway."""
+    check_batch(backend.capacity, inputs, caches)
+    return [backend.decode(inp, cache) for inp, cache in zip(inputs, caches, strict=True)]
+
+
+def score_one_by_one(backend: Backend[CacheT], ids: Sequence[int], cache: CacheT) -> list[Step]:
+    """`score` of such a backend."""
+    check_room(backend.capacity, cache.position, len(ids))
+    return [backend.decode(token, cache) for token in ids]

@@ -15,7 +15,7 @@ from torch import Tensor
 from interlock.contracts.checkpoint import Arch
 from interlock.contracts.export import LATENT
 from interlock.errors import UsageError
-from runtime.backends.protocol import Step, Vector, check_rewind, check_room
+from runtime.backends.protocol import Step, Vector, check_rewind, check_room, decode_one_by_one, score_one_by_one
 from runtime.backends.torchscript_file import load_torchscript
 
 # The exported graph attends to every slot of the cache it is given: slots are added in steps that keep that waste small and copies rare.
@@ -89,6 +89,14 @@ class TorchScriptBackend:
             outputs = self._decode(*self._inputs([inp], cache.position), cache.k, cache.v)
         cache.position += 1
         return self._step(outputs)
+
+    def decode_many(self, inputs: Sequence[int | Vector], caches: Sequence[TorchScriptCache]) -> list[Step]:
+        """See Backend.decode_many."""
+        return decode_one_by_one(self, inputs, caches)
+
+    def score(self, ids: Sequence[int], cache: TorchScriptCache) -> list[Step]:
+        """See Backend.score."""
+        return score_one_by_one(self, ids, cache)
 
     @staticmethod
     def _inputs(ids: Sequence[int], position: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """One generation by itself: prompt ids in, text out, over any backend.
 
-Here: running the model for one turn until it is over. Not here: what it is given and when it ends (turn.py), many generations at once.
+Here: running the model for one turn until it is over, with guesses of what it is given next where they are wanted. Not here: what it is given and
+when it ends (turn.py), where guesses come from (lookup.py), many generations at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtime.backends.protocol import Backend, CacheT, Step, Vector
+from runtime.engine.lookup import Lookup
 from runtime.engine.tokenizer import Tokenizer
 from runtime.engine.turn import Generation, GenerationParams, Turn
 from runtime.engine.writing import OnText
@@ -27,8 +29,12 @@ def generate(
     turn = Turn(tokenizer, prompt_ids, params, backend.capacity, on_text)
     try:
         cache = backend.new_cache()
+        lookup = Lookup(params.drafts)
         while turn.reason is None:
-            turn.take(advance(backend, cache, turn.inputs))
+            if drafts := _drafts(turn, lookup, backend.capacity - cache.position - 1):
+                prove(backend, cache, turn, drafts)
+            else:
+                turn.take(advance(backend, cache, turn.inputs))
     except KeyboardInterrupt:
         turn.end("interrupted")
     return turn.result()
@@ -39,3 +45,27 @@ def advance(backend: Backend[CacheT], cache: CacheT, inputs: Sequence[int] | Vec
     if isinstance(inputs, np.ndarray):
         return backend.decode(inputs, cache)
     return backend.prefill(inputs, cache) if len(inputs) > 1 or cache.position == 0 else backend.decode(inputs[0], cache)
+
+
+def prove(backend: Backend[CacheT], cache: CacheT, turn: Turn, drafts: Sequence[int]) -> None:
+    """Give the turn the steps of its next token and of as many drafts after it as it would have asked for, from one pass of the model.
+
+    A step is, bit for bit, what `decode` returns, and the turn decides as ever: it says what it would have said.
+    """
+    start, inputs = cache.position, turn.inputs
+    assert isinstance(inputs, list) and len(inputs) == 1
+    steps = backend.score([*inputs, *drafts], cache)
+    taken = 0
+    for step, draft in zip(steps, [*drafts, None], strict=True):
+        turn.take(step)
+        taken += 1
+        if turn.reason is not None or not isinstance(turn.inputs, list) or turn.inputs != [draft]:
+            break
+    cache.rewind(start + taken)
+
+
+def _drafts(turn: Turn, lookup: Lookup, room: int) -> list[int]:
+    """Guesses at what follows the token that is next; none before a prompt, after several tokens, or in a latent span."""
+    if isinstance(turn.inputs, np.ndarray) or len(turn.inputs) > 1 or turn.inputs[-1] != turn.history[-1] or not turn.steps:
+        return []
+    return lookup.after(turn.history)[: max(room, 0)]

@@ -33,8 +33,9 @@ Reason = Literal["eos", "stop", "halt", "length", "position_limit", "interrupted
 class GenerationParams:
     """`stop`: texts that end the generation and are not part of it. `latent`: how latent spans are run, None for a model that may not have any.
     `halt_threshold`: the probability from which on a halt head that reads sentence and line ends is obeyed; None asks no head.
+    `drafts`: how many tokens are guessed from the text so far and proven in one pass of the model; the answer is the same.
 
-    Raises UsageError for a limit below 1 or an empty stop text."""
+    Raises UsageError for a limit below 1, fewer than no drafts or an empty stop text."""
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_new_tokens: int = 256
@@ -42,10 +43,13 @@ class GenerationParams:
     eos_ids: tuple[int, ...] = ()
     latent: LatentParams | None = None
     halt_threshold: float | None = None
+    drafts: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise UsageError(f"`max_new_tokens` is {self.max_new_tokens}", remedy="generate at least one token")
+        if self.drafts < 0:
+            raise UsageError(f"`drafts` is {self.drafts}", remedy="0 guesses nothing; 4 to 8 suit texts that repeat their prompt")
         if "" in self.stop:
             raise UsageError("a stop text is empty", remedy="leave it out")
 
@@ -99,6 +103,11 @@ class Turn:
         self._position = 0
         self.inputs: list[int] | Vector = list(self._history)
         self.reason: Reason | None = None
+
+    @property
+    def history(self) -> list[int]:
+        """The prompt and every chosen token, in order: what is said so far. Not to be changed."""
+        return self._history
 
     @property
     def steps(self) -> int:

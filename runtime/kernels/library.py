@@ -10,12 +10,21 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from typing import Any
 
 from interlock.errors import UsageError
 from runtime.kernels.build import Compiler, NoKernels, compiler, shared_object
-from runtime.kernels.products import Function, Kernels
+from runtime.kernels.products import Kernels
 from runtime.kernels.proof import mismatch
+from runtime.kernels.proof_step import step_mismatch
 
+_pointer, _count = ctypes.c_void_p, ctypes.c_int64
+# What each variant exports, in the order of Kernels' fields.
+ARGUMENTS = {
+    "dense": (_pointer, _pointer, _pointer, _count),
+    "blocks": (_pointer, _pointer, _pointer, _count),
+    "step": (_pointer, _pointer, _count, _pointer, _pointer, _pointer, ctypes.c_int32),
+}
 CHOICES = ("off", "avx512", "avx2", "neon", "generic")
 
 
@@ -63,7 +72,7 @@ def _proved(candidates: tuple[Kernels, ...], wanted: str, found: Compiler) -> tu
         raise NoKernels(f"this processor does not have {fitting}; it could run {names}")
     failed: list[str] = []
     for kernels in chosen:
-        problem = mismatch(kernels)
+        problem = mismatch(kernels) or step_mismatch(kernels)
         if problem is None:
             return kernels, "; ".join([f"{kernels.variant}, compiled by {found.version.splitlines()[0]}", *failed])
         failed.append(f"{kernels.variant} is not used: {problem}")
@@ -79,11 +88,11 @@ def variants(found: Compiler) -> tuple[Kernels, ...]:
         raise NoKernels(f"the compiled kernels cannot be loaded: {error}") from error
     library.variants.restype = ctypes.c_char_p
     names = library.variants().decode().split()
-    return tuple(Kernels(name, _function(library, f"half_{name}"), _function(library, f"blocks_{name}")) for name in names)
+    return tuple(Kernels(name, *(_function(library, f"{work}_{name}", types) for work, types in ARGUMENTS.items())) for name in names)
 
 
-def _function(library: ctypes.CDLL, name: str) -> Function:
+def _function(library: ctypes.CDLL, name: str, types: tuple[Any, ...]) -> Any:
     function = library[name]
-    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    function.argtypes = types
     function.restype = ctypes.c_int
     return function

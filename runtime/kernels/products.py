@@ -1,9 +1,9 @@
-"""Packed weights with their products: fp16 as stored, and integers of up to 8 bits with a scale per row and block of columns.
+"""Weights as they are stored, with their products: floats, and integers of up to 8 bits with a scale per row and block of columns.
 
 Here: how weights are laid out for the C functions, and the calls. Not here: the C (csrc), whether it can be trusted (proof.py).
 
 Error of one output against exact arithmetic on the same weights, with u = 2^-24:
-* half: |error| ≤ (K + 8)·u·Σ|w·x|, the bound of any order of fp32 summation.
+* dense: |error| ≤ (K + 8)·u·Σ|w·x|, the bound of any order of fp32 summation.
 * blocks: activations become 16-bit integers per tile of 32 columns, x ≈ step·q with step = max|x|/32512 over the tile. q is off by at most
   0.51 (one half for rounding, the rest for the fp32 arithmetic before it), so |error| ≤ Σ over tiles of 0.51·step·Σ|scale·(code - offset)|.
   Integer sums are exact. To that comes fp32 arithmetic on T tiles in a row, (2T + 16)·u·Σ|scale|·(|code| + |offset|)·(|x| + step), and a tile
@@ -24,12 +24,14 @@ from torch import Tensor
 GROUP = 16
 TILE = 32
 Function = Callable[[int, int, int, int], int]
+# A step (decoder.py): model, sequences, how many, inputs, logits, halt logits, threads.
+Step = Callable[[int, object, int, int, int, int | None, int], int]
 
 
-class HalfMatrix(ctypes.Structure):
-    """`struct half` of csrc/kernels.h."""
+class DenseMatrix(ctypes.Structure):
+    """`struct dense` of csrc/kernels.h."""
 
-    _fields_ = (("weight", ctypes.c_void_p), ("n", ctypes.c_int64), ("k", ctypes.c_int64))
+    _fields_ = (("weight", ctypes.c_void_p), ("n", ctypes.c_int64), ("k", ctypes.c_int64), ("type", ctypes.c_int32))
 
 
 class BlockMatrix(ctypes.Structure):
@@ -38,12 +40,15 @@ class BlockMatrix(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("codes", "scale", "offset")),
         *((name, ctypes.c_int64) for name in ("n", "k", "blocks", "width")),
-        *((name, ctypes.c_int32) for name in ("bits", "zero", "wide")),
+        *((name, ctypes.c_int32) for name in ("bits", "zero", "wide", "added")),
     )
 
 
 class Product:
-    """One weight of n rows and k columns, and its products with fp32 activations on the CPU. One thread; the interpreter lock is free meanwhile."""
+    """One weight of n rows and k columns, and its products with fp32 activations on the CPU. One thread; the interpreter lock is free meanwhile.
+
+    address: of what C knows of it, as long as this object lives.
+    """
 
     def __init__(self, function: Function, matrix: ctypes.Structure, n: int, k: int, parts: tuple[Tensor, ...]) -> None:
         self.n = n
@@ -51,7 +56,7 @@ class Product:
         self.nbytes = sum(part.numel() * part.element_size() for part in parts)
         self._function = function
         self._matrix = matrix
-        self._address = ctypes.addressof(matrix)
+        self.address = ctypes.addressof(matrix)
 
     def vector(self, x: Tensor) -> Tensor:
         """x: fp32 [k] → fp32 [n]."""
@@ -73,7 +78,7 @@ class Product:
         if not fits or x.dtype is not torch.float32 or not x.is_cpu:
             raise ValueError(f"fp32 activations of {self.k} columns on the CPU, not {x.dtype} {tuple(x.shape)} on {x.device}")
         x = x.contiguous()
-        if self._function(self._address, x.data_ptr(), out.data_ptr(), rows):
+        if self._function(self.address, x.data_ptr(), out.data_ptr(), rows):
             raise MemoryError(f"no memory to quantise {rows} rows of {self.k} activations")
 
     def _check(self, index: Tensor) -> None:
@@ -81,15 +86,19 @@ class Product:
             raise IndexError(f"rows {int(index.min())} to {int(index.max())} of a weight that has {self.n}")
 
 
-class Half(Product):
-    """fp16 [n, k] as it was given, without a copy where it is contiguous: a file's mapped bytes are multiplied in place."""
+# As the enumeration in csrc/kernels.h.
+TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+
+
+class Dense(Product):
+    """fp32, fp16 or bf16 [n, k] as it was given, without a copy where it is contiguous: a file's mapped bytes are multiplied in place."""
 
     def __init__(self, function: Function, weight: Tensor) -> None:
-        if weight.dtype is not torch.float16 or weight.dim() != 2 or not weight.is_cpu:
-            raise ValueError(f"a matrix in fp16 on the CPU, not {weight.dtype} {tuple(weight.shape)} on {weight.device}")
+        if weight.dtype not in TYPES or weight.dim() != 2 or not weight.is_cpu:
+            raise ValueError(f"a matrix in fp32, fp16 or bf16 on the CPU, not {weight.dtype} {tuple(weight.shape)} on {weight.device}")
         self.weight = weight.detach().contiguous()
         n, k = weight.shape
-        super().__init__(function, HalfMatrix(self.weight.data_ptr(), n, k), n, k, (self.weight,))
+        super().__init__(function, DenseMatrix(self.weight.data_ptr(), n, k, TYPES[weight.dtype]), n, k, (self.weight,))
 
     def select(self, index: Tensor) -> Tensor:
         self._check(index)
@@ -97,14 +106,15 @@ class Half(Product):
 
 
 class Blocks(Product):
-    """value = scale · (code - offset), repacked for the C functions (csrc/kernels.h has the layout)."""
+    """value = scale · (code - offset), or scale · code + offset, repacked for the C functions (csrc/kernels.h has the layout)."""
 
-    def __init__(self, function: Function, codes: Tensor, scale: Tensor, offset: Tensor | None, bits: int) -> None:
+    def __init__(self, function: Function, codes: Tensor, scale: Tensor, offset: Tensor | None, bits: int, *, added: bool) -> None:
         _check_blocks(codes, scale, offset, bits)
         n, k = codes.shape
         self.blocks = scale.shape[1]
         self.width = k // self.blocks
         self.bits = 4 if bits <= 4 else 8
+        self.added = added
         self.zero = 1 << (bits - 1) if codes.dtype is torch.int8 else 0
         self.codes = _pack(_unsigned(codes, bits, self.zero), self.blocks, self.bits)
         narrow = _is_half(scale) and (offset is None or _is_half(offset))
@@ -112,7 +122,7 @@ class Blocks(Product):
         self.offset = None if offset is None else _grouped(offset, narrow)
         parts = (self.codes, self.scale) if self.offset is None else (self.codes, self.scale, self.offset)
         pointers = self.codes.data_ptr(), self.scale.data_ptr(), None if self.offset is None else self.offset.data_ptr()
-        matrix = BlockMatrix(*pointers, n, k, self.blocks, self.width, self.bits, self.zero, not narrow)
+        matrix = BlockMatrix(*pointers, n, k, self.blocks, self.width, self.bits, self.zero, not narrow, added)
         super().__init__(function, matrix, n, k, parts)
 
     def select(self, index: Tensor) -> Tensor:
@@ -121,9 +131,11 @@ class Blocks(Product):
         packed = self.codes[group, :, :, row]  # [T, blocks·tiles, bits, 4]
         tiles = packed.flatten(2) if self.bits == 8 else torch.cat([packed & 15, packed >> 4], 2).flatten(2)
         codes = tiles.reshape(len(index), self.blocks, -(-self.width // TILE) * TILE)[:, :, : self.width].float() - self.zero
-        if self.offset is not None:
-            codes -= self.offset[group, :, row, None].float()
-        return (codes * self.scale[group, :, row, None].float()).flatten(1)
+        scale = self.scale[group, :, row, None].float()
+        if self.offset is None:
+            return (codes * scale).flatten(1)
+        offset = self.offset[group, :, row, None].float()
+        return (codes * scale + offset if self.added else (codes - offset) * scale).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -131,20 +143,21 @@ class Kernels:
     """The products of one variant. Weights stay where they are; errors as stated above."""
 
     variant: str
-    half_function: Function
+    dense_function: Function
     blocks_function: Function
+    step_function: Step
 
-    def half(self, weight: Tensor) -> Half:
-        """weight: fp16 [N, K], kept as it is if contiguous. Activations and sums are fp32. Raises ValueError."""
-        return Half(self.half_function, weight)
+    def dense(self, weight: Tensor) -> Dense:
+        """weight: fp32, fp16 or bf16 [N, K], kept as it is if contiguous. Activations and sums are fp32. Raises ValueError."""
+        return Dense(self.dense_function, weight)
 
-    def blocks(self, codes: Tensor, scale: Tensor, offset: Tensor | None, bits: int) -> Blocks:
-        """value = scale · (code - offset).
+    def blocks(self, codes: Tensor, scale: Tensor, offset: Tensor | None, bits: int, *, added: bool = False) -> Blocks:
+        """value = scale · (code - offset), or where the offset is `added` scale · code + offset.
 
         codes: int8 or uint8 [N, K], one code in each, in the range of `bits` (1 to 8; stored in 4 or 8). scale: fp16 or fp32 [N, K/B] for any B
         that divides K. offset: any real type, the same shape, or None. Raises ValueError, for a code outside its range too.
         """
-        return Blocks(self.blocks_function, codes, scale, offset, bits)
+        return Blocks(self.blocks_function, codes, scale, offset, bits, added=added)
 
 
 def _check_blocks(codes: Tensor, scale: Tensor, offset: Tensor | None, bits: int) -> None:

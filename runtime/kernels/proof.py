@@ -1,6 +1,7 @@
 """Whether a variant computes what numpy computes, on small matrices, before anything relies on it.
 
-Here: a few shapes that meet every branch, in a few milliseconds. Not here: the full range of shapes and values (the tests).
+Here: products of a few shapes that meet every branch, in a few milliseconds. Not here: a step (proof_step.py), the full range of
+shapes and values (the tests).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from runtime.kernels.products import Kernels, Product
+from runtime.kernels.products import TYPES, Kernels, Product
 
 # Far above the error model of products.py for these shapes (1e-5), far below what one wrong code, scale or column makes (1e-3 and more).
 TOLERANCE = 1e-4
@@ -23,9 +24,10 @@ def mismatch(kernels: Kernels) -> str | None:
     random = np.random.default_rng(4)
     for n, k, blocks, rows in SHAPES:
         x = random.standard_normal((rows, k)).astype(np.float32)
-        weight = random.standard_normal((n, k)).astype(np.float16)
-        if problem := _compare(kernels.half(torch.from_numpy(weight)), weight.astype(np.float64), x):
-            return f"fp16 [{n}, {k}]: {problem}"
+        for dtype in TYPES:
+            weight = torch.from_numpy(random.standard_normal((n, k))).to(dtype)
+            if problem := _compare(kernels.dense(weight), weight.double().numpy(), x):
+                return f"{dtype} [{n}, {k}]: {problem}"
         for bits in (4, 8):
             if problem := _blocks(kernels, random, bits, (n, k, blocks), x):
                 return f"{bits} bits [{n}, {k}]: {problem}"
@@ -33,7 +35,7 @@ def mismatch(kernels: Kernels) -> str | None:
 
 
 def _blocks(kernels: Kernels, random: np.random.Generator, bits: int, shape: tuple[int, int, int], x: NDArray[np.float32]) -> str | None:
-    """One signed product without offset in fp32, one unsigned with offset in fp16."""
+    """One signed product without offset in fp32, one unsigned with offset in fp16, and one with the offset added."""
     n, k, blocks = shape
     scale = random.random((n, blocks)).astype(np.float32) + 0.1
     narrow = scale.astype(np.float16)
@@ -42,8 +44,13 @@ def _blocks(kernels: Kernels, random: np.random.Generator, bits: int, shape: tup
     signed = (unsigned.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)
     plain = kernels.blocks(torch.from_numpy(signed), torch.from_numpy(scale), None, bits)
     shifted = kernels.blocks(torch.from_numpy(unsigned), torch.from_numpy(narrow), torch.from_numpy(offset), bits)
+    added = kernels.blocks(torch.from_numpy(unsigned), torch.from_numpy(narrow), torch.from_numpy(offset), bits, added=True)
     wide = [np.repeat(values.astype(np.float64), k // blocks, 1) for values in (scale, narrow, offset)]
-    return _compare(plain, wide[0] * signed, x) or _compare(shifted, wide[1] * (unsigned - wide[2]), x)
+    return (
+        _compare(plain, wide[0] * signed, x)
+        or _compare(shifted, wide[1] * (unsigned - wide[2]), x)
+        or _compare(added, wide[1] * unsigned + wide[2], x)
+    )
 
 
 def _compare(product: Product, weight: NDArray[np.float64], x: NDArray[np.float32]) -> str | None:

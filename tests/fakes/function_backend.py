@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from runtime.backends.protocol import Step, Vector, check_room
+from runtime.backends.protocol import Step, Vector, check_room, decode_one_by_one, score_one_by_one
 
 
 @dataclass
@@ -43,6 +43,14 @@ class FunctionBackend:
         assert isinstance(inp, int)
         self.decoded.append(inp)
         return self._step([inp], cache)
+
+    def decode_many(self, inputs: Sequence[int | Vector], caches: Sequence[ListCache]) -> list[Step]:
+        """See Backend.decode_many."""
+        return decode_one_by_one(self, inputs, caches)
+
+    def score(self, ids: Sequence[int], cache: ListCache) -> list[Step]:
+        """See Backend.score."""
+        return score_one_by_one(self, ids, cache)
 
     def _step(self, ids: Iterable[int], cache: ListCache) -> Step:
         ids = list(ids)

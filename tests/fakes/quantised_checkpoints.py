@@ -11,7 +11,7 @@ from fakes.makers import maker
 
 from interlock.contracts import checkpoint, io
 from interlock.contracts.base import InputRef
-from pipeline.coreml.compression.gguf_blocks import decode
+from runtime.student.blocks import decode
 from runtime.student.model import Student
 
 

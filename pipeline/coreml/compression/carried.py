@@ -1,6 +1,6 @@
 """The source's own blocks of a checkpoint, as forms of its weights.
 
-Here: which weights can be carried, and why the others cannot. Not here: the layouts (gguf_blocks.py).
+Here: which weights can be carried, and why the others cannot. Not here: the forms (gguf_blocks.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 
 from interlock.contracts.checkpoint import BLOCKS, CheckpointContract
 from interlock.errors import refuse
-from pipeline.coreml.compression.gguf_blocks import NoForm, decode, form_of
+from pipeline.coreml.compression.gguf_blocks import NoForm, form_of
 from pipeline.coreml.compression.stored import Form
+from runtime.student.blocks import UnknownBlocks, decode
 from runtime.student.model import Student
 
 REMEDY = "import the checkpoint again, or choose another --compress"
@@ -49,8 +50,8 @@ def _carried(
         raise refuse(path, name, expected="rows of bytes", found=f"{rows.dtype} {list(rows.shape)}", remedy=REMEDY)
     try:
         blocks = decode(kind, rows)
-    except NoForm as problem:
-        return str(problem)
+    except UnknownBlocks:
+        return f"{kind} blocks have no form in a package"
     except ValueError as problem:
         raise refuse(path, name, expected=f"whole blocks of {kind}", found=f"rows of {rows.shape[1]} bytes", remedy=REMEDY) from problem
     with np.errstate(all="ignore"):  # scales that are no numbers give other values, which is said below

@@ -27,6 +27,11 @@ INLINE TARGET lanes load_half(const uint16_t *from)
     const __m128i *at = (const __m128i *)from;
     return (lanes){_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at + 1))};
 }
+INLINE TARGET __m256 eight_brain(const uint16_t *from)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)), 16));
+}
+INLINE TARGET lanes load_brain(const uint16_t *from) { return (lanes){eight_brain(from), eight_brain(from + 8)}; }
 INLINE TARGET lanes plus(lanes a, lanes b) { return (lanes){_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
 INLINE TARGET lanes fused(lanes a, lanes b, lanes c)
 {
@@ -87,4 +92,5 @@ INLINE TARGET __m256i dot4_half(const uint8_t *codes, const struct tile *x)
 INLINE TARGET sums dot4(const uint8_t *codes, const struct tile *x) { return (sums){dot4_half(codes, x), dot4_half(codes + 32, x)}; }
 
 #include "products.h"
+#include "step.h"
 #endif

@@ -14,6 +14,10 @@ typedef __m512i sums;
 INLINE TARGET lanes splat(float value) { return _mm512_set1_ps(value); }
 INLINE TARGET lanes load(const float *from) { return _mm512_loadu_ps(from); }
 INLINE TARGET lanes load_half(const uint16_t *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)); }
+INLINE TARGET lanes load_brain(const uint16_t *from)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
+}
 INLINE TARGET void store(float *to, lanes value) { _mm512_storeu_ps(to, value); }
 INLINE TARGET lanes plus(lanes a, lanes b) { return _mm512_add_ps(a, b); }
 INLINE TARGET lanes fused(lanes a, lanes b, lanes c) { return _mm512_fmadd_ps(a, b, c); }
@@ -55,4 +59,5 @@ INLINE TARGET sums dot4(const uint8_t *codes, const struct tile *x)
 }
 
 #include "products.h"
+#include "step.h"
 #endif

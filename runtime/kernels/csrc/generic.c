@@ -32,6 +32,12 @@ INLINE lanes load_half(const uint16_t *from)
     EACH_LANE out.at[i] = half_to_float(from[i]);
     return out;
 }
+INLINE lanes load_brain(const uint16_t *from)
+{
+    lanes out;
+    EACH_LANE out.at[i] = brain_to_float(from[i]);
+    return out;
+}
 INLINE void store(float *to, lanes value) { memcpy(to, &value, sizeof value); }
 INLINE lanes plus(lanes a, lanes b)
 {
@@ -77,3 +83,4 @@ INLINE sums dot4(const uint8_t *codes, const struct tile *x)
 }
 
 #include "products.h"
+#include "step.h"

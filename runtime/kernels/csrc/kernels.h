@@ -12,6 +12,8 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
+/* What is used in several places and long: once in each variant. */
+#define SHARED static __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum {
@@ -19,13 +21,17 @@ enum {
     TILE = 32   /* matrix columns that are multiplied as integers before anything becomes a float */
 };
 
-/* fp16 in rows, exactly as a package stores it. */
-struct half {
-    const uint16_t *weight; /* [n, k] */
+/* The types of floats in rows. */
+enum { SINGLE, HALF, BRAIN };
+
+/* Floats in rows, exactly as they were given. */
+struct dense {
+    const void *weight; /* [n, k] */
     int64_t n, k;
+    int32_t type;
 };
 
-/* Packed integers: value = scale * (code - offset), one scale and offset per row and block of `width` columns.
+/* Packed integers: value = scale * (code - offset), or scale * code + offset, one scale and offset per row and block of `width` columns.
  *
  * Rows come in groups of 16 and a block in tiles of 32 columns; what is missing is padded with codes that meet only zero activations or
  * whose row is not stored. One tile is `bits` chunks of 64 bytes; chunk c holds four bytes of each of the 16 rows in turn:
@@ -41,6 +47,7 @@ struct blocks {
     int32_t bits;          /* 4 or 8 */
     int32_t zero;          /* 8 or 128 where codes were signed, else 0 */
     int32_t wide;          /* scale and offset are fp32, else fp16 */
+    int32_t added;         /* the offset is added to the scaled code, else taken from the code */
 };
 
 /* 32 activations as 16-bit integers, whole and as the two signed bytes that 8-bit instructions need: x = step * whole, whole = 256 * high + low. */
@@ -81,5 +88,22 @@ INLINE float half_to_float(uint16_t half)
     memcpy(&value, &bits, sizeof value);
     return value;
 }
+
+/* bf16 is the upper half of fp32. */
+INLINE float brain_to_float(uint16_t brain)
+{
+    const uint32_t bits = (uint32_t)brain << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+INLINE float one_float(const void *weight, const int type, int64_t at)
+{
+    if (type == SINGLE) return ((const float *)weight)[at];
+    return type == HALF ? half_to_float(((const uint16_t *)weight)[at]) : brain_to_float(((const uint16_t *)weight)[at]);
+}
+
+INLINE const void *moved(const void *weight, const int type, int64_t count) { return (const char *)weight + count * (type == SINGLE ? 4 : 2); }
 
 #endif

@@ -30,6 +30,12 @@ INLINE TARGET lanes load_half(const uint16_t *from)
     UNROLL for (int i = 0; i < 4; i++) out.at[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from + 4 * i)));
     return out;
 }
+INLINE TARGET lanes load_brain(const uint16_t *from)
+{
+    lanes out;
+    UNROLL for (int i = 0; i < 4; i++) out.at[i] = vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(from + 4 * i)), 16));
+    return out;
+}
 INLINE TARGET void store(float *to, lanes value) { UNROLL for (int i = 0; i < 4; i++) vst1q_f32(to + 4 * i, value.at[i]); }
 INLINE TARGET lanes plus(lanes a, lanes b)
 {
@@ -90,4 +96,5 @@ INLINE TARGET sums dot4(const uint8_t *codes, const struct tile *x)
 }
 
 #include "products.h"
+#include "step.h"
 #endif

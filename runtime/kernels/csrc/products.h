@@ -4,7 +4,7 @@
  *   HALF_OUTS, HALF_ROWS    how many fp16 matrix rows by how many activations its registers hold sums for
  *   BLOCK_ROWS              how many activations against one group of a packed matrix (1, 2, 4 or 8)
  *   lanes                   16 fp32; sums: 16 int32
- *   splat, load, load_half, store, plus (a + b), fused (a * b + c), total (sum of the lanes)
+ *   splat, load, load_half, load_brain, store, plus (a + b), fused (a * b + c), total (sum of the lanes)
  *   dot4, dot8              16 rows of one packed tile times one activation tile, exact: 32 * 255 * 32512 < 2^31
  *   widen                   sums plus one integer, as lanes
  *   NAME(product)           the exported name
@@ -14,7 +14,7 @@
 
 /* Activations of one row as 16-bit integers per tile of 32, by their largest magnitude. A tile that holds NaN or infinity gets a NaN step,
  * which reaches every output: integers would hide it. Below 2^-110 a tile is taken as zero: its step would be no normal number. */
-static TARGET void quantise(const struct blocks *w, const float *x, struct activation row)
+SHARED TARGET void quantise(const struct blocks *w, const float *x, struct activation row)
 {
     const int64_t tiles = tiles_per_block(w);
     for (int64_t block = 0; block < w->blocks; block++) {
@@ -76,7 +76,11 @@ INLINE TARGET void block_panel(const struct blocks *w, int64_t group, const stru
         const lanes scale = load_factor(w, w->scale, at);
         if (w->offset) {
             const lanes offset = load_factor(w, w->offset, at);
-            UNROLL for (int r = 0; r < rows; r++) part[r] = fused(offset, splat(-x[r].sums[block]), part[r]);
+            if (w->added) {
+                UNROLL for (int r = 0; r < rows; r++) out[r] = fused(offset, splat(x[r].sums[block]), out[r]);
+            } else {
+                UNROLL for (int r = 0; r < rows; r++) part[r] = fused(offset, splat(-x[r].sums[block]), part[r]);
+            }
         }
         UNROLL for (int r = 0; r < rows; r++) out[r] = fused(scale, part[r], out[r]);
     }
@@ -97,6 +101,15 @@ INLINE TARGET void block_group(const struct blocks *w, int64_t group, const stru
     if (rows - r >= 1) block_panel(w, group, x + r, y + r * w->n, 1, bits);
 }
 
+/* Groups `from` to `to` of a matrix for some activations. */
+SHARED TARGET void block_groups(const struct blocks *w, int64_t from, int64_t to, const struct activation *x, float *y, int64_t rows)
+{
+    for (int64_t group = from; group < to; group++) {
+        if (w->bits == 4) block_group(w, group, x, y, rows, 4);
+        else block_group(w, group, x, y, rows, 8);
+    }
+}
+
 /* x: [rows, k] → y: [rows, n]. Returns 0, or 1 where there is no memory for the quantised activations. */
 EXPORT TARGET int NAME(blocks)(const struct blocks *w, const float *x, float *y, int64_t rows)
 {
@@ -109,36 +122,54 @@ EXPORT TARGET int NAME(blocks)(const struct blocks *w, const float *x, float *y,
         activations[r] = (struct activation){all_tiles + r * tiles, all_sums + r * w->blocks};
         quantise(w, x + r * w->k, activations[r]);
     }
-    for (int64_t group = 0; group < groups(w); group++) {
-        if (w->bits == 4) block_group(w, group, activations, y, rows, 4);
-        else block_group(w, group, activations, y, rows, 8);
-    }
+    block_groups(w, 0, groups(w), activations, y, rows);
     free(activations);
     return 0;
 }
 
+INLINE TARGET lanes load_dense(const void *weight, const int type, int64_t at)
+{
+    if (type == SINGLE) return load((const float *)weight + at);
+    return type == HALF ? load_half((const uint16_t *)weight + at) : load_brain((const uint16_t *)weight + at);
+}
+
 /* One matrix row times one activation. Six sums hide the latency of an addition; long turns of one stream are what memory reads fastest:
- * four matrix rows at a time took 26 ms, turns of 64 columns 14, these 12 (SmolLM2-135M on Zen 4, where reading alone takes 9.5). */
-INLINE TARGET float half_dot(const uint16_t *weight, const float *x, int64_t columns)
+ * four matrix rows at a time took 26 ms, turns of 64 columns 14, these 12 (SmolLM2-135M in fp16 on Zen 4, where reading alone takes 9.5). */
+INLINE TARGET float dense_dot(const void *weight, const int type, const float *x, int64_t columns)
 {
     enum { SUMS = 6, TURN = 2 * SUMS * GROUP };
     lanes sum[SUMS];
     int64_t k = 0;
     UNROLL for (int i = 0; i < SUMS; i++) sum[i] = splat(0);
     for (; k + TURN <= columns; k += TURN) {
-        UNROLL for (int i = 0; i < SUMS; i++) prefetch(weight + k + 2 * GROUP * i);
-        UNROLL for (int i = 0; i < 2 * SUMS; i++) sum[i % SUMS] = fused(load_half(weight + k + GROUP * i), load(x + k + GROUP * i), sum[i % SUMS]);
+        UNROLL for (int i = 0; i < 2 * SUMS; i++)
+            if (type == SINGLE || i % 2 == 0) prefetch(moved(weight, type, k + GROUP * i));
+        UNROLL for (int i = 0; i < 2 * SUMS; i++) sum[i % SUMS] = fused(load_dense(weight, type, k + GROUP * i), load(x + k + GROUP * i), sum[i % SUMS]);
     }
-    for (; k + GROUP <= columns; k += GROUP) sum[0] = fused(load_half(weight + k), load(x + k), sum[0]);
+    for (; k + GROUP <= columns; k += GROUP) sum[0] = fused(load_dense(weight, type, k), load(x + k), sum[0]);
     float value = total(plus(plus(plus(sum[0], sum[1]), plus(sum[2], sum[3])), plus(sum[4], sum[5])));
-    for (; k < columns; k++) value += half_to_float(weight[k]) * x[k];
+    for (; k < columns; k++) value += one_float(weight, type, k) * x[k];
     return value;
 }
 
-/* HALF_OUTS matrix rows times HALF_ROWS activations: each value is loaded and widened once for several products. */
-INLINE TARGET void half_panel(const struct half *w, int64_t n, const float *x, float *y)
+INLINE TARGET void each_of_type(const struct dense *w, const int type, int64_t from, int64_t to, const float *x, float *y, int64_t rows)
 {
-    const uint16_t *weight = w->weight + n * w->k;
+    for (int64_t n = from; n < to; n++)
+        for (int64_t r = 0; r < rows; r++) y[r * w->n + n] = dense_dot(moved(w->weight, type, n * w->k), type, x + r * w->k, w->k);
+}
+
+/* Matrix rows `from` to `to` for some activations, each as if it were alone: the sums are in the order of one row, whatever their number. */
+SHARED TARGET void dense_each(const struct dense *w, int64_t from, int64_t to, const float *x, float *y, int64_t rows)
+{
+    if (w->type == SINGLE) each_of_type(w, SINGLE, from, to, x, y, rows);
+    else if (w->type == HALF) each_of_type(w, HALF, from, to, x, y, rows);
+    else each_of_type(w, BRAIN, from, to, x, y, rows);
+}
+
+/* HALF_OUTS rows of fp16 times HALF_ROWS activations: each value is loaded and widened once for several products. */
+INLINE TARGET void half_panel(const struct dense *w, int64_t n, const float *x, float *y)
+{
+    const uint16_t *weight = (const uint16_t *)w->weight + n * w->k;
     lanes sum[HALF_OUTS][HALF_ROWS];
     int64_t k = 0;
     UNROLL for (int o = 0; o < HALF_OUTS; o++) UNROLL for (int r = 0; r < HALF_ROWS; r++) sum[o][r] = splat(0);
@@ -156,13 +187,13 @@ INLINE TARGET void half_panel(const struct half *w, int64_t n, const float *x, f
     }
 }
 
-/* x: [rows, k] → y: [rows, n]. Returns 0. */
-EXPORT TARGET int NAME(half)(const struct half *w, const float *x, float *y, int64_t rows)
+/* x: [rows, k] → y: [rows, n]. Many rows of fp16 go in panels, which add in another order. Returns 0. */
+EXPORT TARGET int NAME(dense)(const struct dense *w, const float *x, float *y, int64_t rows)
 {
-    const int64_t outs = w->n - w->n % HALF_OUTS, paired = rows - rows % HALF_ROWS;
+    const int64_t outs = w->type == HALF ? w->n - w->n % HALF_OUTS : 0, paired = rows - rows % HALF_ROWS;
     for (int64_t n = 0; n < outs; n += HALF_OUTS)
         for (int64_t r = 0; r < paired; r += HALF_ROWS) half_panel(w, n, x + r * w->k, y + r * w->n);
-    for (int64_t n = 0; n < w->n; n++)
-        for (int64_t r = n < outs ? paired : 0; r < rows; r++) y[r * w->n + n] = half_dot(w->weight + n * w->k, x + r * w->k, w->k);
+    dense_each(w, 0, outs, x + paired * w->k, y + paired * w->n, rows - paired);
+    dense_each(w, outs, w->n, x, y, rows);
     return 0;
 }

@@ -43,7 +43,7 @@ class PackedWeights(Weights):
         key = matrix.key()
         if key not in self._made:
             if form(matrix.parts[0])[0] == "half":
-                self._made[key] = self._kernels.half(_joined([part.array() for part in matrix.parts]))
+                self._made[key] = self._kernels.dense(_joined([part.array() for part in matrix.parts]))
             else:
                 parts = [_blocks(part) for part in matrix.parts]
                 codes, scale = (_joined([part[at] for part in parts]) for at in (0, 1))

@@ -13,6 +13,7 @@ from interlock.contracts.checkpoint import ModelArch
 from interlock.errors import UsageError
 from runtime.backends import products
 from runtime.backends.eager import EagerBackend, EagerCache, eager_from
+from runtime.backends.held import Held
 from runtime.backends.protocol import Backend, Step
 from runtime.numerics import psnr_db
 from runtime.student.model import Student
@@ -134,7 +135,7 @@ def test_results_are_the_callers_own() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_bfloat16_products_stay_within_their_rounding(tied: bool) -> None:
     student = tiny_student(tie_embeddings=tied)
-    backend = eager_from(student, "bfloat16")
+    backend = eager_from(student, "bf16")
     cache = backend.new_cache()
     ids = some_ids(student.arch, 64).tolist()
     # Weight, input and output of a product are rounded to 8 bits, -53 dB each (uniform within half a step, relative to the value). 4 products
@@ -143,11 +144,11 @@ def test_bfloat16_products_stay_within_their_rounding(tied: bool) -> None:
     close(backend.decode(ids[63], cache), student, ids, least_db=37)
 
 
-def test_half_weights_are_widened() -> None:
+def test_half_weights_are_the_same_values() -> None:
     student = tiny_student()
     halves = {name: tensor.half() for name, tensor in student.state_dict().items()}
     student.load_state_dict(halves)
-    backend = EagerBackend(student.arch, BOTH_HEADS, halves.__getitem__)
+    backend = EagerBackend(student.arch, BOTH_HEADS, Held(halves.__getitem__))
     close(backend.prefill([5, 6, 7], backend.new_cache()), student, [5, 6, 7])
 
 

@@ -47,3 +47,16 @@ def test_any_prompt_length_gives_the_students_logits(package: Path, count: int) 
         assert psnr_db(torch.cat([wanted.logits[0, -1], wanted.halt_logits[0]]), heads) >= 50
         assert psnr_db(wanted.hidden[0, -1], torch.from_numpy(step.hidden)) >= 50
         assert step.hidden.dtype == step.logits.dtype == np.float32
+
+
+def test_many_are_one_by_one(package: Path) -> None:
+    from pipeline.coreml.facts import read_package
+    from runtime.backends.reference import reference_backend
+
+    backend = reference_backend(package, read_package(package), "fast")
+    together, alone = ([backend.new_cache() for _ in range(2)] for _ in range(2))
+    steps = [*backend.decode_many([1, 2], together), *backend.score([3, 4, 5], together[0])]
+    wanted = [*map(backend.decode, [1, 2], alone), *(backend.decode(token, alone[0]) for token in [3, 4, 5])]
+    assert all(
+        np.array_equal(one.logits, other.logits) and np.array_equal(one.hidden, other.hidden) for one, other in zip(steps, wanted, strict=True)
+    )

@@ -15,6 +15,7 @@ from runtime.kernels import build
 from runtime.kernels.build import DIGEST, OBJECT, SOURCE
 from runtime.kernels.library import CHOICES, choose, variants
 from runtime.kernels.proof import mismatch
+from runtime.kernels.proof_step import step_mismatch
 
 LOAD = "from runtime.kernels import load, why; print(load() is not None, why())"
 
@@ -152,6 +153,12 @@ FAULTS = {
         ("block * w->width + start", "block * TILE + start"),
     ],
     "kernels.h": [("0x1p112f", "0x1p111f")],
+    "step.h": [
+        ("x[half + i]", "x[half - i]"),
+        ("position + 1 - first, size", "position - first, size"),
+        ("gate[i] < 0 ? small : 1.0f", "1.0f"),
+        ("1.0f / sqrtf((float)size)", "1.0f"),
+    ],
     "avx512.c": [("slli_epi32(high, 8)", "slli_epi32(high, 7)"), ("x->low + 16 + 4 * c", "x->low + 4 * c")],
     "avx2.c": [("0xd8", "0xe4"), ("dot4_half(codes + 32, x)", "dot4_half(codes, x)"), ("x->whole + 4 * c", "x->whole")],
     "generic.c": [("(both >> 4)", "(both >> 3)")],
@@ -170,9 +177,9 @@ def _copy(into: Path, name: str, old: str, new: str) -> Path:
 @pytest.mark.parametrize(("name", "old", "new"), [(name, *fault) for name, faults in FAULTS.items() for fault in faults])
 def test_the_proof_refuses_wrong_code(cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str) -> None:
     monkeypatch.setattr(build, "SOURCE", _copy(cache.parent, name, old, new))
-    found = {kernels.variant: mismatch(kernels) for kernels in variants(build.compiler())}
+    found = {kernels.variant: mismatch(kernels) or step_mismatch(kernels) for kernels in variants(build.compiler())}
     wrong = [variant for variant, problem in found.items() if problem]
-    assert wrong == ([variant for variant in found if name in (f"{variant}.c", "products.h", "kernels.h")])
+    assert wrong == ([variant for variant in found if name in (f"{variant}.c", "products.h", "kernels.h", "step.h")])
 
 
 def test_a_variant_that_fails_its_proof_gives_way_to_the_next(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

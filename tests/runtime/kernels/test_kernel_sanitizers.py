@@ -14,7 +14,7 @@ from runtime.kernels.build import SOURCE
 # The C is the same in both environments.
 pytestmark = pytest.mark.train
 CHECKS = "-fsanitize=address,undefined,float-cast-overflow"
-FLAGS = ("-std=c11", "-O1", "-g", CHECKS, "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror")
+FLAGS = ("-std=c11", "-pthread", "-O0", "-g", CHECKS, "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror")
 
 
 def _build(source: Path, into: Path) -> Path:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from pipeline.coreml.compression.gguf_blocks import MIN_SNR_DB, NoForm, decode, form_of, snr_db
+from pipeline.coreml.compression.gguf_blocks import MIN_SNR_DB, NoForm, form_of, snr_db
 from pipeline.coreml.compression.stored import Form
+from runtime.student.blocks import UnknownBlocks, decode
 
 KEPT = ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL")
 # SNR in dB that the form of random blocks must keep. A minimum is an offset in fp16: 1 dB of what fp16 itself would lose. Scales of K-quants are
@@ -123,7 +124,7 @@ def test_minima_far_away_are_refused_with_the_figure(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "MXFP4", "IQ2_XS", "F16", ""])
 def test_kinds_without_a_form_are_refused_by_name(kind: str) -> None:
-    with pytest.raises(NoForm, match=f"{kind} blocks have no form"):
+    with pytest.raises(UnknownBlocks, match=f"{kind} blocks are unknown"):
         decode(kind, np.zeros((1, 34), np.uint8))
 
 
