@@ -298,6 +298,7 @@ def _summary_parts(generation: Generation) -> Iterator[str]:
     reasons = {
         "eos": "the model ended",
         "stop": "stop text",
+        "complete": "nothing can follow",
         "halt": "the halt head ended it",
         "length": "--max-new-tokens reached",
         "position_limit": "no positions left",
