@@ -35,6 +35,7 @@ class GenerationParams:
     """`stop`: texts that end the generation and are not part of it. `latent`: how latent spans are run, None for a model that may not have any.
     `halt_threshold`: the probability from which on a halt head that reads sentence and line ends is obeyed; None asks no head. `constraint`: begins
     what the answer's tokens must keep to; it says nothing about latent spans, and a halt head is obeyed only where the answer is whole.
+    `shown`: control tokens that are written into the text as they are spelled.
 
     Raises UsageError for a limit below 1 or an empty stop text."""
 
@@ -45,6 +46,7 @@ class GenerationParams:
     latent: LatentParams | None = None
     halt_threshold: float | None = None
     constraint: Begin | None = None
+    shown: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -91,7 +93,7 @@ class Turn:
         self._params, self._capacity = params, capacity
         self._prompt_tokens = len(prompt_ids)
         self._sampler = Sampler(params.sampling)
-        self._writer = Writer(Stream(tokenizer), params.stop, on_text)
+        self._writer = Writer(Stream(tokenizer, params.shown), params.stop, on_text)
         self._times = _Times(time.perf_counter())
         self._tokens: list[int] = []
         self._constraint = params.constraint() if params.constraint else None

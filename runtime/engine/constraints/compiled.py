@@ -34,7 +34,7 @@ class Compiled:
         first = self._begin(self._start).allowed()
         first[list(self._words.ends)] = False
         if not first.any():
-            raise UsageError(f"the {source.kind} cannot be enforced: only an empty answer fits", remedy="correct it")
+            raise _refused(source.kind, "no token can begin an answer")
 
     def __call__(self) -> Matcher:
         return self._begin(self._start.deep_copy())
@@ -64,6 +64,8 @@ class Matcher:
 
     def mask(self, logits: Vector) -> None:
         allowed = self.allowed()[: len(logits)]
+        if not allowed.any():  # a vocabulary need not have every byte
+            raise _refused(self._kind, "the model has no token that could go on")
         np.copyto(logits[: len(allowed)], -np.inf, where=~allowed)
         logits[len(allowed) :] = -np.inf  # embeddings are often padded
 
@@ -93,4 +95,8 @@ def _check(inner: LLMatcher, kind: Kind) -> None:
     if inner.is_error():
         words = inner.get_error().replace("<non-verbose/>", "")
         told = "".join(char if char.isprintable() else " " for char in words)[:400].strip()
-        raise UsageError(f"the {kind} cannot be enforced: {told}", remedy="correct or simplify it; docs/tools.md says what is supported")
+        raise _refused(kind, told)
+
+
+def _refused(kind: Kind, reason: str) -> UsageError:
+    return UsageError(f"the {kind} cannot be enforced: {reason}", remedy="correct or simplify it; docs/tools.md says what is supported")
