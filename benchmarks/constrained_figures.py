@@ -6,21 +6,26 @@ Ratios are of runs side by side: each prompt is answered with forced tokens, tok
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from interlock.contracts.checkpoint import Arch, ModelArch
+from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
+from interlock.contracts.io import kind_of
+from interlock.errors import UsageError
+from pipeline.sources.opening import open_source
 from runtime.backends.eager import EagerBackend
 from runtime.backends.protocol import Backend, Vector
 from runtime.engine.constraints.compiled import compile_constraint
-from runtime.engine.constraints.protocol import Begin, Constraint
+from runtime.engine.constraints.protocol import Constraint
 from runtime.engine.generate import advance, generate
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.tokenizer import Tokenizer
@@ -96,30 +101,30 @@ class Runs:
     passes: list[int] = field(default_factory=list)
 
 
-def times(directory: str, rounds: int, threads: int) -> dict[str, Any]:
-    """Shares and ratios on a real model, greedy, a required call of one of three tools. Raises what `load` raises."""
+def times(spec: str, rounds: int, threads: int) -> dict[str, Any]:
+    """Shares and ratios on a real model, greedy, a required call of one of three tools. Raises what `load` and `open_source` raise."""
     torch.set_num_threads(threads)
-    loaded = load(directory)
+    backend, tokenizer = _opened(spec)
     tools = parse_tools(TOOLS)
-    params = GenerationParams(max_new_tokens=200, eos_ids=loaded.info.eos_ids)
-    first, again = _compiling(loaded.tokenizer, tools)
+    params = GenerationParams(max_new_tokens=200, eos_ids=tokenizer.info.eos_ids)
+    first, again = _compiling(tokenizer, tools)
     asked = [
-        ask_with_tools(loaded.tokenizer, [{"role": "user", "content": prompt}], tools, params, choice=Choice("required"), parallel=False)
+        ask_with_tools(tokenizer, [{"role": "user", "content": prompt}], tools, params, choice=Choice("required"), parallel=False)
         for prompt in PROMPTS
     ]
     runs = {name: Runs() for name in ("forced", "alone", "free")}
     order = random.Random(0)  # noqa: S311
-    _answer(loaded.backend, loaded.tokenizer, asked[0], "forced", Runs(), 0)  # warm
+    _answer(backend, tokenizer, asked[0], "forced", Runs(), 0)  # warm
     for _ in range(rounds):
         for one in asked:
             ways = ["forced", "alone"]
             order.shuffle(ways)
             for way in ways:
-                _answer(loaded.backend, loaded.tokenizer, one, way, runs[way], 0)
-            _answer(loaded.backend, loaded.tokenizer, one, "free", runs["free"], runs["forced"].tokens[-1])
+                _answer(backend, tokenizer, one, way, runs[way], 0)
+            _answer(backend, tokenizer, one, "free", runs["free"], runs["forced"].tokens[-1])
     forced, alone = runs["forced"], runs["alone"]
     return {
-        "model": directory,
+        "model": spec,
         "threads": threads,
         "rounds": rounds,
         "cost": {
@@ -169,15 +174,31 @@ def validity(calls: int) -> dict[str, Any]:
     return {"validity": {"calls": made, "valid": valid, "replies": replies}}
 
 
+def _opened(spec: str) -> tuple[Backend[Any], Tokenizer]:
+    """The eager backend over a deployed directory or checkpoint, or over whatever `interlock import` takes."""
+    if Path(spec).is_dir() and kind_of(Path(spec)) is not None:
+        loaded = load(spec)
+        return loaded.backend, loaded.tokenizer
+    foreign = open_source(spec)
+    files = foreign.tokenizer
+    if files is None:
+        raise UsageError(f"`{spec}` carries no tokenizer", remedy="benchmark a deployed directory, a checkpoint or a GGUF file")
+    digest = hashlib.sha256(files.tokenizer_json).hexdigest()
+    info = TokenizerInfo(sha256=digest, vocab_size=files.vocab_size, bos_id=files.bos_id, eos_ids=files.eos_ids, add_bos=files.add_bos)
+    tokenizer = Tokenizer(files.tokenizer_json, info, chat_template=files.chat_template)
+    return EagerBackend(foreign.arch, foreign.model_arch, foreign.load, "float32"), tokenizer
+
+
 def _compiling(tokenizer: Tokenizer, tools: Any) -> tuple[float, float]:
     """Seconds of a first and of a second compilation; the tokenizer's table is made before."""
-    compile_constraint(tokenizer, reply_source(tokenizer, tools[:1], Choice("required"), BLOCKS))  # type: ignore[arg-type]
     seconds = []
-    for _ in range(2):
+    for offered in (tools[:1], tools, tools):
+        source = reply_source(tokenizer, offered, Choice("required"), LIST)
+        assert source
         start = time.perf_counter()
-        compile_constraint(tokenizer, reply_source(tokenizer, tools, Choice("required"), LIST))  # type: ignore[arg-type]
+        compile_constraint(tokenizer, source)
         seconds.append(time.perf_counter() - start)
-    return seconds[0], seconds[1]
+    return seconds[1], seconds[2]
 
 
 def _answer(backend: Backend[Any], tokenizer: Tokenizer, asked: Asked, way: str, runs: Runs, tokens: int) -> Generation:
@@ -189,8 +210,8 @@ def _answer(backend: Backend[Any], tokenizer: Tokenizer, asked: Asked, way: str,
         watched.append(Watched(begin(), way == "forced"))
         return watched[0]
 
-    constraint: Begin | None = None if way == "free" else watching
-    params = replace(asked.params, constraint=constraint, **({"max_new_tokens": tokens, "eos_ids": ()} if way == "free" else {}))
+    free = replace(asked.params, constraint=None, max_new_tokens=max(tokens, 1), eos_ids=())
+    params = free if way == "free" else replace(asked.params, constraint=watching)
     turn, cache, passes = Turn(tokenizer, asked.prompt_ids, params, backend.capacity), backend.new_cache(), 0
     step = advance(backend, cache, turn.inputs)
     start = time.perf_counter()

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from interlock.errors import StageFailed, UsageError
-from runtime.backends.protocol import Backend, CacheT
+from runtime.backends.protocol import Backend, CacheT, Step
 from runtime.engine.generate import advance
-from runtime.engine.latent import chance_of_halt
+from runtime.engine.latent import halt_probability
 from runtime.engine.tokenizer import Tokenizer
 from runtime.engine.turn import GenerationParams, Turn
 from runtime.tools.calls import parse_reply
@@ -62,4 +64,5 @@ def generate_tool_call(
 
 def compute_halt_probability(halt_logits: Sequence[float]) -> float:
     """The probability of halting that `halt_logits` say, from 0 to 1."""
-    return chance_of_halt(halt_logits)
+    nothing = np.empty(0, np.float32)
+    return halt_probability(Step(nothing, np.asarray(halt_logits, np.float32), nothing))

@@ -278,7 +278,7 @@ def _result(request: Request, generation: Generation, args: argparse.Namespace, 
         scale = 1 if sys.platform == "darwin" else 1024
         result["efficiency"] = {
             "generated_tokens": len(generation.tokens),
-            "forward_passes": generation.steps,
+            "forward_passes": generation.passes,
             "wall_clock_time_ms": wall_s * 1e3,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
         }

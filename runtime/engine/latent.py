@@ -10,7 +10,7 @@ before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -146,10 +146,5 @@ def halt_probability(step: Step) -> float:
     """Softmax of `[continue, halt]` at halt. Raises UsageError without a halt head."""
     if step.halt_logits is None:
         raise UsageError("the model has no halt head that could end a latent span", remedy="give a number of slots, or train a halt head")
-    return chance_of_halt(step.halt_logits)
-
-
-def chance_of_halt(halt_logits: Iterable[float]) -> float:
-    """Softmax of `[continue, halt]` at halt."""
-    stay, halt = map(float, halt_logits)
+    stay, halt = map(float, step.halt_logits)
     return 1 / (1 + math.exp(min(stay - halt, 700.0)))  # exp(710) is more than fp64 holds

@@ -22,7 +22,7 @@ from interlock.errors import UsageError
 from runtime.backends.protocol import Step, Vector
 from runtime.engine.constraints.protocol import Begin
 from runtime.engine.endings import ends_cleanly
-from runtime.engine.latent import LatentParams, OpenSpan, Trace, chance_of_halt
+from runtime.engine.latent import LatentParams, OpenSpan, Trace, halt_probability
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Stream, Tokenizer
 from runtime.engine.writing import OnText, Writer
@@ -58,7 +58,7 @@ class GenerationParams:
 @dataclass(frozen=True)
 class Generation:
     """What was generated and how fast. `tokens`: every id that was chosen, one that ended the text and those of a stop text included. `latent`: what
-    happened in latent spans, None where they were off.
+    happened in latent spans, None where they were off. `forced`: tokens that a constraint left no choice about and that took no pass of their own.
 
     Times are of the monotonic clock, from the call on; None where it did not come so far. `decode_tokens_per_s` counts from the first token
     to the last.
@@ -72,11 +72,17 @@ class Generation:
     first_token_ms: float | None
     decode_tokens_per_s: float | None
     latent: Trace | None = None
+    forced: int = 0
 
     @property
     def steps(self) -> int:
         """Positions after the prompt that the answer took, latent slots and an `<eot>` that was put in included: what `max_new_tokens` limits."""
         return len(self.tokens) + (self.latent.steps if self.latent else 0)
+
+    @property
+    def passes(self) -> int:
+        """Passes of the model that the answer took, the prompt's included."""
+        return self.steps - self.forced
 
 
 class Turn:
@@ -96,6 +102,7 @@ class Turn:
         self._writer = Writer(Stream(tokenizer, params.shown), params.stop, on_text)
         self._times = _Times(time.perf_counter())
         self._tokens: list[int] = []
+        self._forced = 0
         self._constraint = params.constraint() if params.constraint else None
         self._trace = Trace() if params.latent else None
         self._span: OpenSpan | None = None
@@ -139,6 +146,7 @@ class Turn:
             first_token_ms=self._times.since_start_ms(self._times.first),
             decode_tokens_per_s=self._times.speed(len(self._tokens)),
             latent=self._trace,
+            forced=self._forced,
         )
 
     def _in_span(self, step: Step) -> None:
@@ -165,6 +173,7 @@ class Turn:
         self._times.said()
         for number, token in enumerate(tokens):
             whole = self._constraint is not None and self._constraint.complete and number == len(tokens) - 1
+            self._forced += number > 0
             if reason := self._say(token) or ("complete" if whole else self._spent(self._position + number)):
                 self.end(reason)
                 return
@@ -219,7 +228,7 @@ class Turn:
         if step.halt_logits is None:
             raise UsageError("the model has no halt head to be obeyed", remedy="leave HALT_HEAD unset, or deploy a student that has one")
         whole = self._constraint is None or self._constraint.may_end
-        return whole and chance_of_halt(step.halt_logits) >= threshold and ends_cleanly(self._writer.said)
+        return whole and halt_probability(step) >= threshold and ends_cleanly(self._writer.said)
 
 
 def _check(prompt_ids: Sequence[int], capacity: int) -> None:

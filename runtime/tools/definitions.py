@@ -74,7 +74,7 @@ def parse_choice(document: object, tools: Sequence[Tool]) -> Choice:
 
     Raises UsageError for any other, and for a tool that is not there."""
     if document in ("auto", "none", "required"):
-        return Choice(document)  # type: ignore[arg-type] # mypy does not narrow by `in`
+        return Choice(document)
     match document:
         case {"type": "function", "function": {"name": str(name)}}:
             if all(tool.name != name for tool in tools):
