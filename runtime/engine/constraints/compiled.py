@@ -18,8 +18,6 @@ from runtime.engine.tokenizer import Tokenizer
 
 # Most are llguidance's own: 20 ms for the automata of a grammar, 14 ms and 50,000 items for a token. A state takes up to 2 KB.
 _LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-
-
 _MINUS_INFINITY = np.float32(-np.inf).view(np.int32)
 
 

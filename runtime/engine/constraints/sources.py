@@ -5,13 +5,11 @@ Here: JSON schemas, regular expressions, Lark grammars and choices, their limits
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llguidance import LLMatcher
 
@@ -19,13 +17,16 @@ from interlock.contracts.strict import parse_json
 from interlock.errors import UsageError
 from runtime.engine.constraints.keywords import refused_keywords
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 Kind = Literal["JSON schema", "regular expression", "grammar", "choices"]
 
 # A schema of 128 KB has up to 5,000 properties: as many as OpenAI takes, and 1.5 s to compile.
 SOURCE_BYTES = 128 << 10
 _SCHEMA_REMEDY = "leave it out, or say it in the description; docs/tools.md lists the keywords"
 # As `json.dumps` and most chat templates write: models have read most JSON in this form. No other white space: a weak model would write it for ever.
-JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
+JSON_FORM: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
 _EMBEDDED_SCHEMA = re.compile(r"%json\s*(?=\{)")
 
 
@@ -35,10 +36,6 @@ class Source:
 
     kind: Kind
     grammar: str
-
-    @cached_property
-    def digest(self) -> str:
-        return hashlib.sha256(self.grammar.encode()).hexdigest()
 
 
 def json_schema(schema: Mapping[str, Any]) -> Source:
