@@ -23,13 +23,13 @@ from interlock.contracts.io import kind_of
 from interlock.errors import UsageError
 from pipeline.sources.opening import open_source
 from runtime.backends.eager import EagerBackend
-from runtime.backends.protocol import Backend, Vector
+from runtime.backends.protocol import Backend, Step, Vector
 from runtime.engine.constraints.compiled import compile_constraint
 from runtime.engine.constraints.protocol import Constraint
 from runtime.engine.generate import advance, generate
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.tokenizer import Tokenizer
-from runtime.engine.turn import Generation, GenerationParams, Turn
+from runtime.engine.turn import GenerationParams, Turn
 from runtime.load import load
 from runtime.tools.calls import parse_reply
 from runtime.tools.definitions import Choice, parse_tools
@@ -101,6 +101,18 @@ class Runs:
     passes: list[int] = field(default_factory=list)
 
 
+class Read:
+    """A prompt that is read once; every reply begins behind it."""
+
+    def __init__(self, backend: Backend[Any], tokenizer: Tokenizer, asked: Asked) -> None:
+        self.backend, self.tokenizer, self.asked, self.cache = backend, tokenizer, asked, backend.new_cache()
+        self._step = advance(backend, self.cache, asked.prompt_ids)
+
+    def step(self) -> Step:
+        self.cache.rewind(len(self.asked.prompt_ids))
+        return replace(self._step, logits=self._step.logits.copy())
+
+
 def times(spec: str, rounds: int, threads: int) -> dict[str, Any]:
     """Shares and ratios on a real model, greedy, a required call of one of three tools. Raises what `load` and `open_source` raise."""
     torch.set_num_threads(threads)
@@ -114,14 +126,15 @@ def times(spec: str, rounds: int, threads: int) -> dict[str, Any]:
     ]
     runs = {name: Runs() for name in ("forced", "alone", "free")}
     order = random.Random(0)  # noqa: S311
-    _answer(backend, tokenizer, asked[0], "forced", Runs(), 0)  # warm
-    for _ in range(rounds):
-        for one in asked:
+    for one in asked:
+        read = Read(backend, tokenizer, one)
+        _answer(read, "forced", Runs(), 0)  # warm
+        for _ in range(rounds):
             ways = ["forced", "alone"]
             order.shuffle(ways)
             for way in ways:
-                _answer(backend, tokenizer, one, way, runs[way], 0)
-            _answer(backend, tokenizer, one, "free", runs["free"], runs["forced"].tokens[-1])
+                _answer(read, way, runs[way], 0)
+            _answer(read, "free", runs["free"], runs["forced"].tokens[-1])
     forced, alone = runs["forced"], runs["alone"]
     return {
         "model": spec,
@@ -201,8 +214,9 @@ def _compiling(tokenizer: Tokenizer, tools: Any) -> tuple[float, float]:
     return seconds[1], seconds[2]
 
 
-def _answer(backend: Backend[Any], tokenizer: Tokenizer, asked: Asked, way: str, runs: Runs, tokens: int) -> Generation:
+def _answer(read: Read, way: str, runs: Runs, tokens: int) -> None:
     """tokens: of a free reply, which nothing ends before."""
+    asked = read.asked
     assert asked.params.constraint
     begin, watched = asked.params.constraint, list[Watched]()
 
@@ -212,20 +226,17 @@ def _answer(backend: Backend[Any], tokenizer: Tokenizer, asked: Asked, way: str,
 
     free = replace(asked.params, constraint=None, max_new_tokens=max(tokens, 1), eos_ids=())
     params = free if way == "free" else replace(asked.params, constraint=watching)
-    turn, cache, passes = Turn(tokenizer, asked.prompt_ids, params, backend.capacity), backend.new_cache(), 0
-    step = advance(backend, cache, turn.inputs)
+    turn, step = Turn(read.tokenizer, asked.prompt_ids, params, read.backend.capacity), read.step()
     start = time.perf_counter()
     turn.take(step)
     while turn.reason is None:
-        turn.take(advance(backend, cache, turn.inputs))
-        passes += 1
+        turn.take(advance(read.backend, read.cache, turn.inputs))
     runs.seconds.append(time.perf_counter() - start)
     made = turn.result()
     runs.tokens.append(len(made.tokens))
-    runs.passes.append(passes)
+    runs.passes.append(made.passes - 1)
     runs.held.append(watched[0].seconds if watched else 0.0)
     runs.forced.append(watched[0].forced_tokens if watched else 0)
-    return made
 
 
 def _share(runs: Runs) -> dict[str, float]:
