@@ -141,14 +141,13 @@ def test_sampling_is_seeded(toy: Path) -> None:
     assert sampled(1) == sampled(1) != sampled(2)
 
 
-def test_an_answer_is_a_call_of_a_tool_and_what_cannot_be_enforced_is_named(toy: Path, tmp_path: Path) -> None:
-    parameters = {"type": "object", "properties": {"unit": {"enum": ["c", "f"]}}, "required": ["unit"], "additionalProperties": False}
-    (tmp_path / "tools.json").write_text(json.dumps([{"type": "function", "function": {"name": "weather", "parameters": parameters}}]))
-    options = ("--tools", tmp_path / "tools.json", "--tool-choice", "required", "--max-new-tokens", 400, "--json")
-    said = interlock("infer", toy / "deployed", "--prompt", "warm?", *options)
+def test_an_answer_has_its_form_and_what_cannot_be_enforced_is_named(toy: Path, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"unit": {"enum": ["c", "f"]}, "days": {"type": "boolean"}}, "required": ["unit", "days"]}
+    (tmp_path / "schema.json").write_text(json.dumps({**schema, "additionalProperties": False}))
+    said = interlock("infer", toy / "deployed", "--prompt", "warm?", "--json-schema", tmp_path / "schema.json", "--json")
     assert said.code == 0, said.err
-    calls = json.loads(said.out)["tool_calls"]
-    assert calls and all(call in [{"name": "weather", "arguments": {"unit": unit}} for unit in "cf"] for call in calls)
+    answer = json.loads(said.out)
+    assert answer["reason"] == "complete" and answer["text"] in [json.dumps({"unit": unit, "days": days}) for unit in "cf" for days in (True, False)]
     (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "requird": ["a"]}))
     interlock("infer", toy / "deployed", "--prompt", "x", "--json-schema", tmp_path / "schema.json").refused(2, "`/requird`")
 
