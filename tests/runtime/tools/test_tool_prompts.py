@@ -12,6 +12,7 @@ from fakes.chat_templates import TEMPLATES
 from fakes.schemas import random_tools
 
 from interlock.errors import UsageError
+from pipeline.datasets.tokenizer import TEMPLATE_WITH_TOOLS
 from runtime.tools.definitions import parse_tools
 from runtime.tools.grammar import BLOCKS, LIST, Form
 from runtime.tools.prompt import template_form, tool_prompt
@@ -44,6 +45,7 @@ OBJECT = '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments
         (TEMPLATES["qwen with tools"], BLOCKS),  # it says nothing of calls
         (SAY_CALLS.replace("CALL", f"<tool_call>{OBJECT}</tool_call>"), Form("<tool_call>", "</tool_call><tool_call>", "</tool_call>")),
         (SAY_CALLS.replace("CALL", f"{{{{ '\\n' }}}}<tool_call>\n{OBJECT}\n</tool_call>"), BLOCKS),
+        (TEMPLATE_WITH_TOOLS, Form("<tool_call>", "</tool_call><tool_call>", "</tool_call>")),
         (SAY_CALLS.replace("CALL", f"<call>{OBJECT}</call>"), BLOCKS),  # other marks than are known here
     ],
 )
