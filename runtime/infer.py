@@ -20,6 +20,7 @@ from interlock.command import Session, emit
 from interlock.errors import ContractError, UsageError, Violation
 from interlock.fs import save_file
 from interlock.voice import Voice
+from runtime.tools.options import Form, add_form_options, form_of
 
 if TYPE_CHECKING:
     from runtime.config import RuntimeConfig
@@ -73,6 +74,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drafts", type=int, default=0, metavar="N", help="tokens guessed from the text so far and proven in one pass: the same "
                         "answer, sooner where it repeats its prompt (default %(default)s)")  # fmt: skip
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be given several times")
+    add_form_options(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write text, tokens, times and the reason for stopping as JSON")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a runtime configuration instead of the directory's")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
@@ -84,7 +86,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, session: Session) -> int:
     _check_files(args)
-    requests = _requests(args)
+    requests, form = _requests(args), form_of(args)
     from runtime.load import load
 
     if args.threads:
@@ -94,18 +96,18 @@ def run(args: argparse.Namespace, session: Session) -> int:
     directory = args.model.parent if args.model.suffix == ".pt" else args.model  # the guide names an exported file
     with session.voice.task(f"load {directory}"):
         loaded = load(directory, args.backend, weights=args.weights, units=args.compute_units, mode=args.mode)
-    return answer(args, requests, loaded, session.voice)
+    return answer(args, requests, loaded, form, session.voice)
 
 
-def answer(args: argparse.Namespace, requests: list[Request], loaded: Loaded, voice: Voice) -> int:
+def answer(args: argparse.Namespace, requests: list[Request], loaded: Loaded, form: Form, voice: Voice) -> int:
     """Generate for every request and write what was asked for. Returns the exit code."""
-    params = generation_params(args, loaded)
+    params = form.hold(loaded.tokenizer, generation_params(args, loaded))
     if args.source:
-        return _batch(args, requests, loaded, params, voice)
+        return _batch(args, requests, loaded, params, form, voice)
     streaming = not args.json
     started = time.monotonic()
-    generation = _generate(requests[0], args, loaded, params, stream=streaming)
-    result = _result(requests[0], generation, args, loaded, time.monotonic() - started)
+    generation = _generate(requests[0], args, loaded, params, form, stream=streaming)
+    result = _result(requests[0], generation, args, loaded, form, time.monotonic() - started)
     if args.output:
         save_file(args.output, _lines([result], indent=2))
     if args.json:
@@ -220,11 +222,14 @@ def _request(document: object, default: str) -> Request:
     return Request(str(document.get("id", default)), tuple(messages))
 
 
-def _generate(request: Request, args: argparse.Namespace, loaded: Loaded, params: GenerationParams, *, stream: bool) -> Generation:
+def _generate(request: Request, args: argparse.Namespace, loaded: Loaded, params: GenerationParams, form: Form, *, stream: bool) -> Generation:
     from runtime.engine.chat import encode_chat
     from runtime.engine.generate import generate
 
-    if args.raw or loaded.tokenizer.chat_template is None:
+    if form.tools:
+        asked = form.ask(loaded.tokenizer, request.messages, params)
+        ids, params = asked.prompt_ids, asked.params
+    elif args.raw or loaded.tokenizer.chat_template is None:
         ids = loaded.tokenizer.encode_prompt("\n".join(message["content"] for message in request.messages))
     else:
         ids = encode_chat(loaded.tokenizer, request.messages)
@@ -239,16 +244,16 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _batch(args: argparse.Namespace, requests: list[Request], loaded: Loaded, params: GenerationParams, voice: Voice) -> int:
+def _batch(args: argparse.Namespace, requests: list[Request], loaded: Loaded, params: GenerationParams, form: Form, voice: Voice) -> int:
     results = []
     with voice.task("generate", total=len(requests), unit="prompts") as task:
         for request in requests:
             started = time.monotonic()
             task.note(request.id)
-            generation = _generate(request, args, loaded, params, stream=False)
+            generation = _generate(request, args, loaded, params, form, stream=False)
             if generation.reason == "interrupted":
                 raise KeyboardInterrupt
-            results.append(_result(request, generation, args, loaded, time.monotonic() - started))
+            results.append(_result(request, generation, args, loaded, form, time.monotonic() - started))
             task.advance()
     save_file(args.out, _lines(results))
     tokens = sum(len(result["tokens"]) for result in results)
@@ -259,7 +264,7 @@ def _batch(args: argparse.Namespace, requests: list[Request], loaded: Loaded, pa
     return 0
 
 
-def _result(request: Request, generation: Generation, args: argparse.Namespace, loaded: Loaded, wall_s: float) -> dict[str, Any]:
+def _result(request: Request, generation: Generation, args: argparse.Namespace, loaded: Loaded, form: Form, wall_s: float) -> dict[str, Any]:
     result: dict[str, Any] = {
         "id": request.id,
         "text": generation.text,
@@ -267,6 +272,7 @@ def _result(request: Request, generation: Generation, args: argparse.Namespace, 
         "reason": generation.reason,
         "prompt_tokens": generation.prompt_tokens,
         "times": {"prefill_ms": generation.prefill_ms, "first_token_ms": generation.first_token_ms, "tokens_per_s": generation.decode_tokens_per_s},
+        **form.result(generation.text),
         **({"latent": generation.latent.as_dict()} if generation.latent else {}),
         "backend": loaded.backend_name,
         "model_digest": loaded.digest,
@@ -276,7 +282,7 @@ def _result(request: Request, generation: Generation, args: argparse.Namespace, 
         scale = 1 if sys.platform == "darwin" else 1024
         result["efficiency"] = {
             "generated_tokens": len(generation.tokens),
-            "forward_passes": generation.steps,
+            "forward_passes": generation.passes,
             "wall_clock_time_ms": wall_s * 1e3,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
         }
@@ -302,6 +308,7 @@ def _summary_parts(generation: Generation) -> Iterator[str]:
     reasons = {
         "eos": "the model ended",
         "stop": "stop text",
+        "complete": "nothing can follow",
         "halt": "the halt head ended it",
         "length": "--max-new-tokens reached",
         "position_limit": "no positions left",

@@ -124,15 +124,16 @@ class Tokenizer:
 
 
 class Stream:
-    """Ids in, whole characters out: the pushes and the finish together are `decode` of all ids."""
+    """Ids in, whole characters out: the pushes and the finish together are `decode` of all ids, with the control tokens that are `shown` spelled."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, shown: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
+        self._shown = {token: (tokenizer.token_string(token) or "").encode() for token in shown}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """The text that `token` completes: empty while a character's bytes are still missing."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token))
+        return self._decoder.decode(self._shown.get(token) or self._tokenizer.token_bytes(token))
 
     def finish(self) -> str:
         """U+FFFD if the last character stayed incomplete, else nothing."""

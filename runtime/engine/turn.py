@@ -5,12 +5,12 @@
         turn.take(advance(backend, cache, turn.inputs))
 
 Here: when a generation ends, what is fed next, the record. Not here: who runs the model, one generation alone (generate.py) or many at once; choosing
-a token (sampling.py), text and ids (tokenizer.py, writing.py), where a text may end (endings.py), one latent span (latent.py).
+a token (sampling.py), which may be chosen (constraints), text and ids (tokenizer.py, writing.py), where a text may end (endings.py), one latent span
+(latent.py).
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,20 +20,23 @@ import numpy as np
 
 from interlock.errors import UsageError
 from runtime.backends.protocol import Step, Vector
+from runtime.engine.constraints.protocol import Begin
 from runtime.engine.endings import ends_cleanly
-from runtime.engine.latent import LatentParams, OpenSpan, Trace
+from runtime.engine.latent import LatentParams, OpenSpan, Trace, halt_probability
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Stream, Tokenizer
 from runtime.engine.writing import OnText, Writer
 
-Reason = Literal["eos", "stop", "halt", "length", "position_limit", "interrupted"]
+Reason = Literal["eos", "stop", "complete", "halt", "length", "position_limit", "interrupted"]
 
 
 @dataclass(frozen=True)
 class GenerationParams:
     """`stop`: texts that end the generation and are not part of it. `latent`: how latent spans are run, None for a model that may not have any.
     `halt_threshold`: the probability from which on a halt head that reads sentence and line ends is obeyed; None asks no head.
-    `drafts`: how many tokens are guessed from the text so far and proven in one pass of the model; the answer is the same.
+    `drafts`: how many tokens are guessed from the text so far and proven in one pass of the model; the answer is the same. `constraint`: begins
+    what the answer's tokens must keep to; it says nothing about latent spans, and a halt head is obeyed only where the answer is whole.
+    `shown`: control tokens that are written into the text as they are spelled.
 
     Raises UsageError for a limit below 1, fewer than no drafts or an empty stop text."""
 
@@ -44,6 +47,8 @@ class GenerationParams:
     latent: LatentParams | None = None
     halt_threshold: float | None = None
     drafts: int = 0
+    constraint: Begin | None = None
+    shown: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -57,7 +62,7 @@ class GenerationParams:
 @dataclass(frozen=True)
 class Generation:
     """What was generated and how fast. `tokens`: every id that was chosen, one that ended the text and those of a stop text included. `latent`: what
-    happened in latent spans, None where they were off.
+    happened in latent spans, None where they were off. `forced`: tokens that a constraint left no choice about and that took no pass of their own.
 
     Times are of the monotonic clock, from the call on; None where it did not come so far. `decode_tokens_per_s` counts from the first token
     to the last.
@@ -71,11 +76,17 @@ class Generation:
     first_token_ms: float | None
     decode_tokens_per_s: float | None
     latent: Trace | None = None
+    forced: int = 0
 
     @property
     def steps(self) -> int:
         """Positions after the prompt that the answer took, latent slots and an `<eot>` that was put in included: what `max_new_tokens` limits."""
         return len(self.tokens) + (self.latent.steps if self.latent else 0)
+
+    @property
+    def passes(self) -> int:
+        """Passes of the model that the answer took, the prompt's included."""
+        return self.steps - self.forced
 
 
 class Turn:
@@ -92,9 +103,11 @@ class Turn:
         self._params, self._capacity = params, capacity
         self._prompt_tokens = len(prompt_ids)
         self._sampler = Sampler(params.sampling)
-        self._writer = Writer(Stream(tokenizer), params.stop, on_text)
+        self._writer = Writer(Stream(tokenizer, params.shown), params.stop, on_text)
         self._times = _Times(time.perf_counter())
         self._tokens: list[int] = []
+        self._forced = 0
+        self._constraint = params.constraint() if params.constraint else None
         self._trace = Trace() if params.latent else None
         self._span: OpenSpan | None = None
         # Whether the step that comes next is that of a `<bot>` which begins a span.
@@ -118,7 +131,7 @@ class Turn:
         """The step after `inputs`. Raises UsageError where a halt head is asked and there is none."""
         fed, self._position = self.inputs, self._position + (1 if isinstance(self.inputs, np.ndarray) else len(self.inputs))
         self._times.prefilled = self._times.prefilled or time.perf_counter()
-        if isinstance(fed, list) and self._tokens and fed[0] == self._tokens[-1] and self._halts(step):
+        if isinstance(fed, list) and self._tokens and fed[-1] == self._tokens[-1] and self._halts(step):
             self.end("halt")
         elif self._begins or self._span:
             self._in_span(step)
@@ -142,6 +155,7 @@ class Turn:
             first_token_ms=self._times.since_start_ms(self._times.first),
             decode_tokens_per_s=self._times.speed(len(self._tokens)),
             latent=self._trace,
+            forced=self._forced,
         )
 
     def _in_span(self, step: Step) -> None:
@@ -163,22 +177,47 @@ class Turn:
             self.end("length" if self.steps == self._params.max_new_tokens else "position_limit")
 
     def _choose(self, step: Step) -> None:
-        """The next token, and whether it ends the text."""
-        token = self._allowed(step)
+        """The next token, those that a constraint forces after it, and whether one of them ends the text."""
+        tokens = self._next(step)
         self._times.said()
+        for number, token in enumerate(tokens):
+            whole = self._constraint is not None and self._constraint.complete and number == len(tokens) - 1
+            self._forced += number > 0
+            if reason := self._say(token) or ("complete" if whole else self._spent(self._position + number)):
+                self.end(reason)
+                return
+        self.inputs = tokens
+        self._begins = self._params.latent is not None and tokens[-1] == self._params.latent.bot_id
+
+    def _next(self, step: Step) -> list[int]:
+        """At least one. Forced ones follow at once; only at the beginning of an answer there can be some before any choice."""
+        constraint, latent = self._constraint, self._params.latent
+        if constraint is None:
+            return [self._allowed(step)]
+        if forced := constraint.forced():
+            return forced
+        bot = step.logits[latent.bot_id] if latent else 0
+        constraint.mask(step.logits)
+        if latent:
+            step.logits[latent.bot_id] = bot
+        token = self._allowed(step)
+        if latent and token == latent.bot_id:
+            return [token]
+        constraint.accept(token)
+        return [token, *constraint.forced()]
+
+    def _say(self, token: int) -> Reason | None:
         self._tokens.append(token)
         self._history.append(token)
         if token in self._params.eos_ids:
-            self.end("eos")
-        elif self._writer.push(token):
-            self.end("stop")
-        elif self.steps == self._params.max_new_tokens:
-            self.end("length")
-        elif self._position == self._capacity:
-            self.end("position_limit")
-        else:
-            self.inputs = [token]
-            self._begins = self._params.latent is not None and token == self._params.latent.bot_id
+            return "eos"
+        return "stop" if self._writer.push(token) else None
+
+    def _spent(self, position: int) -> Reason | None:
+        """Whether nothing can follow a token that would be fed at `position`."""
+        if self.steps == self._params.max_new_tokens:
+            return "length"
+        return "position_limit" if position == self._capacity else None
 
     def _allowed(self, step: Step) -> int:
         """One that latent mode cannot have here is noted, and another is chosen: what is not fed to the model is not said either."""
@@ -197,9 +236,8 @@ class Turn:
             return False
         if step.halt_logits is None:
             raise UsageError("the model has no halt head to be obeyed", remedy="leave HALT_HEAD unset, or deploy a student that has one")
-        stay, halt = map(float, step.halt_logits)
-        chance = 1 / (1 + math.exp(min(stay - halt, 700.0)))  # exp(710) is more than fp64 holds
-        return chance >= threshold and ends_cleanly(self._writer.said)
+        whole = self._constraint is None or self._constraint.may_end
+        return whole and halt_probability(step) >= threshold and ends_cleanly(self._writer.said)
 
 
 def _check(prompt_ids: Sequence[int], capacity: int) -> None:

@@ -141,6 +141,17 @@ def test_sampling_is_seeded(toy: Path) -> None:
     assert sampled(1) == sampled(1) != sampled(2)
 
 
+def test_an_answer_has_its_form_and_what_cannot_be_enforced_is_named(toy: Path, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"unit": {"enum": ["c", "f"]}, "days": {"type": "boolean"}}, "required": ["unit", "days"]}
+    (tmp_path / "schema.json").write_text(json.dumps({**schema, "additionalProperties": False}))
+    said = interlock("infer", toy / "deployed", "--prompt", "warm?", "--json-schema", tmp_path / "schema.json", "--json")
+    assert said.code == 0, said.err
+    answer = json.loads(said.out)
+    assert answer["reason"] == "complete" and answer["text"] in [json.dumps({"unit": unit, "days": days}) for unit in "cf" for days in (True, False)]
+    (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "requird": ["a"]}))
+    interlock("infer", toy / "deployed", "--prompt", "x", "--json-schema", tmp_path / "schema.json").refused(2, "`/requird`")
+
+
 def test_the_guides_inference_command(toy: Path, tmp_path: Path) -> None:
     said = module(
         "runtime.inference_production", "--model", toy / "deployed" / "model_prefill_fp16.pt", "--prompt", "Your prompt here",

@@ -142,3 +142,36 @@ def test_the_share_of_forced_spans_is_drawn_from_seed_and_prompt() -> None:
     assert forced == [half.forces(0, ids) for ids in prompts] != [half.forces(1, ids) for ids in prompts]
     assert 160 < sum(forced) < 240  # 400 draws of one half: four standard deviations are 40
     assert not any(params(forced=1.0, max_spans=0).forces(0, ids) for ids in prompts) and not params(forced=0.0).forces(0, [1])
+
+
+@dataclass
+class OnlyThen:
+    """A constraint by hand: `wanted` one after another; the last is forced."""
+
+    wanted: list[int]
+
+    def mask(self, logits: Vector) -> None:
+        logits[[token for token in range(SIZE) if token != self.wanted[0]]] = -np.inf
+
+    def accept(self, token: int) -> None:
+        assert token == self.wanted.pop(0)
+
+    def forced(self) -> list[int]:
+        return [self.wanted.pop()] if len(self.wanted) == 1 else []
+
+    @property
+    def may_end(self) -> bool:
+        return not self.wanted
+
+    complete = may_end
+
+
+@pytest.mark.parametrize("forced", [0.0, 1.0])
+def test_a_constraint_says_nothing_about_spans(forced: float) -> None:
+    """One that is put in before the answer, and one that the model begins in the midst of it."""
+    backend = Scripted([*([] if forced else [WORD[1], BOT]), EOS, EOS], halts=[0.9])
+    answer = GenerationParams(eos_ids=(EOS,), latent=params(forced=forced), constraint=lambda: OnlyThen([WORD[0], WORD[0], WORD[1]]))
+    made = generate(backend, TOKENIZER, PROMPT[:1], answer)
+    assert (made.text, made.reason, made.forced) == ("ook", "complete", 1) and made.latent is not None
+    assert [span.slots for span in made.latent.spans] == [1] and made.latent.errors == []
+    assert made.tokens == ((*WORD[:1], BOT, *WORD) if not forced else (WORD[0], *WORD))
