@@ -10,7 +10,6 @@ a token (sampling.py), text and ids (tokenizer.py, writing.py), where a text may
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import numpy as np
 from interlock.errors import UsageError
 from runtime.backends.protocol import Step, Vector
 from runtime.engine.endings import ends_cleanly
-from runtime.engine.latent import LatentParams, OpenSpan, Trace
+from runtime.engine.latent import LatentParams, OpenSpan, Trace, halt_chance
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Stream, Tokenizer
 from runtime.engine.writing import OnText, Writer
@@ -53,7 +52,8 @@ class GenerationParams:
 @dataclass(frozen=True)
 class Generation:
     """What was generated and how fast. `tokens`: every id that was chosen, one that ended the text and those of a stop text included. `latent`: what
-    happened in latent spans, None where they were off.
+    happened in latent spans, None where they were off. `halt_logits`: `[continue, halt]` of the last step, at which the last token was chosen; None
+    without a halt head.
 
     Times are of the monotonic clock, from the call on; None where it did not come so far. `decode_tokens_per_s` counts from the first token
     to the last.
@@ -67,6 +67,7 @@ class Generation:
     first_token_ms: float | None
     decode_tokens_per_s: float | None
     latent: Trace | None = None
+    halt_logits: tuple[float, float] | None = None
 
     @property
     def steps(self) -> int:
@@ -97,6 +98,7 @@ class Turn:
         self._begins = params.latent is not None and params.latent.forces(params.sampling.seed, prompt_ids)
         self._history = [*prompt_ids, *([params.latent.bot_id] if params.latent and self._begins else [])]
         self._position = 0
+        self._halt_logits: Vector | None = None
         self.inputs: list[int] | Vector = list(self._history)
         self.reason: Reason | None = None
 
@@ -109,6 +111,7 @@ class Turn:
         """The step after `inputs`. Raises UsageError where a halt head is asked and there is none."""
         fed, self._position = self.inputs, self._position + (1 if isinstance(self.inputs, np.ndarray) else len(self.inputs))
         self._times.prefilled = self._times.prefilled or time.perf_counter()
+        self._halt_logits = step.halt_logits
         if isinstance(fed, list) and self._tokens and fed[0] == self._tokens[-1] and self._halts(step):
             self.end("halt")
         elif self._begins or self._span:
@@ -133,6 +136,7 @@ class Turn:
             first_token_ms=self._times.since_start_ms(self._times.first),
             decode_tokens_per_s=self._times.speed(len(self._tokens)),
             latent=self._trace,
+            halt_logits=None if self._halt_logits is None else (float(self._halt_logits[0]), float(self._halt_logits[1])),
         )
 
     def _in_span(self, step: Step) -> None:
@@ -188,9 +192,7 @@ class Turn:
             return False
         if step.halt_logits is None:
             raise UsageError("the model has no halt head to be obeyed", remedy="leave HALT_HEAD unset, or deploy a student that has one")
-        stay, halt = map(float, step.halt_logits)
-        chance = 1 / (1 + math.exp(min(stay - halt, 700.0)))  # exp(710) is more than fp64 holds
-        return chance >= threshold and ends_cleanly(self._writer.said)
+        return halt_chance(step.halt_logits) >= threshold and ends_cleanly(self._writer.said)
 
 
 def _check(prompt_ids: Sequence[int], capacity: int) -> None:
