@@ -66,19 +66,6 @@ class RuntimeConfig(BaseModel):
             raise UsageError(f"`{path}` cannot be read ({error.strerror})", remedy="name an existing runtime_config.json") from None
         return validate(cls, parse_json(data, str(path), remedy=remedy), str(path), remedy=remedy)
 
-    def with_environment(self, environ: Mapping[str, str]) -> RuntimeConfig:
-        """The same configuration with the guide's environment variables over it. Raises UsageError naming the variable."""
-        given = {field: name for name, field in ENVIRONMENT.items() if name in environ}
-        try:
-            # Every value of an environment is text ("1", "true", "0.8"): read as such, unlike a file's.
-            return RuntimeConfig.model_validate({**self.model_dump(), **{field: environ[name] for field, name in given.items()}})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = given[str(first["loc"][0])]
-            raise UsageError(
-                f"environment variable `{name}` is `{environ[name]}`: {first['msg'].lower()}", remedy=f"correct or unset {name}"
-            ) from None
-
     def to_json(self) -> bytes:
         return (self.model_dump_json(indent=2) + "\n").encode()
 

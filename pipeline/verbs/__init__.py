@@ -49,6 +49,8 @@ VERBS = (
          "interlock calibrate models/student/deployed"),
     Verb("infer", "runtime.infer", "train", "generate text with a deployed directory or a checkpoint",
          'interlock infer models/student/deployed --prompt "What is the capital of France?"'),
+    Verb("config", "pipeline.verbs.config", None, "runtime configurations: what holds and who set it, and whether a file is one",
+         "interlock config show models/student/deployed --caws-tier tier_3"),
     Verb("eval", "pipeline.verbs.eval", "train", "ask a deployed directory a dataset: every answer, figures with intervals, gates",
          "interlock eval models/toy/deployed models/toy/dataset --gate latent_accuracy=0.99"),
     Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says and its artifacts bear out",
