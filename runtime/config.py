@@ -1,6 +1,7 @@
 """RuntimeConfig: how a deployed student is run, in the guide's fields.
 
-Here: the fields, their ranges, file and environment variables, tier limits. Not here: what latent mode or refinement does.
+Here: the fields, their ranges, the file, the names of variables, what a tier allows. Not here: which source wins (effective.py), what a limit makes
+of a value (limits.py), what latent mode or refinement does.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,21 +66,22 @@ class RuntimeConfig(BaseModel):
             raise UsageError(f"`{path}` cannot be read ({error.strerror})", remedy="name an existing runtime_config.json") from None
         return validate(cls, parse_json(data, str(path), remedy=remedy), str(path), remedy=remedy)
 
-    def with_environment(self, environ: Mapping[str, str]) -> RuntimeConfig:
-        """The same configuration with the guide's environment variables over it. Raises UsageError naming the variable."""
-        given = {field: name for name, field in ENVIRONMENT.items() if name in environ}
-        try:
-            # Every value of an environment is text ("1", "true", "0.8"): read as such, unlike a file's.
-            return RuntimeConfig.model_validate({**self.model_dump(), **{field: environ[name] for field, name in given.items()}})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = given[str(first["loc"][0])]
-            raise UsageError(
-                f"environment variable `{name}` is `{environ[name]}`: {first['msg'].lower()}", remedy=f"correct or unset {name}"
-            ) from None
-
     def to_json(self) -> bytes:
         return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+def validated_over(values: Mapping[str, Any], over: Mapping[str, Any], sources: Mapping[str, str]) -> RuntimeConfig:
+    """`over` put over `values`. Words of an environment are read as such ("1", "true", "0.8"), unlike a file's. Raises UsageError with the source."""
+    try:
+        return RuntimeConfig.model_validate({**values, **over})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        source, told = sources[field], f"`{over[field]}`: {first['msg'].lower()}"
+        if source.startswith("environment "):
+            name = source.removeprefix("environment ")
+            raise UsageError(f"environment variable `{name}` is {told}", remedy=f"correct or unset {name}") from None
+        raise UsageError(f"`{field}` ({source}) is {told}", remedy="give a value in its range: docs/contracts.md has the table") from None
 
 
 ENVIRONMENT = {

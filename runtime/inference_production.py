@@ -12,6 +12,7 @@ from pathlib import Path
 from interlock.command import Session, guarded, parser, words
 from interlock.voice import for_terminal
 from runtime import infer
+from runtime.infer.options import add_request_options
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def _run(given: list[str]) -> int:
     example = 'python -m runtime.inference_production --model models/student/deployed/model_prefill_fp16.pt --prompt "Your prompt here"'
     options = parser("python -m runtime.inference_production", "generate text with a deployed directory", example)
     options.add_argument("--model", type=Path, required=True, help="a deployed directory, or an exported file in it")
-    infer.add_generation_options(options)
+    add_request_options(options)
     args = options.parse_args(given)
     session = Session("infer", for_terminal(), tuple(word for word in given if word != "--model"), launch=False)
     session.admit("train")

@@ -9,7 +9,7 @@ from interlock.contracts.checkpoint import LatentTraining, TokenizerInfo, Traini
 from interlock.errors import UsageError
 from runtime.config import RuntimeConfig
 from runtime.engine.latent import LatentParams
-from runtime.limits import check_limits
+from runtime.limits import Model, capped, check_limits
 
 
 def latent_params(config: RuntimeConfig, info: TokenizerInfo, training: Training | None, where: str, slots: int | None = None) -> LatentParams:
@@ -20,16 +20,17 @@ def latent_params(config: RuntimeConfig, info: TokenizerInfo, training: Training
     """
     check_limits(config, training, where)
     assert training and training.latent  # limit_violations says so
+    config = capped(config, Model(training))
     if info.bot_id is None or info.eot_id is None:
         raise UsageError("the tokenizer has no `<bot>` and `<eot>`, between which a latent span lies", remedy="leave latent mode off")
-    most = config.max_latent_length - config.max_latent_length % training.latent.slots_per_step
+    most = config.max_latent_length
     if slots is not None:
         _check_slots(slots, most, training.latent)
     halts = config.halt_head_enabled and training.halt is not None and training.halt.reads == "slot"
     return LatentParams(
         bot_id=info.bot_id,
         eot_id=info.eot_id,
-        max_spans=min(config.max_latent_spans, config.caws_tier.max_latent_spans),
+        max_spans=config.max_latent_spans,
         max_slots=most,
         slots_per_step=training.latent.slots_per_step,
         fixed_slots=slots or (None if halts else most),

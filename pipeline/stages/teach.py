@@ -20,6 +20,7 @@ from interlock.contracts import dataset
 from interlock.contracts.base import InputRef
 from interlock.errors import UsageError
 from interlock.fs import Workspace
+from interlock.posting import Patience
 from interlock.voice import Task, Voice
 from pipeline.datasets.reading import read_split
 from pipeline.datasets.rows import Row
@@ -28,7 +29,6 @@ from pipeline.driver import stage
 from pipeline.driver.store import project_folder
 from pipeline.training.teaching.answers import Answer, Capture, Tail, Teacher, Top, from_record, key_of
 from pipeline.training.teaching.asking import Budget, ask_all
-from pipeline.training.teaching.calls import Patience
 from pipeline.training.teaching.endpoint import endpoint
 from pipeline.training.teaching.shards import packed
 from pipeline.training.teaching.vocabulary import read_vocabulary, require_same

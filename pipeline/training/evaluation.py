@@ -101,13 +101,16 @@ def monitors(trained: Trained, rows: Sequence[Example], slots_per_step: int) -> 
 
 
 def self_halted(trained: Trained, rows: Sequence[Example], most: int, threshold: float) -> tuple[list[Answer], dict[str, float]]:
-    """Answers after spans that the halt head ended, and figures of its decisions: `auc`, `brier` and `ece` over slots up to the last that is needed,
-    `exact` (share of spans as long as the row has steps), `slots` and `steps` (means)."""
+    """Answers after spans that the halt head ended, and figures of its decisions: `auc`, `brier` and `ece` over steps up to the last that is needed,
+    `exact` (share of spans as long as the row has steps), `slots` and `steps` (means). The head is asked after whole steps, where it was taught."""
+    each = trained.slots_per_step
     asked = answering.in_spans(trained, rows, [most] * len(rows))
-    chosen = [next((slot + 1 for slot, p in enumerate(one.halts) if p >= threshold), most) for one in asked]
-    needed = [len(row.steps) * trained.slots_per_step for row in rows]
-    scores = np.array([p for one, need in zip(asked, needed, strict=True) for p in one.halts[:need]])
-    truth = np.array([slot + 1 == need for need in needed for slot in range(need)])
+    said = [one.halts[each - 1 :: each] for one in asked]
+    chosen = [next((each * (step + 1) for step, p in enumerate(ps) if p >= threshold), most) for ps in said]
+    steps = [len(row.steps) for row in rows]
+    needed = [each * count for count in steps]
+    scores = np.array([p for ps, count in zip(said, steps, strict=True) for p in ps[:count]])
+    truth = np.array([step + 1 == count for count in steps for step in range(count)])
     figures = {"auc": float(auc(scores, truth)), "brier": float(brier(scores, truth)), "ece": float(ece(scores, truth))}
     figures |= {"exact": float(np.mean([a == b for a, b in zip(chosen, needed, strict=True)]))}
     figures |= {"slots": float(np.mean(chosen)), "steps": float(np.mean(needed))}

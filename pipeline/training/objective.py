@@ -63,9 +63,10 @@ def text_loss(
 
 
 def latent_loss(student: Student, rows: Sequence[Example], special: Special, *, replaced: int, options: LatentOptions) -> dict[str, TokenSum]:
-    """The same with the first `replaced` ≥ 1 steps in slots: `ce` over the text after the span, `step` and `halt` over its slots.
+    """The same with the first `replaced` ≥ 1 steps in slots: `ce` over the text after the span, `step` and `halt` over its steps.
 
-    `halt` is yes at the last slot if no step is left, and no at all others.
+    `halt` is asked at the last slot of each step, as it will be when the model is run (runtime/engine/latent.py): half a step is no span that was
+    trained. It is yes at the last slot if no step is left, and no at those before.
     """
     span = run_span(
         student, rows, special, replaced=replaced, slots_per_step=options.slots_per_step, pause=options.pause, recompute=options.recompute
@@ -76,9 +77,10 @@ def latent_loss(student: Student, rows: Sequence[Example], special: Special, *, 
         told = options.decoder(became).flatten(0, -2)
         sums["step"] = step_loss(told, step_labels(rows, replaced, options.decoder.tokens).flatten(), Head(_head(student)))
     if options.halts:
-        halts = torch.zeros(span.at.shape[:2], dtype=torch.int64)
+        ends = span.at[:, options.slots_per_step - 1 :: options.slots_per_step]
+        halts = torch.zeros(ends.shape[:2], dtype=torch.int64)
         halts[:, -1] = torch.tensor([len(row.steps) == replaced for row in rows]).long()
-        sums["halt"] = halt_loss(student.halt(span.at).flatten(0, 1), halts.flatten())
+        sums["halt"] = halt_loss(student.halt(ends).flatten(0, 1), halts.flatten())
     return sums
 
 

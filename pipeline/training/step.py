@@ -97,5 +97,5 @@ def _counts(trained: Trained, micro_batches: Sequence[Sequence[Example]], replac
         tokens = trained.decoder.tokens
         counts["step"] = sum(min(tokens, len(step)) for row in rows for step in row.steps[:replaced])
     if replaced and trained.halts:
-        counts["halt"] = len(rows) * replaced * trained.slots_per_step
+        counts["halt"] = len(rows) * replaced
     return counts

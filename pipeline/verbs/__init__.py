@@ -51,6 +51,8 @@ VERBS = (
          'interlock infer models/student/deployed --prompt "What is the capital of France?"'),
     Verb("bench", "pipeline.verbs.bench", "train", "how fast a model reads and decodes here, and its memory, by backend and form of weights",
          "interlock bench models/student/deployed --weights fp32 int8 packed"),
+    Verb("config", "pipeline.verbs.config", None, "runtime configurations: what holds and who set it, and whether a file is one",
+         "interlock config show models/student/deployed --caws-tier tier_3"),
     Verb("eval", "pipeline.verbs.eval", "train", "ask a deployed directory a dataset: every answer, figures with intervals, gates",
          "interlock eval models/toy/deployed models/toy/dataset --gate latent_accuracy=0.99"),
     Verb("verify", "pipeline.verbs.verify", None, "prove that a directory is what its contract says and its artifacts bear out",

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from interlock.errors import UsageError
-from runtime.backends.protocol import Step
+from runtime.backends.protocol import Step, Vector
 
 _TOLD = {"halt": "the halt head ended it", "fixed": "as asked", "limit": "at the limit", "cut": "cut off"}
 Ending = Literal["halt", "fixed", "limit", "cut"]
@@ -28,7 +28,7 @@ Problem = Literal["max_latent_spans", "unmatched_eot", "max_latent_length", "mis
 @dataclass(frozen=True)
 class LatentParams:
     """How spans are run. A span has `fixed_slots` slots, or ends where the halt head's probability reaches `halt_threshold` (asked after each
-    `slots_per_step` slots: it was taught at no other), or after `max_slots`.
+    `slots_per_step` slots: it was taught at no other, see pipeline/training/objective.py), or after `max_slots`.
 
     `forced`: the share of prompts after which `<bot>` is put, drawn from the seed and the prompt; after the others the model may emit it.
     """
@@ -146,5 +146,10 @@ def halt_probability(step: Step) -> float:
     """Softmax of `[continue, halt]` at halt. Raises UsageError without a halt head."""
     if step.halt_logits is None:
         raise UsageError("the model has no halt head that could end a latent span", remedy="give a number of slots, or train a halt head")
-    stay, halt = map(float, step.halt_logits)
+    return halt_chance(step.halt_logits)
+
+
+def halt_chance(halt_logits: Sequence[float] | Vector) -> float:
+    """Softmax of `[continue, halt]` at halt. halt_logits: [2], fp32 or plain numbers."""
+    stay, halt = map(float, halt_logits)
     return 1 / (1 + math.exp(min(stay - halt, 700.0)))  # exp(710) is more than fp64 holds

@@ -71,7 +71,7 @@ def call(function: str, argument: object, *, limits: Limits = DEFAULT_LIMITS) ->
 
 def _run(function: str, limits: Limits, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> int:
     """The child's exit code, or minus the signal that ended it. Files, not pipes: no reader thread, no deadlock, and the kernel caps their size."""
-    argv = [sys.executable, "-I", "-c", _BOOT, json.dumps(_import_path()), function]
+    argv = [sys.executable, "-I", "-c", _BOOT, json.dumps(import_path()), function]
     argv += [str(number) for number in (limits.memory_bytes, limits.output_bytes, limits.cpu_s)]
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     # One thread: each of a thread pool's stacks counts against the address space.
@@ -86,7 +86,7 @@ def _run(function: str, limits: Limits, stdin: IO[bytes], stdout: IO[bytes], std
         child.wait()
 
 
-def _import_path() -> list[str]:
+def import_path() -> list[str]:
     """This project first, then where the parent found its packages: the child imports what we would, whatever started us."""
     project = str(Path(__file__).resolve().parents[2])
     return [project, *(entry for entry in sys.path if entry and Path(entry).is_absolute() and entry != project)]
@@ -114,7 +114,7 @@ def _result(answer: bytes, code: int, limits: Limits) -> object:
 def serve(function: str, memory: str, output: str, cpu_s: str) -> None:
     """The child's side: take the limits, run the function over stdin, answer `{"reason", "value"}` on stdout."""
     output_bytes = int(output)
-    _take_limits(int(memory), output_bytes, int(cpu_s))
+    take_limits(int(memory), output_bytes, int(cpu_s))
     try:
         module, _, name = function.partition(":")
         value = getattr(importlib.import_module(module), name)(json.load(sys.stdin.buffer))
@@ -141,7 +141,7 @@ def plain(message: str) -> str:
     return "".join(char if char.isprintable() else " " for char in message[:_DETAIL_CHARS])
 
 
-def _take_limits(memory_bytes: int, output_bytes: int, cpu_s: int) -> None:
+def take_limits(memory_bytes: int, output_bytes: int, cpu_s: int) -> None:
     import resource  # POSIX only: imported in the child, so that this module can be imported anywhere
 
     for limit, value in (

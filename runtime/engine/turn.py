@@ -22,7 +22,7 @@ from interlock.errors import UsageError
 from runtime.backends.protocol import Step, Vector
 from runtime.engine.constraints.protocol import Begin
 from runtime.engine.endings import ends_cleanly
-from runtime.engine.latent import LatentParams, OpenSpan, Trace, halt_probability
+from runtime.engine.latent import LatentParams, OpenSpan, Trace, halt_chance
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Stream, Tokenizer
 from runtime.engine.writing import OnText, Writer
@@ -63,6 +63,7 @@ class GenerationParams:
 class Generation:
     """What was generated and how fast. `tokens`: every id that was chosen, one that ended the text and those of a stop text included. `latent`: what
     happened in latent spans, None where they were off. `forced`: tokens that a constraint left no choice about and that took no pass of their own.
+    `halt_logits`: `[continue, halt]` of the last step, at which the last token was chosen; None without a halt head.
 
     Times are of the monotonic clock, from the call on; None where it did not come so far. `decode_tokens_per_s` counts from the first token
     to the last.
@@ -77,6 +78,7 @@ class Generation:
     decode_tokens_per_s: float | None
     latent: Trace | None = None
     forced: int = 0
+    halt_logits: tuple[float, float] | None = None
 
     @property
     def steps(self) -> int:
@@ -114,6 +116,7 @@ class Turn:
         self._begins = params.latent is not None and params.latent.forces(params.sampling.seed, prompt_ids)
         self._history = [*prompt_ids, *([params.latent.bot_id] if params.latent and self._begins else [])]
         self._position = 0
+        self._halt_logits: Vector | None = None
         self.inputs: list[int] | Vector = list(self._history)
         self.reason: Reason | None = None
 
@@ -131,6 +134,7 @@ class Turn:
         """The step after `inputs`. Raises UsageError where a halt head is asked and there is none."""
         fed, self._position = self.inputs, self._position + (1 if isinstance(self.inputs, np.ndarray) else len(self.inputs))
         self._times.prefilled = self._times.prefilled or time.perf_counter()
+        self._halt_logits = step.halt_logits
         if isinstance(fed, list) and self._tokens and fed[-1] == self._tokens[-1] and self._halts(step):
             self.end("halt")
         elif self._begins or self._span:
@@ -156,6 +160,7 @@ class Turn:
             decode_tokens_per_s=self._times.speed(len(self._tokens)),
             latent=self._trace,
             forced=self._forced,
+            halt_logits=None if self._halt_logits is None else (float(self._halt_logits[0]), float(self._halt_logits[1])),
         )
 
     def _in_span(self, step: Step) -> None:
@@ -237,7 +242,7 @@ class Turn:
         if step.halt_logits is None:
             raise UsageError("the model has no halt head to be obeyed", remedy="leave HALT_HEAD unset, or deploy a student that has one")
         whole = self._constraint is None or self._constraint.may_end
-        return whole and halt_probability(step) >= threshold and ends_cleanly(self._writer.said)
+        return whole and halt_chance(step.halt_logits) >= threshold and ends_cleanly(self._writer.said)
 
 
 def _check(prompt_ids: Sequence[int], capacity: int) -> None:

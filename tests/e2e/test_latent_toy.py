@@ -10,10 +10,11 @@ from typing import TypeVar
 import pytest
 from fakes.artifacts import resealed
 from fakes.doctors import looked
-from fakes.latent_students import MAX_SLOTS, THRESHOLD, known_student, trained, write_checkpoint
+from fakes.latent_students import ANSWER, MAX_SLOTS, THRESHOLD, known_student, trained, write_checkpoint
 from fakes.makers import maker
-from fakes.shell import interlock
+from fakes.shell import interlock, module
 
+import runtime.orchestration
 from interlock.contracts import dataset, deployment, evaluation, export, io, package
 from interlock.contracts.base import Contract
 from interlock.environments import ROOT
@@ -115,6 +116,36 @@ def test_the_exported_files_do_the_same(toy: Path) -> None:
 def test_a_person_sees_the_slots(toy: Path) -> None:
     said = interlock("infer", toy / "deployed", "--prompt", "a", "--latent", "--latent-slots", 2)
     assert said.code == 0 and said.out == " z\n" and "latent spans: 2 slots, as asked" in said.err
+
+
+def test_the_guides_second_quick_start(toy: Path, tmp_path: Path) -> None:
+    deployed = toy / "deployed"
+    said = module(
+        "runtime.inference_production", "--model", deployed / "model_prefill_fp16.pt", "--prompt", "Your prompt here", "--use-refinement",
+        "--config", deployed / "runtime_config.json", "--track-efficiency", "--output", tmp_path / "results.json",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert result["text"] == ANSWER and result["efficiency"]["latent_slots"] == 4
+    # nobody judges, so the head that ended the span ends the refinement
+    assert (result["refinement"]["total_loops"], result["refinement"]["halt_reason"]) == (1, "halt_head_threshold")
+
+
+@pytest.mark.parametrize(("tier", "spans"), [("tier_1", [0]), ("tier_2", [1, 0]), ("tier_3", [1, 1, 1])])
+def test_tiers_differ_as_the_table_says_on_the_package_itself(toy: Path, tier: str, spans: list[int]) -> None:
+    model = runtime.orchestration.load(toy / "deployed", backend="reference", caws_tier=tier)
+    result = model.generate_with_refinement("a", judge_fn=lambda _output: 0.3)
+    assert [one["latent_spans_used"] for one in result["refinement_history"]] == spans
+    assert (result["total_loops"], result["halt_reason"], result["halt_head_used"]) == (len(spans), "max_loops_reached", tier != "tier_1")
+    assert result["output"] == ("bcde z" if tier == "tier_1" else ANSWER)
+
+
+def test_what_holds_of_a_deployment_is_told(toy: Path) -> None:
+    said = interlock("config", "show", toy / "deployed", "--json", environ={"HALT_THRESHOLD": "0.9"})
+    fields = json.loads(said.out)["fields"]
+    assert fields["halt_probability_threshold"] == {"value": 0.9, "source": "environment HALT_THRESHOLD", "asked": 0.9, "cut": None}
+    assert fields["max_latent_length"]["source"] == f"file {toy / 'deployed' / deployment.RUNTIME_CONFIG}"
+    assert fields["max_latent_spans"]["cut"] == "tier_2 allows 1"
 
 
 def test_a_configuration_beyond_the_training_is_refused_at_load_and_by_the_doctor(toy: Path, tmp_path: Path) -> None:

@@ -70,6 +70,12 @@ def spoiled(model: str, document: dict[str, Any]) -> dict[str, Any]:
         document["system_fingerprint"] = f"fp_{len(LOG) % 2}"
     elif model == "uncounted":
         del document["usage"]
+    elif model.startswith("score "):
+        choice["message"]["content"] = f'Here: {{"score": {model[6:]}, "feedback": "be brief"}}'
+    elif model.startswith("in words "):
+        choice["message"]["content"] = f'```json\n{{"score": {model[9:]}}}\n```'
+    elif model.startswith("number "):
+        choice["message"]["content"] = model[7:]
     return document
 
 

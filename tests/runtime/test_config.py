@@ -1,4 +1,4 @@
-"""RuntimeConfig: the guide's fields, its file and its environment variables, strictly."""
+"""RuntimeConfig: the guide's fields and its file, strictly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.errors import ContractError, UsageError
+from interlock.errors import ContractError
 from runtime.config import ENVIRONMENT, CawsTier, RuntimeConfig
 
 # The guide's sample configuration, field for field.
@@ -38,19 +38,6 @@ def test_what_the_guides_code_lets_through_is_refused(tmp_path: Path, changes: d
     with pytest.raises(ContractError) as refused:
         RuntimeConfig.from_file(written(tmp_path, GUIDE | changes))
     assert [violation.where for violation in refused.value.violations] == [where]
-
-
-def test_environment_variables_stand_over_the_file() -> None:
-    given = {"LATENT_MODE": "1", "HALT_HEAD": "true", "CAWS_TIER": "tier_3", "TEMPERATURE": "0.5", "UNRELATED": "x"}
-    config = RuntimeConfig().with_environment(given)
-    assert config.latent_mode_enabled and config.halt_head_enabled and config.caws_tier is CawsTier.tier_3 and config.temperature == 0.5
-    assert config.max_new_tokens == 256
-
-
-@pytest.mark.parametrize(("name", "value"), [("CAWS_TIER", "tier_9"), ("TEMPERATURE", "hot"), ("HALT_HEAD", "perhaps"), ("MAX_NEW_TOKENS", "1.5")])
-def test_a_bad_variable_is_named_with_its_value(name: str, value: str) -> None:
-    with pytest.raises(UsageError, match=f"`{name}` is `{value}`"):
-        RuntimeConfig().with_environment({name: value})
 
 
 def test_every_field_has_a_variable() -> None:

@@ -1,23 +1,21 @@
 """A teacher behind an OpenAI-compatible endpoint (`POST …/chat/completions`).
 
-Here: what is sent, and the key that goes with it. Not here: HTTP (calls.py), reading the reply (replies.py).
+Here: what is sent. Not here: HTTP and the key (interlock/posting.py), reading the reply (replies.py).
 The key comes from an environment variable, goes into one header, and is written nowhere: parameters hold the variable's name.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from interlock.errors import UsageError
+from interlock.posting import Patience, completions, endpoint_key, post
 from pipeline.datasets.rows import Message, Row
 from pipeline.training.teaching import replies
-from pipeline.training.teaching.answers import Answer, Capture, Teacher
-from pipeline.training.teaching.calls import Patience, post
+from pipeline.training.teaching.answers import Answer, Capture, Teacher, failed
 from pipeline.training.teaching.vocabulary import Vocabulary
 
 MOST_LOGPROBS = 20  # of `top_logprobs`, by OpenAI's API and every server that follows it
@@ -28,20 +26,17 @@ def endpoint(url: str, model: str, key_variable: str, capture: Capture, patience
 
     Raises UsageError for a URL that is none, a key that would travel in the clear, and log-probabilities that no endpoint gives.
     """
-    place = _place(url)
-    key = os.environ.get(key_variable)
-    if key and place.scheme == "http" and not _is_here(place.hostname or ""):
-        raise UsageError(f"the key in {key_variable} would be sent unencrypted to `{place.hostname}`", remedy="use https, or unset that variable")
+    place = completions(url)
+    key = endpoint_key(key_variable, place)
     if capture.top_k > MOST_LOGPROBS:
         remedy = f"ask for at most {MOST_LOGPROBS}, or use a checkpoint as the teacher"
         raise UsageError(f"--top-k is {capture.top_k}, an endpoint gives at most {MOST_LOGPROBS} log-probabilities per token", remedy=remedy)
     if capture.top_k and vocabulary is None:
         raise UsageError("log-probabilities of an endpoint need its tokenizer: tokens come as text", remedy="give --tokenizer, or --top-k 0")
-    if key and not all("!" <= char <= "~" for char in key):
-        raise UsageError(f"what {key_variable} holds is no key", remedy="a key has letters, digits and signs, no spaces and no line ends")
 
     def ask(rows: Sequence[Row]) -> list[Answer]:
-        return [replies.read(post(model, place, key, request_of(row, model, capture), patience), model, capture, vocabulary) for row in rows]
+        said = (post(place, key, request_of(row, model, capture), patience, partial(failed, model)) for row in rows)
+        return [replies.read(reply, model, capture, vocabulary) for reply in said]
 
     return Teacher(
         name=model,
@@ -81,24 +76,3 @@ def _wire(messages: tuple[Message, ...]) -> Iterator[dict[str, Any]]:
         elif message.role == "tool":
             one["tool_call_id"] = waiting.pop(0) if waiting else "call_0"
         yield one
-
-
-def _place(url: str) -> SplitResult:
-    """The address to post to. Raises UsageError."""
-    try:
-        place = urlsplit(url)
-        sound = place.scheme in ("http", "https") and place.hostname and not place.query and not place.fragment and not place.username
-        _ = place.port
-    except ValueError:
-        sound = False
-    if not sound or any(not "!" <= char <= "~" for char in url):
-        raise UsageError(f"`{url}` is no address of an endpoint", remedy="give one such as http://localhost:8000/v1, without a name, key or query")
-    path = place.path.rstrip("/")
-    return place._replace(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions")
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

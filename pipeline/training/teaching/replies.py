@@ -1,6 +1,6 @@
 """What an endpoint answered, believed only as far as it proves itself.
 
-Here: one reply's bytes to an answer. Not here: HTTP (calls.py).
+Here: one reply's bytes to an answer. Not here: HTTP (interlock/posting.py).
 A log-probability is kept only if the tokens spell the answer, each of them is in the vocabulary, and probabilities sum to at most 1.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from interlock.contracts.strict import parse_json
 from interlock.errors import ContractError, Violation
+from interlock.posting import MAX_REPLY, excerpt
 from pipeline.training.teaching.answers import Answer, Capture, Top, failed
-from pipeline.training.teaching.calls import MAX_REPLY, excerpt
 from pipeline.training.teaching.vocabulary import SAME, Vocabulary
 
 MOST_VALUES = 2_000_000  # 4,096 tokens, 20 log-probabilities of each, with the bytes of each

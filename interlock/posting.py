@@ -1,6 +1,6 @@
 """One question over HTTP: a JSON document there, one back, within a time and a size, tried again where that may help.
 
-Here: the connection. Not here: what is asked and answered (endpoint.py, replies.py).
+Here: the address, the key, the connection. Not here: what is asked and answered (a teacher's, a judge's).
 http.client and not a package: it is one POST without redirects, cookies or pools, and a deadline over the whole answer is ours in any case.
 """
 
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import json
+import os
 import random
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
-from interlock.errors import StageFailed
-from pipeline.training.teaching.answers import failed
+from interlock.errors import StageFailed, UsageError
 
 MAX_REPLY = 16 << 20
 # What may be otherwise in a moment: a time-out, too many requests, a server that starts or is overloaded (RFC 9110 §15).
@@ -38,9 +39,37 @@ class Patience:
     backoff_s: float = 1.0
 
 
-def post(teacher: str, url: SplitResult, key: str | None, document: dict[str, Any], patience: Patience) -> bytes:
-    """The body of a 200, without the key, should it stand there. Raises StageFailed with what was found at the last attempt, or at the first where
-    another would be the same."""
+Failed = Callable[[str, object], StageFailed]
+"""Of what was expected and what was found: the error that says whose answer it was."""
+
+
+def completions(url: str) -> SplitResult:
+    """The address of an OpenAI-compatible endpoint's chat completions. Raises UsageError."""
+    try:
+        place = urlsplit(url)
+        sound = place.scheme in ("http", "https") and place.hostname and not place.query and not place.fragment and not place.username
+        _ = place.port
+    except ValueError:
+        sound = False
+    if not sound or any(not "!" <= char <= "~" for char in url):
+        raise UsageError(f"`{url}` is no address of an endpoint", remedy="give one such as http://localhost:8000/v1, without a name, key or query")
+    path = place.path.rstrip("/")
+    return place._replace(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions")
+
+
+def endpoint_key(variable: str, url: SplitResult) -> str | None:
+    """The key that an environment variable holds, None where it is not set. Raises UsageError for one that would travel in the clear, or is none."""
+    key = os.environ.get(variable)
+    if key and url.scheme == "http" and not _is_here(url.hostname or ""):
+        raise UsageError(f"the key in {variable} would be sent unencrypted to `{url.hostname}`", remedy="use https, or unset that variable")
+    if key and not all("!" <= char <= "~" for char in key):
+        raise UsageError(f"what {variable} holds is no key", remedy="a key has letters, digits and signs, no spaces and no line ends")
+    return key
+
+
+def post(url: SplitResult, key: str | None, document: dict[str, Any], patience: Patience, failed: Failed) -> bytes:
+    """The body of a 200, without the key, should it stand there. Raises what `failed` makes of what was found at the last attempt, or at the first
+    where another would be the same."""
     body = json.dumps(document, ensure_ascii=False).encode()
     headers = {"Content-Type": "application/json", "Accept": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     for attempt in range(patience.retries + 1):
@@ -49,16 +78,16 @@ def post(teacher: str, url: SplitResult, key: str | None, document: dict[str, An
             status, wait, reply = _attempt(url, headers, body, patience.timeout_s)
         except (OSError, http.client.HTTPException) as error:
             if last:
-                raise failed(teacher, f"an answer within {patience.timeout_s:g} s", f"{_told(error)}, {attempt + 1} times") from None
+                raise failed(f"an answer within {patience.timeout_s:g} s", f"{_told(error)}, {attempt + 1} times") from None
             wait = None
         else:
             reply = reply.replace(key.encode(), b"[key]") if key else reply  # some servers show what they refuse
             if status == 200:
                 if len(reply) > MAX_REPLY:
-                    raise failed(teacher, f"an answer of at most {MAX_REPLY} bytes", "more")
+                    raise failed(f"an answer of at most {MAX_REPLY} bytes", "more")
                 return reply
             if last or status not in PASSING:
-                raise _refused(teacher, status, reply)
+                raise failed("status 200", _refusal(status, reply))
         time.sleep(wait if wait is not None else patience.backoff_s * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - no secret
     raise AssertionError("the last attempt returns or raises")
 
@@ -113,9 +142,15 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _refused(teacher: str, status: int, reply: bytes) -> StageFailed:
-    reason = http.client.responses.get(status, "")
-    return failed(teacher, "status 200", f"{status} {reason}: {excerpt(reply)}")
+def _refusal(status: int, reply: bytes) -> str:
+    return f"{status} {http.client.responses.get(status, '')}: {excerpt(reply)}"
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def excerpt(reply: bytes) -> str:
