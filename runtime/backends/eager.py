@@ -31,7 +31,7 @@ class EagerCache:
     """Keys and values of one sequence, fp32 [L, 2, H_kv, slots, D], grown by doubling up to the capacity. Slots from `position` on are garbage."""
 
     def __init__(self, arch: Arch) -> None:
-        self.capacity = arch.max_position
+        self.arch, self.capacity = arch, arch.max_position
         self.position = 0
         slots = min(FIRST_SLOTS, self.capacity)
         self.slots = torch.empty(arch.n_layers, 2, arch.n_kv_heads, slots, arch.d_head)
@@ -40,6 +40,19 @@ class EagerCache:
         """Forget everything from `position` on. Raises ValueError unless 0 ≤ position ≤ self.position."""
         check_rewind(self.position, position)
         self.position = position
+
+    @property
+    def size_bytes(self) -> int:
+        return self.slots.nbytes
+
+    def copy(self, position: int) -> EagerCache:
+        """A sequence of its own that has the first `position` inputs. Raises ValueError unless 0 ≤ position ≤ self.position."""
+        check_rewind(self.position, position)
+        made = EagerCache(self.arch)
+        made.reserve(position)
+        made.slots[:, :, :, :position] = self.slots[:, :, :, :position]
+        made.position = position
+        return made
 
     def reserve(self, count: int) -> None:
         """Make room for `count` more inputs. Raises UsageError beyond the capacity."""

@@ -5,6 +5,7 @@ Here: what `reference` and `coreml` share. Not here: running a function (referen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -24,8 +25,8 @@ Call = Callable[[str, Arrays, StateT], Arrays]
 class PackageCache(Generic[StateT]):
     """The package's state of one sequence. Slots from `position` on are hidden by the package's own mask."""
 
-    def __init__(self, state: StateT) -> None:
-        self.state = state
+    def __init__(self, state: StateT, size_bytes: int) -> None:
+        self.state, self.size_bytes = state, size_bytes
         self.position = 0
 
     def rewind(self, position: int) -> None:
@@ -43,14 +44,16 @@ class PackageBackend(Generic[StateT]):
             raise UsageError("the package has no `decode` function, so it cannot generate", remedy="convert with --layout multifunction")
         self._call, self._new_state, self._latent = call, new_state, LATENT in facts.functions
         self._lengths = sorted(int(name.removeprefix("prefill_")) for name in facts.functions if name.startswith("prefill_"))
-        self._slots = next(state.shape[2] for state in facts.functions["decode"].states if state.name == "k_cache")
+        states = facts.functions["decode"].states
+        self._slots = next(state.shape[2] for state in states if state.name == "k_cache")
+        self._state_bytes = sum(2 * math.prod(state.shape) for state in states)  # states are fp16
 
     @property
     def capacity(self) -> int:
         return self._slots
 
     def new_cache(self) -> PackageCache[StateT]:
-        return PackageCache(self._new_state())
+        return PackageCache(self._new_state(), self._state_bytes)
 
     def prefill(self, ids: Sequence[int], cache: PackageCache[StateT]) -> Step:
         """Append tokens: padded to a static length where its slots fit, else one by one. See Backend.prefill."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,23 @@ class Cache(Protocol):
     def position(self) -> int:
         """How many inputs (tokens and latent vectors) the sequence has: the slot that the next one takes."""
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it holds."""
+
     def rewind(self, position: int) -> None:
         """Forget everything from `position` on. Raises ValueError unless 0 ≤ position ≤ self.position."""
+
+
+CopyT = TypeVar("CopyT", bound="Copyable")
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A cache whose beginning can be given to another sequence. Not every platform can: a Core ML state is its model's alone."""
+
+    def copy(self: CopyT, position: int) -> CopyT:
+        """A sequence of its own that has the first `position` inputs. Raises ValueError unless 0 ≤ position ≤ self.position."""
 
 
 CacheT = TypeVar("CacheT", bound=Cache)

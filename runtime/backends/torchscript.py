@@ -26,7 +26,7 @@ class TorchScriptCache:
     """Keys and values of one sequence, each fp32 [L, H_kv, C, D]; C grows in steps up to the capacity. Slots from `position` on are hidden."""
 
     def __init__(self, arch: Arch) -> None:
-        self.capacity = arch.max_position
+        self.arch, self.capacity = arch, arch.max_position
         self.position = 0
         shape = (arch.n_layers, arch.n_kv_heads, min(SLOTS, self.capacity), arch.d_head)
         self.k, self.v = torch.zeros(shape), torch.zeros(shape)
@@ -35,6 +35,19 @@ class TorchScriptCache:
         """Forget everything from `position` on. Raises ValueError unless 0 ≤ position ≤ self.position."""
         check_rewind(self.position, position)
         self.position = position
+
+    @property
+    def size_bytes(self) -> int:
+        return self.k.nbytes + self.v.nbytes
+
+    def copy(self, position: int) -> TorchScriptCache:
+        """A sequence of its own that has the first `position` inputs. Raises ValueError unless 0 ≤ position ≤ self.position."""
+        check_rewind(self.position, position)
+        made = TorchScriptCache(self.arch)
+        made.reserve(position)
+        made.k[:, :, :position], made.v[:, :, :position] = self.k[:, :, :position], self.v[:, :, :position]
+        made.position = position
+        return made
 
     def reserve(self, count: int) -> None:
         """Make room for `count` more inputs. Raises UsageError beyond the capacity."""

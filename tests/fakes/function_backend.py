@@ -18,8 +18,15 @@ class ListCache:
     def position(self) -> int:
         return len(self.ids)
 
+    @property
+    def size_bytes(self) -> int:
+        return 8 * len(self.ids)
+
     def rewind(self, position: int) -> None:
         del self.ids[position:]
+
+    def copy(self, position: int) -> ListCache:
+        return ListCache(self.ids[:position])
 
 
 @dataclass
