@@ -102,7 +102,7 @@ class OpenSpan:
     def __init__(self, params: LatentParams, trace: Trace, *, start: int, budget: int, capacity: int) -> None:
         self._params, self._trace = params, trace
         self._start, self._most = start, min(budget, capacity - start)
-        self._slots = 0
+        self.slots = 0
         self._ended: Ending | None = None
         self._probabilities: list[float] = []
         trace.transitions.append(("latent", start))
@@ -110,26 +110,26 @@ class OpenSpan:
     @property
     def goes_on(self) -> bool:
         """Whether another slot follows; the first may already be one too many."""
-        return self._ended is None and self._slots < self._most
+        return self._ended is None and self.slots < self._most
 
     def take(self, step: Step) -> None:
         """The step of the next slot. Raises UsageError where a halt head is wanted and there is none."""
-        self._slots += 1
-        asked = self._params.fixed_slots is None and self._params.halt_threshold is not None and self._slots % self._params.slots_per_step == 0
+        self.slots += 1
+        asked = self._params.fixed_slots is None and self._params.halt_threshold is not None and self.slots % self._params.slots_per_step == 0
         if asked:
             self._probabilities.append(halt_probability(step))
-        self._ended = _ended(self._params, self._slots, self._probabilities[-1] if asked else None)
+        self._ended = _ended(self._params, self.slots, self._probabilities[-1] if asked else None)
 
     def close(self) -> bool:
         """Write it down. Whether `<eot>` still fits: if not, the generation is over."""
-        fits = self._ended is not None and self._slots < self._most
-        self._trace.spans.append(Span(self._start, self._slots, self._ended or "cut", tuple(self._probabilities)))
-        self._trace.steps += self._slots + fits
+        fits = self._ended is not None and self.slots < self._most
+        self._trace.spans.append(Span(self._start, self.slots, self._ended or "cut", tuple(self._probabilities)))
+        self._trace.steps += self.slots + fits
         if self._ended == "limit":
             self._trace.errors.append("max_latent_length")
         if not fits:
             self._trace.errors.append("missing_eot")
-        self._trace.transitions.append(("language", self._start + self._slots))
+        self._trace.transitions.append(("language", self._start + self.slots))
         return fits
 
 

@@ -23,6 +23,7 @@ from runtime.backends.protocol import Step, Vector
 from runtime.engine.constraints.protocol import Begin
 from runtime.engine.endings import ends_cleanly
 from runtime.engine.latent import LatentParams, OpenSpan, Trace, halt_chance
+from runtime.engine.logprobs import Chosen, log_probabilities
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.engine.tokenizer import Stream, Tokenizer
 from runtime.engine.writing import OnText, Writer
@@ -37,6 +38,7 @@ class GenerationParams:
     `drafts`: how many tokens are guessed from the text so far and proven in one pass of the model; the answer is the same. `constraint`: begins
     what the answer's tokens must keep to; it says nothing about latent spans, and a halt head is obeyed only where the answer is whole.
     `shown`: control tokens that are written into the text as they are spelled.
+    `logprobs`: how many of the likeliest tokens are told beside each chosen one; None tells nothing.
 
     Raises UsageError for a limit below 1, fewer than no drafts or an empty stop text."""
 
@@ -49,6 +51,7 @@ class GenerationParams:
     drafts: int = 0
     constraint: Begin | None = None
     shown: tuple[int, ...] = ()
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -79,6 +82,7 @@ class Generation:
     latent: Trace | None = None
     forced: int = 0
     halt_logits: tuple[float, float] | None = None
+    logprobs: tuple[Chosen, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -95,7 +99,8 @@ class Turn:
     """One generation.
 
     inputs: what the model is to be given next, ids (at least one) or a latent vector [d] fp32 in place of one; reason: why it is over, None while it
-    goes on. Raises UsageError for a prompt that is empty or longer than `capacity`, the model's positions.
+    goes on; logprobs: of the chosen tokens, where they are wanted; halt_probability: the head's last, where it is obeyed. Raises UsageError for a
+    prompt that is empty or longer than `capacity`, the model's positions.
     """
 
     def __init__(
@@ -119,6 +124,8 @@ class Turn:
         self._halt_logits: Vector | None = None
         self.inputs: list[int] | Vector = list(self._history)
         self.reason: Reason | None = None
+        self.logprobs: list[Chosen] = []
+        self.halt_probability: float | None = None
 
     @property
     def history(self) -> list[int]:
@@ -129,6 +136,11 @@ class Turn:
     def steps(self) -> int:
         """Of the tokens that a generation may have, those that are used."""
         return len(self._tokens) + (self._trace.steps if self._trace else 0)
+
+    @property
+    def slots(self) -> int:
+        """Latent slots so far, those of a span that goes on included."""
+        return (self._trace.slots if self._trace else 0) + (self._span.slots if self._span else 0)
 
     def take(self, step: Step) -> None:
         """The step after `inputs`. Raises UsageError where a halt head is asked and there is none."""
@@ -161,6 +173,7 @@ class Turn:
             latent=self._trace,
             forced=self._forced,
             halt_logits=None if self._halt_logits is None else (float(self._halt_logits[0]), float(self._halt_logits[1])),
+            logprobs=tuple(self.logprobs),
         )
 
     def _in_span(self, step: Step) -> None:
@@ -183,11 +196,15 @@ class Turn:
 
     def _choose(self, step: Step) -> None:
         """The next token, those that a constraint forces after it, and whether one of them ends the text."""
+        probable = None if self._params.logprobs is None else log_probabilities(step.logits)
         tokens = self._next(step)
         self._times.said()
         for number, token in enumerate(tokens):
             whole = self._constraint is not None and self._constraint.complete and number == len(tokens) - 1
             self._forced += number > 0
+            if probable is not None and self._params.logprobs is not None:
+                # What is forced after a choice was no choice: it had no step either.
+                self.logprobs.append(Chosen(token, 0.0, ()) if number else Chosen.of(probable, token, self._params.logprobs))
             if reason := self._say(token) or ("complete" if whole else self._spent(self._position + number)):
                 self.end(reason)
                 return
@@ -241,8 +258,9 @@ class Turn:
             return False
         if step.halt_logits is None:
             raise UsageError("the model has no halt head to be obeyed", remedy="leave HALT_HEAD unset, or deploy a student that has one")
+        self.halt_probability = halt_chance(step.halt_logits)
         whole = self._constraint is None or self._constraint.may_end
-        return whole and halt_chance(step.halt_logits) >= threshold and ends_cleanly(self._writer.said)
+        return whole and self.halt_probability >= threshold and ends_cleanly(self._writer.said)
 
 
 def _check(prompt_ids: Sequence[int], capacity: int) -> None:
