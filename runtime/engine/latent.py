@@ -104,7 +104,7 @@ class OpenSpan:
         self._start, self._most = start, min(budget, capacity - start)
         self.slots = 0
         self._ended: Ending | None = None
-        self._probabilities: list[float] = []
+        self.probabilities: list[float] = []
         trace.transitions.append(("latent", start))
 
     @property
@@ -117,13 +117,13 @@ class OpenSpan:
         self.slots += 1
         asked = self._params.fixed_slots is None and self._params.halt_threshold is not None and self.slots % self._params.slots_per_step == 0
         if asked:
-            self._probabilities.append(halt_probability(step))
-        self._ended = _ended(self._params, self.slots, self._probabilities[-1] if asked else None)
+            self.probabilities.append(halt_probability(step))
+        self._ended = _ended(self._params, self.slots, self.probabilities[-1] if asked else None)
 
     def close(self) -> bool:
         """Write it down. Whether `<eot>` still fits: if not, the generation is over."""
         fits = self._ended is not None and self.slots < self._most
-        self._trace.spans.append(Span(self._start, self.slots, self._ended or "cut", tuple(self._probabilities)))
+        self._trace.spans.append(Span(self._start, self.slots, self._ended or "cut", tuple(self.probabilities)))
         self._trace.steps += self.slots + fits
         if self._ended == "limit":
             self._trace.errors.append("max_latent_length")

@@ -88,14 +88,19 @@ class Scheduler(Generic[CacheT]):
         """All of these, each with its listener, or none. Raises QueueFull."""
         jobs = [Job(turn, told, prompt=list(turn.inputs), rest=turn.inputs) for turn, told in turns]
         with self._changed:
-            if self._closed:
-                raise QueueFull("the server is stopping", remedy="ask again when it has started anew")
-            free = self._limits.running - len(self._running)
-            if len(self._waiting) + len(jobs) > self._limits.waiting + max(0, free):
-                raise QueueFull(f"{len(self._waiting)} generations wait already", remedy="ask again in a moment")
+            self.check_room(len(jobs))
             self._waiting.extend(jobs)
             self._changed.notify()
         return jobs
+
+    def check_room(self, count: int) -> None:
+        """Raises QueueFull where `count` more could not even wait."""
+        with self._changed:
+            if self._closed:
+                raise QueueFull("the server is stopping", remedy="ask again when it has started anew")
+            free = self._limits.running - len(self._running)
+            if len(self._waiting) + count > self._limits.waiting + max(0, free):
+                raise QueueFull(f"{len(self._waiting)} generations wait already", remedy="ask again in a moment")
 
     def cancel(self, job: Job[CacheT]) -> None:
         """It is not run any further, and leaves nothing; `told` may be called once more. Of one that is over nothing changes."""

@@ -99,7 +99,7 @@ class Turn:
     """One generation.
 
     inputs: what the model is to be given next, ids (at least one) or a latent vector [d] fp32 in place of one; reason: why it is over, None while it
-    goes on; logprobs: of the chosen tokens, where they are wanted; halt_probability: the head's last, where it is obeyed. Raises UsageError for a
+    goes on; logprobs: of the chosen tokens, where they are wanted; halt_probability: the head's last, where it is asked. Raises UsageError for a
     prompt that is empty or longer than `capacity`, the model's positions.
     """
 
@@ -185,6 +185,7 @@ class Turn:
             self._span = OpenSpan(latent, trace, start=self._position, budget=budget, capacity=self._capacity)
         else:
             self._span.take(step)
+            self.halt_probability = self._span.probabilities[-1] if self._span.probabilities else None
         if self._span.goes_on:
             self.inputs = step.hidden
             return

@@ -57,8 +57,8 @@ class Page:
         self._loaded = False
         self.seen = Seen()
 
-    def open(self, file: Path, width: int = 1200, *, dark: bool = False) -> None:
-        """Load a file in a window `width` CSS pixels wide, and wait until everything is there."""
+    def open(self, file: Path | str, width: int = 1200, *, dark: bool = False) -> None:
+        """Load a file, or what an address says, in a window `width` CSS pixels wide, and wait until everything is there."""
         if not self._session:
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
             self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -67,7 +67,7 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.seen, self._loaded = Seen(), False
-        self.call("Page.navigate", url=file.absolute().as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.absolute().as_uri())
         deadline = time.monotonic() + WAIT_S
         while not self._loaded:
             self._take(deadline)

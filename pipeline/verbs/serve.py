@@ -1,0 +1,90 @@
+"""Verb `serve`: a deployed directory or a checkpoint as an OpenAI-compatible server, with a page to chat."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlock.command import Session, emit
+from interlock.errors import UsageError
+
+if TYPE_CHECKING:
+    from runtime.serving.server import Settings
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="deployed directory, or checkpoint directory")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default %(default)s: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes any that is free (default %(default)s)")
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="a key on each line, one of which a request must bring")
+    parser.add_argument("--model-name", metavar="NAME", help="what requests call the model (default: the directory's name)")
+    parser.add_argument(
+        "--backend", choices=["eager", "torchscript", "reference", "coreml"], default="eager", help="what runs the model (default %(default)s)"
+    )
+    parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes (default: fast)")
+    parser.add_argument("--compute-units", choices=["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"], help="what Core ML may run on (default: all)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a runtime configuration instead of the directory's")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
+    parser.add_argument("--parallel", type=int, default=8, metavar="N", help="generations that take turns (default %(default)s)")
+    parser.add_argument("--queue", type=int, default=64, metavar="N", help="generations that may wait; more get status 429 (default %(default)s)")
+    parser.add_argument("--prefix-cache-mb", type=int, default=512, metavar="MB",
+                        help="memory for prompts that begin as an earlier one did; 0 keeps none (default %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--request-timeout", type=float, default=300.0, metavar="S", help="the most that one request is generated for (default %(default)s)"
+    )
+    parser.add_argument("--shutdown-timeout", type=float, default=30.0, metavar="S",
+                        help="how long running requests may go on after SIGTERM or Ctrl-C (default %(default)s)")  # fmt: skip
+
+
+def run(args: argparse.Namespace, session: Session) -> int:
+    _check(args)
+    from runtime.load import load
+    from runtime.serving import server
+    from runtime.serving.defaults import default_params
+    from runtime.serving.running import Model
+
+    settings = _settings(args)
+    bound = server.bind(settings)  # before minutes of loading
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    with session.voice.task(f"load {args.model}"):
+        loaded = load(args.model, args.backend, dtype=args.dtype, units=args.compute_units, mode=args.mode)
+    name = args.model_name or args.model.absolute().name
+    model = Model(name, loaded, default_params(loaded, args.config, str(args.model), os.environ))
+    url = server.url_of(bound)
+
+    def ready() -> None:
+        if args.json:
+            emit({"url": url, "model": name, "digest": loaded.digest, "backend": loaded.backend_name, "pid": os.getpid()})
+        session.voice.step(f"{name} answers at {url}/v1, and to people at {url}/ (Ctrl-C stops it)")
+
+    server.serve(model, settings, bound, session.voice, ready)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    least = {"port": 0, "parallel": 1, "queue": 0, "prefix_cache_mb": 0, "request_timeout": 0.1, "shutdown_timeout": 1, "threads": 1}
+    for name, bound in least.items():
+        value = getattr(args, name)
+        if value is not None and not value >= bound:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: at least {bound} is needed", remedy="give a greater number")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from runtime.engine.scheduler import Limits
+    from runtime.serving.gate import read_keys
+    from runtime.serving.server import Settings
+
+    return Settings(
+        host=args.host,
+        port=args.port,
+        limits=Limits(running=args.parallel, waiting=args.queue, kept_bytes=args.prefix_cache_mb << 20),
+        request_s=args.request_timeout,
+        shutdown_s=args.shutdown_timeout,
+        keys=read_keys(args.api_key_file) if args.api_key_file else (),
+    )

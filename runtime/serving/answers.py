@@ -1,0 +1,114 @@
+"""What a client gets: completions, chunks and usage in the form of the OpenAI interface.
+
+Here: documents. Not here: where their values come from (running.py), how they are sent (app.py).
+Fields beyond the interface: `latent_steps`, `latent_spans`, `loops` and `halt_probability` of `usage`, `state` of a chunk.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runtime.engine.logprobs import Chosen
+from runtime.engine.tokenizer import Stream, Tokenizer
+from runtime.engine.turn import Generation, Reason
+
+FINISH: dict[Reason, Literal["stop", "length"]] = {
+    "eos": "stop", "stop": "stop", "halt": "stop", "length": "length", "position_limit": "length", "interrupted": "length",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One choice that is over. reused: ids of its prompt that were in a cache already."""
+
+    generation: Generation
+    reused: int
+    halt_probability: float | None
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What every document of one answer begins with. kind: `chat.completion` or `text_completion`."""
+
+    kind: Literal["chat.completion", "text_completion"]
+    id: str
+    model: str
+    fingerprint: str
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def document(self, choices: Sequence[dict[str, Any]], *, chunk: bool = False, **more: Any) -> dict[str, Any]:
+        kind = f"{self.kind}.chunk" if chunk and self.kind == "chat.completion" else self.kind
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model, "system_fingerprint": self.fingerprint}
+        return {**head, "choices": list(choices), **more}
+
+    def choice(self, index: int, text: str, reason: Reason, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+        said = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.kind == "chat.completion" else {"text": text}
+        return {"index": index, **said, "logprobs": logprobs, "finish_reason": FINISH[reason]}
+
+    def delta(self, index: int, text: str, *, first: bool, reason: Reason | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+        """A choice of a chunk. reason: None while it goes on."""
+        role = {"role": "assistant"} if first else {}
+        said: dict[str, Any] = {"text": text}
+        if self.kind == "chat.completion":
+            said = {"delta": role | ({"content": text} if text or first else {})}
+        return {"index": index, **said, "logprobs": logprobs, "finish_reason": FINISH[reason] if reason else None}
+
+
+def usage(finished: Iterable[Finished], prompts: int) -> dict[str, Any]:
+    """prompts: their tokens, once for all choices of each. A latent step is a completion token that reasons."""
+    done = list(finished)
+    traces = [one.generation.latent for one in done if one.generation.latent]
+    halts = [one.halt_probability for one in done if one.halt_probability is not None]
+    latent, said = sum(trace.steps for trace in traces), sum(one.generation.steps for one in done)
+    return {
+        "prompt_tokens": prompts,
+        "completion_tokens": said,
+        "total_tokens": prompts + said,
+        "prompt_tokens_details": {"cached_tokens": min(prompts, sum(one.reused for one in done))},
+        "completion_tokens_details": {"reasoning_tokens": latent},
+        "latent_steps": latent,
+        "latent_spans": sum(len(trace.spans) for trace in traces),
+        "loops": 1,  # each answer is given once: the server refines none
+        "halt_probability": max(halts) if halts else None,
+    }
+
+
+def chat_logprobs(tokenizer: Tokenizer, chosen: Sequence[Chosen]) -> dict[str, Any]:
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        spelled = tokenizer.token_bytes(token)
+        return {"token": spelled.decode("utf-8", "replace"), "logprob": _finite(logprob), "bytes": list(spelled)}
+
+    content = [entry(one.token, one.logprob) | {"top_logprobs": [entry(*top) for top in one.top]} for one in chosen]
+    return {"content": content, "refusal": None}
+
+
+def text_logprobs(tokenizer: Tokenizer, chosen: Sequence[Chosen], offset: int) -> dict[str, Any]:
+    """offset: characters of the text before the first of these."""
+    tops = [{_spelled(tokenizer, token): _finite(logprob) for token, logprob in one.top} for one in chosen]
+    stream, offsets = Stream(tokenizer), [offset]
+    for one in chosen:
+        offsets.append(offsets[-1] + len(stream.push(one.token)))
+    return {
+        "tokens": [_spelled(tokenizer, one.token) for one in chosen],
+        "token_logprobs": [_finite(one.logprob) for one in chosen],
+        "top_logprobs": tops if any(tops) else None,
+        "text_offset": offsets[:-1],
+    }
+
+
+def _spelled(tokenizer: Tokenizer, token: int) -> str:
+    """Part of a character has no text: the interface gives its bytes then."""
+    spelled = tokenizer.token_bytes(token)
+    try:
+        return spelled.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
+
+
+def _finite(logprob: float) -> float:
+    """JSON has no infinity; -9999 is what the interface gives for it."""
+    return logprob if math.isfinite(logprob) else -9999.0

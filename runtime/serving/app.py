@@ -1,0 +1,222 @@
+"""The application: paths, and what each answers.
+
+Here: from a request's body to its answer or stream. Not here: who may ask (gate.py), the bodies (requests.py) and the documents (answers.py), generating
+(running.py), the process (server.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from interlock import __version__
+from interlock.errors import InterlockError
+from runtime.engine.chat import encode_chat
+from runtime.engine.logprobs import Chosen
+from runtime.engine.scheduler import Scheduler
+from runtime.serving import answers, metrics, openapi, page
+from runtime.serving.answers import Heading
+from runtime.serving.metrics import Metrics
+from runtime.serving.refusals import Refused, refused
+from runtime.serving.requests import BODY_BYTES, BodyT, ChatRequest, CompletionRequest, read
+from runtime.serving.running import Event, Model, Run
+
+T = TypeVar("T")
+Asked = ChatRequest | CompletionRequest
+
+
+@dataclass(frozen=True)
+class Service:
+    """What answers. seconds: the most that one request may be generated for; started: of the model, in seconds since 1970."""
+
+    model: Model
+    scheduler: Scheduler[Any]
+    metrics: Metrics
+    seconds: float
+    started: int
+
+    async def chat(self, request: Request) -> Response:
+        asked = await self._asked(request, ChatRequest)
+        messages = [message.plain() for message in asked.messages]
+        ids = await asyncio.to_thread(encode_chat, self.model.loaded.tokenizer, messages)
+        return await self._answered(request, asked, [ids], Heading("chat.completion", f"chatcmpl-{secrets.token_hex(12)}", *self._names()))
+
+    async def completions(self, request: Request) -> Response:
+        asked = await self._asked(request, CompletionRequest)
+        ids = [self.model.loaded.tokenizer.encode_prompt(prompt) for prompt in asked.prompts]
+        return await self._answered(request, asked, ids, Heading("text_completion", f"cmpl-{secrets.token_hex(12)}", *self._names()))
+
+    async def models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._described()]})
+
+    async def one_model(self, request: Request) -> Response:
+        self._check_name(request.path_params["name"])
+        return JSONResponse(self._described())
+
+    async def health(self, request: Request) -> Response:
+        running, waiting, _ = self.scheduler.counts()
+        return JSONResponse({"status": "ok", "model": self.model.name, "running": running, "waiting": waiting, "version": __version__})
+
+    async def show_metrics(self, request: Request) -> Response:
+        values = dict(zip(metrics.GAUGES, self.scheduler.counts(), strict=True))
+        return PlainTextResponse(self.metrics.text(values), media_type=metrics.CONTENT_TYPE)
+
+    async def page(self, request: Request) -> Response:
+        return HTMLResponse(page.PAGE, headers=page.HEADERS)
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(openapi.DOCUMENT)
+
+    def _names(self) -> tuple[str, str]:
+        return self.model.name, f"fp_{self.model.loaded.digest[:12]}"
+
+    def _described(self) -> dict[str, Any]:
+        loaded = self.model.loaded
+        more = {"digest": loaded.digest, "backend": loaded.backend_name, "context_length": loaded.backend.capacity}
+        return {"id": self.model.name, "object": "model", "created": self.started, "owned_by": "interlock", **more}
+
+    def _check_name(self, name: str) -> None:
+        if name != self.model.name:
+            raise Refused(404, f"there is no model `{name[:100]}`", remedy=f"there is `{self.model.name}`", param="model", code="model_not_found")
+
+    async def _asked(self, request: Request, kind: type[BodyT]) -> BodyT:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            # Also what keeps other sites' forms away: a browser sends this type to another site only if that site agrees.
+            raise Refused(415, "the body is not declared as JSON", remedy="send `Content-Type: application/json`")
+        asked = read(kind, await _body(request))
+        self._check_name(asked.model)
+        self.scheduler.check_room(asked.n)
+        return asked
+
+    async def _answered(self, request: Request, asked: Asked, prompts: list[list[int]], heading: Heading) -> Response:
+        record = request.state.record
+        run = record.stack.enter_context(Run(self.model, self.scheduler, prompts, asked, self.seconds))
+        record.stack.callback(lambda: self._count(run, sum(map(len, prompts)), record))
+        if asked.stream:
+            events = self._stream(run, asked, sum(map(len, prompts)), heading)
+            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return JSONResponse(await _unless_gone(request, self._whole(run, asked, sum(map(len, prompts)), heading)))
+
+    async def _whole(self, run: Run, asked: Asked, prompt_tokens: int, heading: Heading) -> dict[str, Any]:
+        logprobs: dict[int, list[Chosen]] = {}
+        async for event in run.events():
+            logprobs.setdefault(event.index, []).extend(event.logprobs)
+        done = sorted(run.finished.items())
+        choices = [
+            heading.choice(index, one.generation.text, one.generation.reason, self._logprobs(asked, logprobs[index], 0)) for index, one in done
+        ]
+        return heading.document(choices, usage=answers.usage(run.finished.values(), prompt_tokens))
+
+    async def _stream(self, run: Run, asked: Asked, prompt_tokens: int, heading: Heading) -> AsyncIterator[str]:
+        options = asked.stream_options
+        more: dict[str, Any] = {"usage": None} if options and options.include_usage else {}
+        offsets: dict[int, int] = {}
+        try:
+            async for event in run.events():
+                state = {"state": _state(event)} if options and options.include_state else {}
+                if event.text or event.reason or event.logprobs or state:
+                    offset = offsets.get(event.index, 0)
+                    logprobs = self._logprobs(asked, event.logprobs, offset)
+                    choice = heading.delta(event.index, event.text, first=event.index not in offsets, reason=event.reason, logprobs=logprobs)
+                    offsets[event.index] = offset + len(event.text)
+                    yield _event(heading.document([choice], chunk=True, **more, **state))
+            if more:
+                yield _event(heading.document([], chunk=True, usage=answers.usage(run.finished.values(), prompt_tokens)))
+            yield "data: [DONE]\n\n"
+        except InterlockError as error:
+            yield _event(refused(error).document())
+
+    def _logprobs(self, asked: Asked, chosen: Any, offset: int) -> dict[str, Any] | None:
+        if asked.told is None:
+            return None
+        tokenizer = self.model.loaded.tokenizer
+        return answers.chat_logprobs(tokenizer, chosen) if isinstance(asked, ChatRequest) else answers.text_logprobs(tokenizer, chosen, offset)
+
+    def _count(self, run: Run, prompt_tokens: int, record: Any) -> None:
+        """When the answer is over, or nobody wants it any more."""
+        used = answers.usage(run.finished.values(), prompt_tokens)
+        cached, latent = used["prompt_tokens_details"]["cached_tokens"], used["latent_steps"]
+        for kind, amount in (("prompt", prompt_tokens), ("cached", cached), ("completion", used["completion_tokens"]), ("latent", latent)):
+            self.metrics.add("tokens_total", amount, kind=kind)
+        for one in run.finished.values():
+            self.metrics.add("finished_total", reason=one.generation.reason)
+            if one.generation.first_token_ms is not None:
+                self.metrics.observe("first_token_seconds", one.generation.first_token_ms / 1e3)
+        reasons = ",".join(one.generation.reason for one in run.finished.values()) or "unfinished"
+        record.note = f" {prompt_tokens}+{used['completion_tokens']} tokens ({cached} cached, {latent} latent) {reasons}"
+
+
+def application(service: Service) -> Starlette:
+    """Everything but the gate."""
+    routes = [
+        Route("/v1/chat/completions", service.chat, methods=["POST"]),
+        Route("/v1/completions", service.completions, methods=["POST"]),
+        Route("/v1/models", service.models, methods=["GET"]),
+        Route("/v1/models/{name:path}", service.one_model, methods=["GET"]),
+        Route("/health", service.health, methods=["GET"]),
+        Route("/metrics", service.show_metrics, methods=["GET"]),
+        Route("/openapi.json", service.openapi, methods=["GET"]),
+        Route("/", service.page, methods=["GET"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={InterlockError: _told(refused), HTTPException: _told(_unrouted)})
+
+
+def _told(form: Callable[[Any], Refused]) -> Any:
+    async def handler(request: Request, error: Exception) -> Response:
+        return form(error).response()
+
+    return handler
+
+
+def _unrouted(error: HTTPException) -> Refused:
+    remedy = "there are /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics, /openapi.json and /"
+    return Refused(error.status_code, str(error.detail).lower(), remedy=remedy, headers=dict(error.headers or {}))
+
+
+def _event(document: dict[str, Any]) -> str:
+    return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
+
+
+def _state(event: Event) -> dict[str, Any]:
+    slots, halt = event.state
+    return {"latent_slots": slots, "loops": 1, "halt_probability": halt}
+
+
+async def _body(request: Request) -> bytes:
+    """Raises Refused beyond the limit, before it is read whole."""
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > BODY_BYTES:
+            headers = {"Connection": "close"}
+            raise Refused(413, f"the request has more than {BODY_BYTES} bytes", remedy="shorten the conversation", headers=headers)
+    return bytes(data)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result, unless the client leaves before: then ClientDisconnect."""
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,164 @@
+"""What a client may ask: the bodies of the OpenAI interface, strictly. What is not supported is refused by name and never ignored.
+
+Here: fields, ranges, what a parameter may be although nothing is done about it. Not here: running it (running.py), the answer (answers.py).
+Source: platform.openai.com/docs/api-reference, `chat/create` and `completions/create`; `top_k`, `min_p`, `repetition_penalty` as vLLM names them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from interlock.contracts.strict import parse_json, validated
+from interlock.errors import ContractError
+from runtime.serving.refusals import Refused
+
+BODY_BYTES = 4 << 20
+MOST_CHOICES = 16
+# Parameters of the interface that this server has no means for, each with the values that ask for nothing. `null` always asks for nothing.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "audio": (), "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "function_call": ("none",), "functions": ([],), "logit_bias": ({},),
+    "metadata": ({},), "modalities": (["text"],), "moderation": (), "parallel_tool_calls": (True, False), "prediction": (), "presence_penalty": (0,),
+    "prompt_cache_key": (), "prompt_cache_retention": (), "reasoning_effort": ("none",), "response_format": ({"type": "text"},),
+    "safety_identifier": (), "service_tier": ("auto", "default"), "store": (False,), "suffix": ("",), "tool_choice": ("none",), "tools": ([],),
+    "verbosity": (), "web_search_options": (),
+}  # fmt: skip
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class StreamOptions(_Body):
+    """include_state: chunks tell of latent slots and the halt head, too (an extension)."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+    include_state: bool = False
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+
+
+class Message(_Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1000)]
+
+    def plain(self) -> dict[str, str]:
+        """As a chat template takes it."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class _Generating(_Body):
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] = 1
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    user: str | None = None
+    top_k: Annotated[int, Field(ge=0)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> _Generating:
+        if self.stream_options and not self.stream:
+            raise ValueError("`stream_options` belongs to `stream`: true")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def told(self) -> int | None:
+        """How many of the likeliest tokens are told with each; None: no log-probabilities."""
+        raise NotImplementedError
+
+
+class ChatRequest(_Generating):
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("`top_logprobs` belongs to `logprobs`: true")
+        if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
+            raise ValueError("`max_tokens` and `max_completion_tokens` are two names of one limit, and differ")
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def told(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+Prompts = Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
+
+
+class CompletionRequest(_Generating):
+    prompt: str | Prompts
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def told(self) -> int | None:
+        return self.logprobs
+
+
+BodyT = TypeVar("BodyT", bound=_Generating)
+
+
+def read(kind: type[BodyT], data: bytes) -> BodyT:
+    """A body as what it asks. Raises Refused with everything that is wrong."""
+    remedy = "see /openapi.json for what can be asked"
+    try:
+        document = parse_json(data, "the request", limit=BODY_BYTES, remedy=remedy)
+    except ContractError as error:
+        raise Refused(400, error.problem, remedy=remedy) from None
+    document = {name: value for name, value in document.items() if value is not None}
+    for name in [name for name in document if name in UNSUPPORTED and name not in kind.model_fields]:
+        if not any(document[name] == value and type(document[name]) is type(value) for value in (*UNSUPPORTED[name], *_floats(UNSUPPORTED[name]))):
+            raise Refused(400, f"`{name}` is not supported by this server", remedy="leave it out", param=name, code="unsupported_parameter")
+        del document[name]
+    valid, wrong = validated(kind, document, "the request")
+    if valid is None:
+        told = "; ".join(f"`{_param(one.where)}`: {one.expected}, found {one.found}" if _param(one.where) else one.expected for one in wrong[:10])
+        unknown = any(_param(one.where) not in kind.model_fields for one in wrong[:1] if one.where.count("/") == 1 and one.where != "/")
+        raise Refused(400, told, remedy=remedy, param=_param(wrong[0].where) or None, code="unknown_parameter" if unknown else None)
+    return valid
+
+
+def _floats(values: tuple[Any, ...]) -> list[float]:
+    return [float(value) for value in values if type(value) is int]
+
+
+def _param(where: str) -> str:
+    """`/messages/0/content/str` as `messages[0].content`; the alternatives of a type are ours and not a client's."""
+    steps = [step for step in where.split("/") if step and not re.search(r"^(str|list|function-|constrained-)", step)]
+    return "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps).removeprefix(".")
