@@ -53,7 +53,7 @@ class Prefixes(Generic[CacheT]):
         return max((common(kept.ids, ids) for kept in self._kept), default=0)
 
     def take(self, ids: Sequence[int]) -> CacheT | None:
-        """A cache whose inputs are the beginning of `ids`, as long as any, and never all: a step is asked after the last one. None where too little is
+        """A cache whose inputs are the beginning of `ids`, as long as any, and never all: a step is asked after the last. None where too little is
         shared."""
         best = max(self._kept, key=lambda kept: common(kept.ids, ids), default=None)
         shared = min(common(best.ids, ids), len(ids) - 1) if best else 0

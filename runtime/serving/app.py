@@ -1,7 +1,7 @@
 """The application: paths, and what each answers.
 
-Here: from a request's body to its answer or stream. Not here: who may ask (gate.py), the bodies (requests.py) and the documents (answers.py), generating
-(running.py), the process (server.py).
+Here: from a request's body to its answer or stream. Not here: who may ask (gate.py), the bodies (requests.py) and the documents (answers.py),
+generating (running.py), the process (server.py).
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ def read(kind: type[BodyT], data: bytes) -> BodyT:
     if valid is None:
         told = "; ".join(f"`{_param(one.where)}`: {one.expected}, found {one.found}" if _param(one.where) else one.expected for one in wrong[:10])
         unknown = any(_param(one.where) not in kind.model_fields for one in wrong[:1] if one.where.count("/") == 1 and one.where != "/")
-        raise Refused(400, told, remedy=remedy, param=_param(wrong[0].where) or None, code="unknown_parameter" if unknown else None)
+        deepest = max((_param(one.where) for one in wrong), key=lambda param: param.count("[") + param.count("."))
+        raise Refused(400, told, remedy=remedy, param=deepest or None, code="unknown_parameter" if unknown else None)
     return valid
 
 
@@ -160,5 +161,5 @@ def _floats(values: tuple[Any, ...]) -> list[float]:
 
 def _param(where: str) -> str:
     """`/messages/0/content/str` as `messages[0].content`; the alternatives of a type are ours and not a client's."""
-    steps = [step for step in where.split("/") if step and not re.search(r"^(str|list|function-|constrained-)", step)]
+    steps = [step for step in where.split("/") if step and not re.fullmatch(r"str|list\[.*|(function|constrained)-.*", step)]
     return "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps).removeprefix(".")

@@ -34,8 +34,8 @@ CONNECTIONS = 512
 
 @dataclass(frozen=True)
 class Settings:
-    """host, port: where to listen, port 0: any that is free; request_s: the most that one request is generated for; shutdown_s: how long what runs may
-    go on after the signal to stop; keys: one of which a request must bring."""
+    """host, port: where to listen, port 0: any that is free; request_s: the most that one request is generated for; shutdown_s: how long what runs
+    may go on after the signal to stop; keys: one of which a request must bring."""
 
     host: str = "127.0.0.1"
     port: int = 8000

@@ -26,12 +26,14 @@ from runtime.student.checkpoint import random_student
 BARE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
-def write_student(folder: Path, *, chat: bool = True, **changes: Any) -> Path:
-    """A checkpoint with random weights and a byte tokenizer: it says nothing sensible, and the same for the same prompt."""
+def write_student(folder: Path, *, ends: bool = True, **changes: Any) -> Path:
+    """A checkpoint with random weights and a byte tokenizer: it says nothing sensible, and the same for the same prompt. ends: by tokens of its own;
+    else only a limit ends an answer."""
     from safetensors.torch import save_file
 
     data = byte_tokenizer.tokenizer_json()
-    info = byte_tokenizer.info_of(data).model_copy(update={"has_chat_template": chat})
+    known = byte_tokenizer.info_of(data)
+    info = known.model_copy(update={"has_chat_template": True, "eos_ids": known.eos_ids if ends else ()})
     fields = {"d_model": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_head": 16, "d_ff": 96, "rope_theta": 1e4, "norm_eps": 1e-5,
               "tie_embeddings": False, "max_position": 2048, "vocab_size": info.vocab_size}  # fmt: skip
     student = random_student(Arch(**{**fields, **changes}), ModelArch(), seed=5)
@@ -39,8 +41,7 @@ def write_student(folder: Path, *, chat: bool = True, **changes: Any) -> Path:
     weights = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     save_file(weights, folder / checkpoint.WEIGHTS)
     (folder / checkpoint.TOKENIZER).write_bytes(data)
-    if chat:
-        (folder / checkpoint.CHAT_TEMPLATE).write_text(byte_tokenizer.CHATML, encoding="utf-8")
+    (folder / checkpoint.CHAT_TEMPLATE).write_text(byte_tokenizer.CHATML, encoding="utf-8")
     contract = checkpoint.CheckpointContract(
         created_by=maker("import"),
         inputs=(InputRef(kind="source", digest="2" * 64),),

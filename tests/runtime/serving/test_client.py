@@ -1,0 +1,145 @@
+"""The server as the `openai` client sees it: what it answers is what the engine generates, streamed or whole, alone or beside others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from fakes.served import Served, served, write_student
+
+from runtime.engine.chat import encode_chat
+from runtime.engine.generate import generate
+from runtime.engine.sampling import SamplingParams
+from runtime.engine.turn import Generation, GenerationParams
+from runtime.load import Loaded, load
+
+pytestmark = pytest.mark.train
+
+ASKED: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello 👩‍👩‍👧 <|im_end|>"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_student(tmp_path_factory.mktemp("models") / "student")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Served]:
+    with served(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> Loaded:
+    return load(folder)
+
+
+@pytest.fixture
+def client(server: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+def alone(loaded: Loaded, ids: list[int], **params: Any) -> Generation:
+    sampling = {name: params.pop(name) for name in ("temperature", "top_p", "top_k", "seed") if name in params}
+    return generate(loaded.backend, loaded.tokenizer, ids, GenerationParams(SamplingParams(**sampling), eos_ids=loaded.info.eos_ids, **params))
+
+
+def test_a_chat_is_what_the_engine_says(client: openai.OpenAI, loaded: Loaded) -> None:
+    ids = encode_chat(loaded.tokenizer, ASKED)
+    for params in ({"temperature": 0.0}, {"temperature": 0.9, "top_p": 0.8, "seed": 3}):
+        expected = alone(loaded, ids, max_new_tokens=40, **params)
+        answer = client.chat.completions.create(model="student", messages=ASKED, max_completion_tokens=40, **params)  # type: ignore[call-overload]
+        assert answer.choices[0].message.content == expected.text
+        assert answer.choices[0].finish_reason == {"eos": "stop", "length": "length"}[expected.reason]
+        assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), len(expected.tokens))
+        assert answer.usage.total_tokens == len(ids) + len(expected.tokens)
+
+
+def test_a_stream_is_the_same_answer_in_pieces(client: openai.OpenAI) -> None:
+    body: Any = {"model": "student", "messages": ASKED, "max_tokens": 30, "seed": 4, "temperature": 0.7, "n": 3, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat.completions.create(**body)
+    texts, ends, logprobs = ["", "", ""], ["", "", ""], [[], [], []]  # type: ignore[var-annotated]
+    last: Any = None
+    for chunk in client.chat.completions.create(**body, stream=True, stream_options={"include_usage": True}):
+        last = chunk
+        for choice in chunk.choices:
+            assert not ends[choice.index], "nothing comes after the end"
+            assert (choice.delta.role == "assistant") == (not texts[choice.index] and not logprobs[choice.index])
+            texts[choice.index] += choice.delta.content or ""
+            ends[choice.index] = choice.finish_reason or ""
+            logprobs[choice.index] += choice.logprobs.content
+    assert texts == [choice.message.content for choice in whole.choices] and len(set(texts)) == 3
+    assert ends == [choice.finish_reason for choice in whole.choices]
+    assert logprobs == [choice.logprobs.content for choice in whole.choices]
+    cached = {"prompt_tokens_details"}  # the second time the prompt is there already
+    assert last.choices == [] and last.usage.model_dump(exclude=cached) == whole.usage.model_dump(exclude=cached)
+
+
+def test_log_probabilities_are_of_the_tokens_of_the_text(client: openai.OpenAI, loaded: Loaded) -> None:
+    answer = client.chat.completions.create(model="student", messages=ASKED, max_tokens=12, logprobs=True, top_logprobs=3, temperature=0)
+    expected = alone(loaded, encode_chat(loaded.tokenizer, ASKED), max_new_tokens=12, logprobs=3)
+    content = answer.choices[0].logprobs.content  # type: ignore[union-attr]
+    said = [one for one in expected.logprobs if one.token not in loaded.info.eos_ids]
+    assert [entry.logprob for entry in content or []] == pytest.approx([one.logprob for one in said], abs=1e-4)
+    assert b"".join(bytes(entry.bytes or []) for entry in content or []).decode("utf-8", "replace") == expected.text
+    for entry in content or []:
+        assert len(entry.top_logprobs) == 3 and entry.top_logprobs[0].bytes == entry.bytes  # greedy
+        assert sum(math.exp(top.logprob) for top in entry.top_logprobs) < 1
+
+
+def test_a_stop_text_ends_the_answer_and_is_in_neither_text_nor_log_probabilities(client: openai.OpenAI, loaded: Loaded) -> None:
+    whole = client.completions.create(model="student", prompt="abc", max_tokens=30).choices[0].text
+    stop = whole[7:9]
+    expected = whole[: whole.index(stop)]
+    for stream in (False, True):
+        got: Any = client.completions.create(model="student", prompt="abc", max_tokens=30, stop=[stop, "never said"], logprobs=0, stream=stream)
+        choices = [chunk.choices[0] for chunk in got] if stream else [got.choices[0]]
+        assert "".join(choice.text for choice in choices) == expected
+        assert choices[-1].finish_reason == "stop"
+        tokens = [token for choice in choices for token in choice.logprobs.tokens]
+        assert sum(len(token.encode()) for token in tokens if not token.startswith("bytes:")) <= len(expected.encode())
+
+
+def test_text_completions_of_several_prompts(client: openai.OpenAI, loaded: Loaded) -> None:
+    answer = client.completions.create(model="student", prompt=["abc", "xyz"], n=2, seed=7, temperature=1, max_tokens=10, logprobs=2)
+    for place, (prompt, seed) in enumerate((prompt, seed) for prompt in ("abc", "xyz") for seed in (7, 8)):
+        expected = alone(loaded, loaded.tokenizer.encode_prompt(prompt), seed=seed, temperature=1.0, max_new_tokens=10, logprobs=2)
+        choice = answer.choices[place]
+        assert (choice.index, choice.text) == (place, expected.text)
+        assert choice.logprobs and choice.logprobs.text_offset and choice.logprobs.text_offset[0] == 0
+        assert choice.logprobs.token_logprobs == pytest.approx(
+            [one.logprob for one in expected.logprobs][: len(choice.logprobs.tokens or [])], abs=1e-4
+        )
+    assert answer.usage and answer.usage.prompt_tokens == 6
+
+
+def test_concurrent_clients_get_their_own_texts(client: openai.OpenAI, loaded: Loaded) -> None:
+    """Twenty at a time, streamed and whole, with beginnings in common; then once more, from kept caches."""
+
+    def ask(number: int) -> str:
+        prompt = ("A preamble that is long enough to be kept. " * (number % 3)) + f"question {number}"
+        got: Any = client.completions.create(model="student", prompt=prompt, max_tokens=15 + number, stream=number % 2 == 0, temperature=0)
+        return "".join(chunk.choices[0].text for chunk in got) if number % 2 == 0 else got.choices[0].text
+
+    with ThreadPoolExecutor(20) as pool:
+        rounds = [list(pool.map(ask, range(20))) for _ in range(2)]
+    for number in range(20):
+        prompt = ("A preamble that is long enough to be kept. " * (number % 3)) + f"question {number}"
+        expected = alone(loaded, loaded.tokenizer.encode_prompt(prompt), max_new_tokens=15 + number).text
+        assert [texts[number] for texts in rounds] == [expected, expected], number
+
+
+def test_models_are_listed(client: openai.OpenAI, loaded: Loaded) -> None:
+    (listed,) = client.models.list().data
+    assert listed == client.models.retrieve("student")
+    assert (listed.id, listed.model_dump()["digest"]) == ("student", loaded.digest)
+    with pytest.raises(openai.NotFoundError, match="there is `student`"):
+        client.models.retrieve("gpt-9")
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.chat.completions.create(model="gpt-9", messages=ASKED)
+    assert refused.value.code == "model_not_found" and refused.value.param == "model"
