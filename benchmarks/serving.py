@@ -2,7 +2,7 @@
 
 Here: a served checkpoint or deployment as a process of its own, clients, the table. Run: `python -m benchmarks.serving models/student/deployed`; with
 `--soak` clients that leave, do not read and send nonsense are mixed in for half an hour, and every answer is compared with what was answered alone.
-Clients ask over HTTP with streams; a client's next question comes when its answer is there. Rounds of one and of eight alternate, figures are medians.
+Clients ask over HTTP with streams. Rounds of one client and of all alternate, figures are medians.
 Needs environment `train` and nothing else.
 """
 

@@ -48,8 +48,14 @@ def raw(server: Served, body: Any, path: str = "/v1/completions") -> socket.sock
     connection.settimeout(30)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", server.port))
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    connection.sendall(head.encode() + data)
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Authorization: Bearer {KEY}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(data)}",
+    ]
+    connection.sendall("\r\n".join([*lines, "", ""]).encode() + data)
     return connection
 
 
@@ -87,7 +93,8 @@ def test_another_name_is_refused(server: Served) -> None:
         ({**BODY, "prompt": 5}, 400, "prompt"), ({**BODY, "prompt": []}, 400, "prompt"), ({**BODY, "max_tokens": 0}, 400, "max_tokens"),
         ({**BODY, "max_tokens": "4"}, 400, "max_tokens"), ({**BODY, "stop": ["a", ""]}, 400, "stop[1]"), ({**BODY, "stream": 1}, 400, "stream"),
         ({**BODY, "logit_bias": {"5": 100}}, 400, "logit_bias"), ({**BODY, "echo": True}, 400, "echo"), ({**BODY, "best_of": 3}, 400, "best_of"),
-        ({**BODY, "suffix": "x"}, 400, "suffix"), ({**BODY, "frequency_penalty": 0.1}, 400, "frequency_penalty"), ({**BODY, "nonsense": 1}, 400, "nonsense"),
+        ({**BODY, "suffix": "x"}, 400, "suffix"), ({**BODY, "frequency_penalty": 0.1}, 400, "frequency_penalty"),
+        ({**BODY, "nonsense": 1}, 400, "nonsense"),
         ({**BODY, "prompt": ""}, 400, None), ({**BODY, "prompt": "x" * 40_000}, 400, None), ({**BODY, "stream_options": {}}, 400, None),
         ({**BODY, "n": 4}, 429, None),  # two run and one waits: four at a time there is never room for
     ],
