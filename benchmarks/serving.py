@@ -97,7 +97,8 @@ class Server:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        started, first, text, usage = time.perf_counter(), 0.0, "", {}
+        started, first, text = time.perf_counter(), 0.0, ""
+        usage: dict[str, Any] = {}
         connection.request("POST", "/v1/completions", json.dumps(body | more), {"Content-Type": "application/json"})
         response = connection.getresponse()
         if response.status != 200:
@@ -124,7 +125,7 @@ def throughput(server: Server, options: argparse.Namespace) -> dict[str, Any]:
         for clients, found in rates.items():
             prompts = [f"Notes on {TOPICS[number % 8]}, part {next(fresh)}." for number in range(clients)]
             started = time.perf_counter()
-            answers = together([lambda prompt=prompt: server.ask(prompt, options.tokens) for prompt in prompts])  # type: ignore[misc]  # bound now
+            answers = together([lambda prompt=prompt: server.ask(prompt, options.tokens) for prompt in prompts])
             found.append(sum(usage["completion_tokens"] for _, _, usage in answers) / (time.perf_counter() - started))
     firsts: dict[str, list[float]] = {"cold": [], "cached": []}
     for number in range(options.rounds):
@@ -180,7 +181,7 @@ def soak(server: Server, seconds: float, clients: int, seed: int = 0) -> dict[st
             with lock:
                 counts[kind] += 1
 
-    together([lambda number=number: client(number) for number in range(clients)])  # type: ignore[misc]  # bound now
+    together([lambda number=number: client(number) for number in range(clients)])
     for prompt, tokens in prompts:
         server.ask(prompt, tokens)
     after = server.resident_bytes()

@@ -152,7 +152,8 @@ class Scheduler(Generic[CacheT]):
         steps = self._backend.decode_many(inputs, [job.cache for job in jobs if job.cache is not None])
         for job, inp, step in zip(jobs, inputs, steps, strict=True):
             job.vectors |= isinstance(inp, np.ndarray)
-            job.fed += [] if job.vectors else [inp]
+            if isinstance(inp, int) and not job.vectors:
+                job.fed.append(inp)
             self._guarded([job], functools.partial(self._took, step=step))
 
     def _read_prompts(self) -> None:

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -79,11 +78,10 @@ class Gate:
 
         try:
             with record.stack:
-                async with asyncio.timeout(self._access.seconds):
-                    await self._passed(scope, receive, noted)
+                await asyncio.wait_for(self._passed(scope, receive, noted), self._access.seconds)
         except ClientDisconnect:
             pass
-        except TimeoutError:
+        except asyncio.TimeoutError:
             if status == LEFT:
                 late = Refused(408, f"the request took longer than {self._access.seconds:.0f} s", remedy="send it faster, or read faster")
                 await late.response()(scope, receive, noted)
@@ -119,6 +117,6 @@ class Gate:
         return None
 
 
-def _known(scope: dict[str, Any]) -> str:
+def _known(scope: Scope) -> str:
     """A path of ours, so that nobody fills the memory with others."""
-    return scope["route"].path if "route" in scope else "other"
+    return str(scope["route"].path) if "route" in scope else "other"

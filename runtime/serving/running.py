@@ -94,9 +94,8 @@ class Run:
         """Until all choices are over. Raises what went wrong with any, and Refused when the time is."""
         while len(self.finished) < len(self._jobs):
             try:
-                async with asyncio.timeout_at(self._deadline):
-                    news = await self._news.get()
-            except TimeoutError:
+                news = await asyncio.wait_for(self._news.get(), max(0.0, self._deadline - asyncio.get_running_loop().time()))
+            except asyncio.TimeoutError:
                 raise Refused(504, f"the answer took longer than {self._seconds:g} s", remedy="ask for fewer tokens", code="timeout") from None
             if isinstance(news, InterlockError):
                 raise news

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -88,7 +89,7 @@ def serve(model: Model, settings: Settings, bound: socket.socket, voice: Voice, 
 class _Server(uvicorn.Server):
     """uvicorn, which says when it takes requests and that it stops, and whose end by a signal is an end and no crash."""
 
-    def __init__(self, config: uvicorn.Config, voice: Voice, ready: Callable[[], None], scheduler: Scheduler[object]) -> None:
+    def __init__(self, config: uvicorn.Config, voice: Voice, ready: Callable[[], None], scheduler: Scheduler[Any]) -> None:
         super().__init__(config)
         self._voice, self._ready, self._scheduler = voice, ready, scheduler
 

@@ -285,7 +285,7 @@ def test_one_mistake_ends_its_own_request_only(capsys: pytest.CaptureFixture[str
     backend = Hashing()
     scheduler = Scheduler(backend, Limits())
     sound = watched(backend, [3, 4], GenerationParams(max_new_tokens=30))
-    backend.halt_of = None
+    backend.halt_of = None  # type: ignore[assignment]  # the base class may have none
     headless = watched(backend, [5, 6], GenerationParams(max_new_tokens=30, halt_threshold=0.5))
     broken = watched(backend, [7] * 20, GenerationParams(max_new_tokens=30))
     bug = watched(backend, [8] * 20, GenerationParams(max_new_tokens=30))

@@ -38,7 +38,8 @@ def test_latent_spans_are_told(server: Served) -> None:
     assert (used["latent_steps"], used["latent_spans"], used["loops"]) == (HALTS_AFTER + 1, 1, 1)  # the slots, and `<eot>`
     assert used["completion_tokens_details"]["reasoning_tokens"] == HALTS_AFTER + 1
     assert used["halt_probability"] >= THRESHOLD
-    states = [chunk.model_dump()["state"] for chunk in client.chat.completions.create(**asked, stream=True, stream_options={"include_state": True})]
+    stream: Any = client.chat.completions.create(**asked, stream=True, stream_options={"include_state": True})  # type: ignore[call-overload]  # ours
+    states = [chunk.model_dump()["state"] for chunk in stream]
     assert sorted({state["latent_slots"] for state in states}) == list(range(1, HALTS_AFTER + 1))
     halts = [state["halt_probability"] for state in states]
     assert all(halt < THRESHOLD for halt in halts[: HALTS_AFTER - 1]) and all(halt >= THRESHOLD for halt in halts[HALTS_AFTER - 1 :])

@@ -72,7 +72,7 @@ def asked(
 
     try:
         asyncio.run(run())
-        return (status or [None])[0], bytes(received), log, scheduler.counts()[:2]
+        return status[0] if status else None, bytes(received), log, scheduler.counts()[:2]
     finally:
         scheduler.close()
 
