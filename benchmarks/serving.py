@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.entry import run as run_entry
 from interlock import command
-from interlock.errors import StageFailed
+from interlock.errors import StageFailed, from_dict
 
 if TYPE_CHECKING:
     import argparse
@@ -72,9 +72,9 @@ def served(model: Path, *words: str) -> Iterator[tuple[dict[str, Any], subproces
     try:
         assert process.stdout is not None
         text = "".join(itertools.takewhile(lambda line: line != "}\n", process.stdout))
-        if not text:
-            raise StageFailed("the server did not start", remedy=f"start it by itself: {' '.join(argv[1:])}")
-        yield json.loads(text + "}"), process
+        if not text or "error" in (said := json.loads(text + "}")):
+            raise from_dict(said) if text else StageFailed("the server did not start", remedy=f"start it by itself: {' '.join(argv[1:])}")
+        yield said, process
     finally:
         process.terminate()
         process.wait(60)

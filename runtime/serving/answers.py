@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from runtime.engine.tokenizer import Stream, Tokenizer
 from runtime.engine.turn import Generation, Reason
 
 FINISH: dict[Reason, Literal["stop", "length"]] = {
-    "eos": "stop", "stop": "stop", "halt": "stop", "length": "length", "position_limit": "length", "interrupted": "length",
+    "eos": "stop", "stop": "stop", "complete": "stop", "halt": "stop", "length": "length", "position_limit": "length", "interrupted": "length",
 }  # fmt: skip
 
 
@@ -45,17 +45,16 @@ class Heading:
         head = {"id": self.id, "object": kind, "created": self.created, "model": self.model, "system_fingerprint": self.fingerprint}
         return {**head, "choices": list(choices), **more}
 
-    def choice(self, index: int, text: str, reason: Reason, logprobs: dict[str, Any] | None) -> dict[str, Any]:
-        said = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.kind == "chat.completion" else {"text": text}
-        return {"index": index, **said, "logprobs": logprobs, "finish_reason": FINISH[reason]}
+    def choice(self, index: int, said: Mapping[str, Any], finish: str, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+        """said: the message of a chat (saying.py), or `{"text"}`."""
+        words = {"message": {"role": "assistant", **said, "refusal": None}} if self.kind == "chat.completion" else said
+        return {"index": index, **words, "logprobs": logprobs, "finish_reason": finish}
 
-    def delta(self, index: int, text: str, *, first: bool, reason: Reason | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
-        """A choice of a chunk. reason: None while it goes on."""
-        role = {"role": "assistant"} if first else {}
-        said: dict[str, Any] = {"text": text}
-        if self.kind == "chat.completion":
-            said = {"delta": role | ({"content": text} if text or first else {})}
-        return {"index": index, **said, "logprobs": logprobs, "finish_reason": FINISH[reason] if reason else None}
+    def delta(self, index: int, said: Mapping[str, Any], *, first: bool, finish: str | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+        """A choice of a chunk. said: what is new of the message, or `{"text"}`; finish: None while it goes on."""
+        head = {"role": "assistant", "content": ""} if first else {}
+        words = {"delta": {**head, **said}} if self.kind == "chat.completion" else said
+        return {"index": index, **words, "logprobs": logprobs, "finish_reason": finish}
 
 
 def usage(finished: Iterable[Finished], prompts: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,15 +22,17 @@ from starlette.routing import Route
 
 from interlock import __version__
 from interlock.errors import InterlockError
-from runtime.engine.chat import encode_chat
 from runtime.engine.logprobs import Chosen
 from runtime.engine.scheduler import Scheduler
+from runtime.engine.turn import GenerationParams
 from runtime.serving import answers, metrics, openapi, page
 from runtime.serving.answers import Heading
+from runtime.serving.asking import ask
 from runtime.serving.metrics import Metrics
 from runtime.serving.refusals import Refused, refused
 from runtime.serving.requests import BODY_BYTES, BodyT, ChatRequest, CompletionRequest, read
 from runtime.serving.running import Event, Model, Run
+from runtime.serving.saying import Saying, finish_of, message
 
 T = TypeVar("T")
 Asked = ChatRequest | CompletionRequest
@@ -47,14 +50,15 @@ class Service:
 
     async def chat(self, request: Request) -> Response:
         asked = await self._asked(request, ChatRequest)
-        messages = [message.plain() for message in asked.messages]
-        ids = await asyncio.to_thread(encode_chat, self.model.loaded.tokenizer, messages)
-        return await self._answered(request, asked, [ids], Heading("chat.completion", f"chatcmpl-{secrets.token_hex(12)}", *self._names()))
+        told = await asyncio.to_thread(ask, self.model, asked)
+        heading = Heading("chat.completion", f"chatcmpl-{secrets.token_hex(12)}", *self._names())
+        return await self._answered(request, asked, [told.prompt_ids], told.params, heading)
 
     async def completions(self, request: Request) -> Response:
         asked = await self._asked(request, CompletionRequest)
         ids = [self.model.loaded.tokenizer.encode_prompt(prompt) for prompt in asked.prompts]
-        return await self._answered(request, asked, ids, Heading("text_completion", f"cmpl-{secrets.token_hex(12)}", *self._names()))
+        heading = Heading("text_completion", f"cmpl-{secrets.token_hex(12)}", *self._names())
+        return await self._answered(request, asked, ids, self.model.defaults, heading)
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._described()]})
@@ -98,9 +102,9 @@ class Service:
         self.scheduler.check_room(asked.n)
         return asked
 
-    async def _answered(self, request: Request, asked: Asked, prompts: list[list[int]], heading: Heading) -> Response:
+    async def _answered(self, request: Request, asked: Asked, prompts: list[list[int]], defaults: GenerationParams, heading: Heading) -> Response:
         record = request.state.record
-        run = record.stack.enter_context(Run(self.model, self.scheduler, prompts, asked, self.seconds))
+        run = record.stack.enter_context(Run(self.model, self.scheduler, prompts, asked, defaults, self.seconds))
         record.stack.callback(lambda: self._count(run, sum(map(len, prompts)), record))
         if asked.stream:
             events = self._stream(run, asked, sum(map(len, prompts)), heading)
@@ -111,23 +115,30 @@ class Service:
         logprobs: dict[int, list[Chosen]] = {}
         async for event in run.events():
             logprobs.setdefault(event.index, []).extend(event.logprobs)
-        done = sorted(run.finished.items())
-        choices = [
-            heading.choice(index, one.generation.text, one.generation.reason, self._logprobs(asked, logprobs[index], 0)) for index, one in done
-        ]
+        choices = []
+        for index, one in sorted(run.finished.items()):
+            text, reason = one.generation.text, one.generation.reason
+            said = message(text, tools=_calls(asked)) if isinstance(asked, ChatRequest) else {"text": text}
+            choices.append(heading.choice(index, said, finish_of(reason, said), self._logprobs(asked, logprobs[index], 0)))
         return heading.document(choices, usage=answers.usage(run.finished.values(), prompt_tokens))
 
     async def _stream(self, run: Run, asked: Asked, prompt_tokens: int, heading: Heading) -> AsyncIterator[str]:
         options = asked.stream_options
         more: dict[str, Any] = {"usage": None} if options and options.include_usage else {}
         offsets: dict[int, int] = {}
+        sayings = defaultdict[int, Saying](lambda: Saying(tools=_calls(asked)))
         try:
             async for event in run.events():
                 state = {"state": _state(event)} if options and options.include_state else {}
-                if event.text or event.reason or event.logprobs or state:
-                    offset = offsets.get(event.index, 0)
-                    logprobs = self._logprobs(asked, event.logprobs, offset)
-                    choice = heading.delta(event.index, event.text, first=event.index not in offsets, reason=event.reason, logprobs=logprobs)
+                saying, offset = sayings[event.index], offsets.get(event.index, 0)
+                said = saying.push(event.text, over=event.reason is not None) if isinstance(asked, ChatRequest) else [{"text": event.text}]
+                if not (event.text or said or event.reason or event.logprobs or state):
+                    continue
+                logprobs = self._logprobs(asked, event.logprobs, offset)
+                for number, words in enumerate(said or [{}], 1):
+                    last = number == max(len(said), 1)
+                    finish = saying.finish(event.reason) if event.reason and last else None
+                    choice = heading.delta(event.index, words, first=event.index not in offsets, finish=finish, logprobs=logprobs if last else None)
                     offsets[event.index] = offset + len(event.text)
                     yield _event(heading.document([choice], chunk=True, **more, **state))
             if more:
@@ -185,6 +196,11 @@ def _unrouted(error: HTTPException) -> Refused:
 
 def _event(document: dict[str, Any]) -> str:
     return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
+
+
+def _calls(asked: Asked) -> bool:
+    """Whether calls are looked for in the answer."""
+    return isinstance(asked, ChatRequest) and bool(asked.tools) and asked.tool_choice != "none"
 
 
 def _state(event: Event) -> dict[str, Any]:

@@ -20,10 +20,9 @@ MOST_CHOICES = 16
 # Parameters of the interface that this server has no means for, each with the values that ask for nothing. `null` always asks for nothing.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (), "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "function_call": ("none",), "functions": ([],), "logit_bias": ({},),
-    "metadata": ({},), "modalities": (["text"],), "moderation": (), "parallel_tool_calls": (True, False), "prediction": (), "presence_penalty": (0,),
-    "prompt_cache_key": (), "prompt_cache_retention": (), "reasoning_effort": ("none",), "response_format": ({"type": "text"},),
-    "safety_identifier": (), "service_tier": ("auto", "default"), "store": (False,), "suffix": ("",), "tool_choice": ("none",), "tools": ([],),
-    "verbosity": (), "web_search_options": (),
+    "metadata": ({},), "modalities": (["text"],), "moderation": (), "prediction": (), "presence_penalty": (0,), "prompt_cache_key": (),
+    "prompt_cache_retention": (), "reasoning_effort": ("none",), "safety_identifier": (), "service_tier": ("auto", "default"), "store": (False,),
+    "suffix": ("",), "verbosity": (), "web_search_options": (),
 }  # fmt: skip
 
 
@@ -44,14 +43,68 @@ class TextPart(_Body):
     text: str
 
 
-class Message(_Body):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1000)]
+class CalledFunction(_Body):
+    name: str
+    arguments: str
 
-    def plain(self) -> dict[str, str]:
+
+class ToolCall(_Body):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(_Body):
+    """refusal: as it stands in every answer, which clients send back."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1000)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    tool_call_id: str | None = None
+    refusal: None = None
+
+    @model_validator(mode="after")
+    def _suits_its_role(self) -> Message:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only an assistant has `tool_calls`")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("a message of role `tool`, and no other, has a `tool_call_id`")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message has `content`")
+        return self
+
+    @property
+    def of_tools(self) -> bool:
+        return self.role == "tool" or bool(self.tool_calls)
+
+    def plain(self) -> dict[str, Any]:
         """As a chat template takes it."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+        more: dict[str, Any] = {"tool_calls": [call.model_dump() for call in self.tool_calls]} if self.tool_calls else {}
+        more |= {"tool_call_id": self.tool_call_id} if self.tool_call_id is not None else {}
+        return {"role": "system" if self.role == "developer" else self.role, "content": content, **more}
+
+
+class NamedSchema(_Body):
+    """strict: either way the answer is held to the schema."""
+
+    name: str
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class AsText(_Body):
+    type: Literal["text"]
+
+
+class AsObject(_Body):
+    type: Literal["json_object"]
+
+
+class AsSchema(_Body):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -97,6 +150,10 @@ class ChatRequest(_Generating):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[dict[str, Any]] = Field(default_factory=list)
+    tool_choice: Literal["auto", "none", "required"] | dict[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    response_format: Annotated[AsText | AsObject | AsSchema, Field(discriminator="type")] = AsText(type="text")
 
     @model_validator(mode="after")
     def _agree(self) -> ChatRequest:
@@ -104,6 +161,8 @@ class ChatRequest(_Generating):
             raise ValueError("`top_logprobs` belongs to `logprobs`: true")
         if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
             raise ValueError("`max_tokens` and `max_completion_tokens` are two names of one limit, and differ")
+        if self.tools and not isinstance(self.response_format, AsText):
+            raise ValueError("`tools` and a `response_format` at the same time are not supported")
         return self
 
     @property
@@ -141,7 +200,7 @@ def read(kind: type[BodyT], data: bytes) -> BodyT:
         document = parse_json(data, "the request", limit=BODY_BYTES, remedy=remedy)
     except ContractError as error:
         raise Refused(400, error.problem, remedy=remedy) from None
-    document = {name: value for name, value in document.items() if value is not None}
+    document = {name: value for name, value in document.items() if value is not None or not (name in UNSUPPORTED or name in kind.model_fields)}
     for name in [name for name in document if name in UNSUPPORTED and name not in kind.model_fields]:
         if not any(document[name] == value and type(document[name]) is type(value) for value in (*UNSUPPORTED[name], *_floats(UNSUPPORTED[name]))):
             raise Refused(400, f"`{name}` is not supported by this server", remedy="leave it out", param=name, code="unsupported_parameter")
@@ -161,5 +220,5 @@ def _floats(values: tuple[Any, ...]) -> list[float]:
 
 def _param(where: str) -> str:
     """`/messages/0/content/str` as `messages[0].content`; the alternatives of a type are ours and not a client's."""
-    steps = [step for step in where.split("/") if step and not re.fullmatch(r"str|list\[.*|(function|constrained)-.*", step)]
+    steps = [step for step in where.split("/") if step and not re.fullmatch(r"str|(list|dict|literal)\[.*|(function|constrained)-.*", step)]
     return "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps).removeprefix(".")

@@ -44,13 +44,13 @@ class Event:
     reason: Reason | None
 
 
-def params_of(model: Model, asked: ChatRequest | CompletionRequest, choice: int) -> GenerationParams:
+def params_of(defaults: GenerationParams, asked: ChatRequest | CompletionRequest, choice: int) -> GenerationParams:
     """How one of the choices is generated: each has a seed of its own, counted up from the request's. Raises UsageError."""
     seed = secrets.randbits(31) if asked.seed is None else asked.seed + choice
-    temperature = model.defaults.sampling.temperature if asked.temperature is None else asked.temperature
+    temperature = defaults.sampling.temperature if asked.temperature is None else asked.temperature
     sampling = SamplingParams(temperature, asked.top_k, asked.top_p, asked.min_p, asked.repetition_penalty, seed)
-    limit = asked.limit or model.defaults.max_new_tokens
-    return replace(model.defaults, sampling=sampling, max_new_tokens=limit, stop=asked.stops, logprobs=asked.told)
+    limit = asked.limit or defaults.max_new_tokens
+    return replace(defaults, sampling=sampling, max_new_tokens=limit, stop=asked.stops, logprobs=asked.told)
 
 
 class Run:
@@ -62,9 +62,12 @@ class Run:
         scheduler: Scheduler[Any],
         prompts: Sequence[Sequence[int]],
         asked: ChatRequest | CompletionRequest,
+        defaults: GenerationParams,
         seconds: float,
     ) -> None:
-        """seconds: the most that it may take. Raises UsageError for what cannot be generated, QueueFull."""
+        """defaults: the model's, with what holds an answer to a form; seconds: the most that it may take.
+
+        Raises UsageError for what cannot be generated, QueueFull."""
         self._scheduler, self._seconds = scheduler, seconds
         self._news: asyncio.Queue[Event | InterlockError] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -77,7 +80,7 @@ class Run:
         self._choices = []
         for number, ids in enumerate(ids for ids in prompts for _ in range(asked.n)):
             pieces: list[str] = []
-            turn = Turn(tokenizer, ids, params_of(model, asked, number % asked.n), capacity, pieces.append)
+            turn = Turn(tokenizer, ids, params_of(defaults, asked, number % asked.n), capacity, pieces.append)
             self._choices.append(_Choice(number, turn, pieces, tokenizer, tell))
         self._jobs = scheduler.submit([(choice.turn, choice.told) for choice in self._choices])
         self.finished: dict[int, Finished] = {}

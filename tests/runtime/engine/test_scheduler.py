@@ -35,7 +35,7 @@ class Hashing(FunctionBackend):
 
     def __init__(self, capacity: int = 600) -> None:
         super().__init__(self._said, capacity)
-        self.halt_of = self._halt
+        self.halt_of: Callable[[Sequence[int]], Vector] | None = self._halt
         self.pieces: list[tuple[int, int]] = []  # position and length of what prefill was given
         self.slowness = 0.0
 
@@ -285,7 +285,7 @@ def test_one_mistake_ends_its_own_request_only(capsys: pytest.CaptureFixture[str
     backend = Hashing()
     scheduler = Scheduler(backend, Limits())
     sound = watched(backend, [3, 4], GenerationParams(max_new_tokens=30))
-    backend.halt_of = None  # type: ignore[assignment]  # the base class may have none
+    backend.halt_of = None
     headless = watched(backend, [5, 6], GenerationParams(max_new_tokens=30, halt_threshold=0.5))
     broken = watched(backend, [7] * 20, GenerationParams(max_new_tokens=30))
     bug = watched(backend, [8] * 20, GenerationParams(max_new_tokens=30))

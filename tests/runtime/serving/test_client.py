@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import openai
 import pytest
 from fakes.served import Served, served, write_student
@@ -143,3 +145,86 @@ def test_models_are_listed(client: openai.OpenAI, loaded: Loaded) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.chat.completions.create(model="gpt-9", messages=ASKED)
     assert refused.value.code == "model_not_found" and refused.value.param == "model"
+
+
+SCHEMA = {"type": "object", "properties": {"unit": {"enum": ["c", "f"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+          "required": ["unit", "days"], "additionalProperties": False}  # fmt: skip
+TOOLS: list[Any] = [
+    {"type": "function", "function": {"name": name, "description": "the weather", "parameters": SCHEMA}} for name in ("here", "there")
+]
+
+
+@pytest.mark.parametrize(
+    ("choice", "parallel"), [("required", True), ("required", False), ({"type": "function", "function": {"name": "there"}}, True)]
+)
+def test_tools_are_called_as_their_schemas_say_streamed_or_whole(client: openai.OpenAI, choice: Any, parallel: bool) -> None:
+    body: Any = {
+        "model": "student",
+        "messages": ASKED,
+        "tools": TOOLS,
+        "tool_choice": choice,
+        "parallel_tool_calls": parallel,
+        "temperature": 1,
+        "seed": 5,
+    }
+    (whole,) = client.chat.completions.create(**body, max_tokens=1500).choices
+    assert whole.finish_reason == "tool_calls" and whole.message.content is None
+    called = [(call.function.name, call.function.arguments) for call in whole.message.tool_calls]
+    assert {name for name, _ in called} <= ({"here", "there"} if choice == "required" else {"there"})
+    assert len(called) == 1 or parallel
+    for _, arguments in called:
+        jsonschema.validate(json.loads(arguments), SCHEMA)
+    streamed: list[list[str]] = []
+    ids, end = set(), None
+    for chunk in client.chat.completions.create(**body, max_tokens=1500, stream=True):
+        (choice_,) = chunk.choices
+        end = choice_.finish_reason or end
+        for call in choice_.delta.tool_calls or []:
+            if call.function.name is not None:
+                assert call.index == len(streamed) and call.type == "function"
+                streamed.append([call.function.name, ""])
+                ids.add(call.id)
+            streamed[call.index][1] += call.function.arguments or ""
+        assert not choice_.delta.content
+    assert end == "tool_calls" and len(ids) == len(streamed)
+    assert [(name, json.loads(said)) for name, said in streamed] == [(name, json.loads(said)) for name, said in called]
+
+
+def test_a_conversation_goes_on_after_calls(client: openai.OpenAI) -> None:
+    """With the message that came back, as a client holds it, and a result for each call."""
+    asked: Any = {"model": "student", "tools": TOOLS, "max_tokens": 300, "temperature": 1, "seed": 5}
+    said = client.chat.completions.create(**asked, messages=ASKED, tool_choice="required", parallel_tool_calls=False).choices[0].message
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "20"} for call in said.tool_calls]
+    for choice in ("auto", "none"):
+        more = client.chat.completions.create(**asked | {"max_tokens": 5}, messages=[*ASKED, said, *results], tool_choice=choice)
+        assert more.usage.prompt_tokens > 0
+    assert more.choices[0].message.content and not more.choices[0].message.tool_calls
+
+
+def test_an_answer_has_the_form_that_was_asked_for(client: openai.OpenAI) -> None:
+    for schema in (SCHEMA, {"type": "array", "items": {"enum": [1, 2]}, "minItems": 2, "maxItems": 4}):
+        form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema, "strict": True}}
+        (choice,) = client.chat.completions.create(model="student", messages=ASKED, response_format=form, max_tokens=200, logprobs=True).choices
+        jsonschema.validate(json.loads(choice.message.content or ""), schema)
+        assert choice.finish_reason == "stop"
+        told = b"".join(bytes(entry.bytes or []) for entry in choice.logprobs.content or [])  # type: ignore[union-attr]  # forced ones included
+        assert told.decode() == choice.message.content
+    (choice,) = client.chat.completions.create(model="student", messages=ASKED, response_format={"type": "json_object"}, max_tokens=20).choices
+    assert (choice.message.content or "").startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"), ({"tools": TOOLS, "tool_choice": "sometimes"}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "nowhere"}}}, None), ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, None), ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"requird": []}}}}, None),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"), ({"messages": [{"role": "user"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": []}, {"role": "assistant", "content": None}]}, "messages[1]"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_or_enforced_is_refused(client: openai.OpenAI, more: dict[str, Any], param: str | None) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**{"model": "student", "messages": ASKED, **more})
+    assert refused.value.param == param

@@ -112,7 +112,7 @@ def test_parameters_that_ask_for_nothing_are_taken(server: Served) -> None:
     assert send(server, "POST", "/v1/completions", {**BODY, **neutral})[0] == 200
     chat = {"model": "student", "messages": [{"role": "developer", "content": [{"type": "text", "text": "q"}]}], "max_completion_tokens": 2}
     assert send(server, "POST", "/v1/chat/completions", {**chat, "tools": [], "tool_choice": "none", "response_format": {"type": "text"}})[0] == 200
-    for name, value in (("tools", [{"type": "function"}]), ("response_format", {"type": "json_object"}), ("tool_choice", "auto")):
+    for name, value in (("logit_bias", {"5": 1}), ("store", True), ("reasoning_effort", "high"), ("functions", [{"name": "f"}])):
         status, document, _ = send(server, "POST", "/v1/chat/completions", {**chat, name: value})
         assert (status, document["error"]["param"], document["error"]["code"]) == (400, name, "unsupported_parameter")
 
