@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     words = ["--threads", str(options.threads), "--dtype", options.dtype, "--parallel", str(options.clients)]
+    words += ["--prefix-cache-mb", "64"] if options.soak else []  # full at once: what grows then is a leak
     with served(options.model, *words) as (started, _):
         server = Server(int(started["url"].rpartition(":")[2]), started["model"], started["pid"])
         report = {

@@ -14,6 +14,7 @@ import openai
 import pytest
 from fakes.served import Served, served, write_student
 
+from benchmarks.serving import Server, soak
 from runtime.engine.chat import encode_chat
 from runtime.engine.generate import generate
 from runtime.engine.sampling import SamplingParams
@@ -134,6 +135,13 @@ def test_concurrent_clients_get_their_own_texts(client: openai.OpenAI, loaded: L
         prompt = ("A preamble that is long enough to be kept. " * (number % 3)) + f"question {number}"
         expected = alone(loaded, loaded.tokenizer.encode_prompt(prompt), max_new_tokens=15 + number).text
         assert [texts[number] for texts in rounds] == [expected, expected], number
+
+
+def test_three_seconds_of_mixed_load(server: Served) -> None:
+    """Of the half hour that `python -m benchmarks.serving --soak` runs: clients that leave, do not read and send nonsense change nobody's answer."""
+    told = soak(Server(server.port, "student", server.started["pid"]), 3, 6)
+    assert told["whole"] > 0 and told["left"] + told["unread"] + told["nonsense"] > 0
+    assert server.process.poll() is None
 
 
 def test_models_are_listed(client: openai.OpenAI, loaded: Loaded) -> None:

@@ -24,7 +24,10 @@ small = st.one_of(st.none(), st.booleans(), st.integers(-2, 30), st.sampled_from
 message = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool", "judge"])}, optional={
     "content": st.one_of(words, st.none(), st.just([{"type": "text", "text": "a"}]), st.just([])), "tool_call_id": words, "name": words})  # fmt: skip
 values = st.one_of(small, st.lists(small, max_size=3), st.dictionaries(words, small, max_size=2), st.lists(message, max_size=3))
-sound: dict[str, dict[str, Any]] = {"ChatRequest": {"model": "m", "messages": [{"role": "user", "content": "a"}]}, "CompletionRequest": {"model": "m", "prompt": "a"}}
+sound: dict[str, dict[str, Any]] = {
+    "ChatRequest": {"model": "m", "messages": [{"role": "user", "content": "a"}]},
+    "CompletionRequest": {"model": "m", "prompt": "a"},
+}
 
 
 @settings(max_examples=150, deadline=None)
