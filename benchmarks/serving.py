@@ -45,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=64, help="of each answer (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of one client and of all (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of the server's processor threads (default %(default)s)")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of its matrix products (default %(default)s)")
+    parser.add_argument("--weights", default="fp32", choices=["fp32", "bf16", "int8", "packed"], help="how it holds them (default %(default)s)")
     parser.add_argument("--soak", type=float, nargs="?", const=30.0, metavar="MINUTES", help="mixed load for so long instead (default 30)")
     return run_entry(parser, command.words(argv), _measure, table)
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
-    words = ["--threads", str(options.threads), "--dtype", options.dtype, "--parallel", str(options.clients)]
+    words = ["--threads", str(options.threads), "--weights", options.weights, "--parallel", str(options.clients)]
     words += ["--prefix-cache-mb", "64"] if options.soak else []  # full at once: what grows then is a leak
     with served(options.model, *words) as (started, _):
         server = Server(int(started["url"].rpartition(":")[2]), started["model"], started["pid"])
@@ -60,7 +60,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
             "clients": options.clients,
             "tokens": options.tokens,
             "threads": options.threads,
-            "dtype": options.dtype,
+            "weights": options.weights,
         }
         return report | (soak(server, options.soak * 60, options.clients) if options.soak else throughput(server, options))
 
@@ -160,7 +160,7 @@ def together(work: Sequence[Any]) -> list[Any]:
 
 
 def soak(server: Server, seconds: float, clients: int, count: int = 40, seed: int = 0) -> dict[str, Any]:
-    """Mixed load of `count` prompts. Every whole answer is compared with the one that was given alone before; memory is read when all prompts were asked once, and at
+    """Mixed load of `count` prompts. Every whole answer is compared with the one that was given alone before; memory is read when all were asked once, and at
     the end. Raises StageFailed for an answer that is another, or an answer that did not come."""
     prompts = [(f"{PREAMBLE[: 100 * (number % 5)]}Notes on {TOPICS[number % 8]}, {number}.", 4 + number % 40) for number in range(count)]
     alone = {prompt: server.ask(prompt, tokens)[0] for prompt, tokens in prompts}
@@ -204,7 +204,7 @@ def _misbehave(server: Server, kind: str, prompt: str, draw: random.Random) -> N
 
 
 def table(report: dict[str, Any]) -> list[str]:
-    asked = f"{report['clients']} clients, {report['threads']} threads, {report['dtype']}"
+    asked = f"{report['clients']} clients, {report['threads']} threads, {report['weights']}"
     if "growth" in report:
         done = ", ".join(f"{report[kind]} {kind}" for kind in ("whole", "left", "unread", "nonsense"))
         return [

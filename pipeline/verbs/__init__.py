@@ -53,7 +53,6 @@ VERBS = (
          "interlock bench models/student/deployed --weights fp32 int8 packed"),
     Verb("config", "pipeline.verbs.config", None, "runtime configurations: what holds and who set it, and whether a file is one",
          "interlock config show models/student/deployed --caws-tier tier_3"),
-    Verb("serve", "pipeline.verbs.serve", "train", "an OpenAI-compatible server over a deployed directory or a checkpoint, with a page to chat",
     Verb("serve", "pipeline.verbs.serve", "train", "answer over the OpenAI interface: streams, many clients at a time, a page to chat",
          "interlock serve models/student/deployed"),
     Verb("eval", "pipeline.verbs.eval", "train", "ask a deployed directory a dataset: every answer, figures with intervals, gates",

@@ -25,7 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes (default: fast)")
     parser.add_argument("--compute-units", choices=["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"], help="what Core ML may run on (default: all)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of eager's matrix products (default %(default)s)")
+    parser.add_argument("--weights", choices=["fp32", "bf16", "int8", "packed"], default="fp32", help="how eager holds them: exactly, rounded "
+                        "to bf16 or to 8-bit blocks, or in the source's own 4- or 8-bit codes (default %(default)s)")  # fmt: skip
     parser.add_argument("--config", type=Path, metavar="FILE", help="a runtime configuration instead of the directory's")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
     parser.add_argument("--parallel", type=int, default=8, metavar="N", help="generations that take turns (default %(default)s)")
@@ -41,9 +42,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, session: Session) -> int:
     _check(args)
+    from runtime.effective import COMMAND_LINE
     from runtime.load import load
+    from runtime.orchestration.inference import configured
+    from runtime.orchestration.parameters import Choices, generation_params
     from runtime.serving import server
-    from runtime.serving.defaults import default_params
     from runtime.serving.running import Model
 
     settings = _settings(args)
@@ -53,9 +56,12 @@ def run(args: argparse.Namespace, session: Session) -> int:
 
         torch.set_num_threads(args.threads)
     with session.voice.task(f"load {args.model}"):
-        loaded = load(args.model, args.backend, dtype=args.dtype, units=args.compute_units, mode=args.mode)
+        loaded = load(args.model, args.backend, weights=args.weights, units=args.compute_units, mode=args.mode)
     name = args.model_name or args.model.absolute().name
-    model = Model(name, loaded, default_params(loaded, args.config, str(args.model), os.environ))
+    resolved = configured(loaded, args.model, args.config, os.environ, None, COMMAND_LINE)
+    for surprise in resolved.surprises():
+        session.voice.warn(surprise)
+    model = Model(name, loaded, generation_params(loaded, resolved.config, Choices()))
     url = server.url_of(bound)
 
     def ready() -> None:
