@@ -88,6 +88,12 @@ def opened(path: Path, fs: Fs | None = None) -> Iterator[Journal]:
         yield Journal(path, fs)
 
 
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole record of a journal that lies still, in order. Raises ContractError for what is no regular file."""
+    with open_regular(path) as file:
+        yield from (record for line in file if (record := _record(line)) is not None)
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
     digest, body = line[:_DIGEST], line[_DIGEST + 1 :].removesuffix(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:

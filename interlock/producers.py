@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # The environment of each stage of interlock's own; a stage of another package names one of those that are defined.
 HOMES = {
-    "data": "train", "data-import": "train", "teach": "train", "import": "train", "train": "train", "export": "export", "convert": "export",
-    "deploy": "train", "calibrate": "train", "eval": "train",
+    "data": "train", "data-import": "train", "data-record": "train", "teach": "train", "import": "train", "train": "train", "export": "export",
+    "convert": "export", "deploy": "train", "calibrate": "train", "eval": "train",
 }  # fmt: skip
 
 

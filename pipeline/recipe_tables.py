@@ -232,15 +232,24 @@ class Deploy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     halt_head: bool = False
 
 
-class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the deployed directory is asked before it is placed: a split of [data], and for each metric the least that must be shown."""
+class GateClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a metric's interval must show; `waived` is a sentence that lets the gate ship inconclusive."""
 
-    suite: Literal["latent"] = "latent"
-    split: Name = "test"
+    at_least: float | None = None
+    at_most: float | None = None
+    waived: Annotated[str, Meta(min_length=8, max_length=400)] | None = None
+
+
+class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the deployed directory is asked before it is placed: a suite, of its own dataset or of [data]. `gates` come beside and over the suite's:
+    a number is the least that must be shown. null keeps what the suite says."""
+
+    suite: Annotated[str, Meta(min_length=1, max_length=4096)] = "latent"
+    split: Name | None = None
     backend: Literal["eager", "torchscript", "reference", "coreml"] = "reference"
     items: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
-    max_new_tokens: Annotated[int, Meta(ge=1, le=1 << 24)] = 256
-    gates: dict[str, float] = {}
+    max_new_tokens: Annotated[int, Meta(ge=1, le=1 << 24)] | None = None
+    gates: dict[str, float | GateClaim] = {}
     confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
 
 
@@ -278,8 +287,6 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("[train] needs [data]")
         if self.train is None and self.data is not None and self.data.teacher is not None:
             raise ValueError("[data.teacher] teaches what [train] learns, and there is no [train]")
-        if self.evaluate is not None and self.data is None:
-            raise ValueError("[evaluate] needs [data]")
         if self.train is not None and (self.train.scratch is None) == (self.source is None):
             raise ValueError("a training starts from [source] or from [train.scratch]: give one of them")
         if self.compress.method != "none" and not self.convert.enabled:

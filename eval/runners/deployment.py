@@ -1,48 +1,76 @@
 """A deployed directory, or a checkpoint, answers an item through one of its backends.
 
-Here: one prompt as it stands, one answer. Not here: opening the model (runtime/load.py), judging the answer (eval/scoring).
+Here: one prompt, one greedy answer. Not here: opening the model (runtime/load.py), several questions about one item (asking), judging (scoring).
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+from eval.answers import Answered
 from eval.items import Item
 from interlock.errors import UsageError
+from runtime.engine.chat import encode_chat
 from runtime.engine.generate import generate
 from runtime.engine.latent import LatentParams
-from runtime.engine.turn import GenerationParams, Reason
+from runtime.engine.turn import Generation, GenerationParams
 from runtime.load import Loaded
 
 # What turns an item into a prompt, for the record: it names itself by the digest of this sentence.
-WRAPPER = "the prompt of the item as it stands, without a chat template"
+WRAPPER = "the prompt of the item as it stands, or its messages by the model's own chat template"
 PROMPTS = hashlib.sha256(WRAPPER.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Answered:
-    """`passes`: positions after the prompt that the answer took, latent slots among them. `problems`: codes of latent mode."""
-
-    text: str
-    reason: Reason
-    passes: int
-    slots: int = 0
-    spans: int = 0
-    problems: tuple[str, ...] = ()
+def ids_of(loaded: Loaded, item: Item) -> list[int]:
+    """The prompt's ids. Raises UsageError naming the item."""
+    try:
+        if item.prompt is not None:
+            return loaded.tokenizer.encode_prompt(item.prompt)
+        return encode_chat(loaded.tokenizer, item.messages)
+    except UsageError as error:
+        raise _of_item(item, error) from None
 
 
-def answer(loaded: Loaded, item: Item, max_new_tokens: int, latent: LatentParams | None = None) -> Answered:
-    """Greedy. latent: how spans are run, None for text mode. Raises UsageError for a prompt that the model cannot take, KeyboardInterrupt."""
-    ids = loaded.tokenizer.encode_prompt(item.prompt)
-    params = GenerationParams(max_new_tokens=max_new_tokens, eos_ids=loaded.info.eos_ids, latent=latent)
+def chat_ids(loaded: Loaded, item: Item, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    """The ids of a dialogue about an item. Raises UsageError naming the item."""
+    try:
+        return encode_chat(loaded.tokenizer, messages)
+    except UsageError as error:
+        raise _of_item(item, error) from None
+
+
+def generated(
+    loaded: Loaded, item: Item, ids: Sequence[int], max_new_tokens: int, latent: LatentParams | None = None, halt: float | None = None
+) -> Generation:
+    """Greedy. latent: how spans are run, None for text mode; halt: the threshold from which a halt head is obeyed, None to ask none.
+
+    Raises UsageError for a prompt that the model cannot take, KeyboardInterrupt.
+    """
+    params = GenerationParams(max_new_tokens=max_new_tokens, eos_ids=loaded.info.eos_ids, latent=latent, halt_threshold=halt)
     try:
         made = generate(loaded.backend, loaded.tokenizer, ids, params)
     except UsageError as error:
-        raise UsageError(f"item {item.id}: {error.problem}", remedy=error.remedy) from None
+        raise _of_item(item, error) from None
     if made.reason == "interrupted":
         raise KeyboardInterrupt
+    return made
+
+
+def answer(loaded: Loaded, item: Item, max_new_tokens: int, latent: LatentParams | None = None, halt: float | None = None) -> Answered:
+    """The answer to an item as it is given. Raises what `ids_of` and `generated` raise."""
+    return answered(generated(loaded, item, ids_of(loaded, item), max_new_tokens, latent, halt))
+
+
+def answered(made: Generation) -> Answered:
+    """A generation as the record of an answer."""
+    assert made.reason != "interrupted"
     trace = made.latent
+    plain = Answered(made.text, made.reason, made.steps, prompt_tokens=made.prompt_tokens)
     if trace is None:
-        return Answered(made.text, made.reason, made.steps)
-    return Answered(made.text, made.reason, made.steps, trace.slots, len(trace.spans), tuple(trace.errors))
+        return plain
+    return Answered(made.text, made.reason, made.steps, trace.slots, len(trace.spans), tuple(trace.errors), made.prompt_tokens)
+
+
+def _of_item(item: Item, error: UsageError) -> UsageError:
+    return UsageError(f"item {item.id}: {error.problem}", remedy=error.remedy)

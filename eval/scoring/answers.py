@@ -1,15 +1,42 @@
 """Answers that are right or wrong.
 
-Here: the rule for items with one true answer. Not here: running models, rates.
+Here: the rule for items with one true answer, and that for questions whose answer has to hold certain words. Not here: running models, rates.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from eval.answers import Answered
+from eval.figures import rate
 from eval.items import Item
-from eval.runners.deployment import Answered
+from eval.scoring import Score, Scorer
 
 
 def is_right(item: Item, answered: Answered) -> bool:
     """Whether the model ended by itself and its last words are the answer, character by character: what it reasons before them is its own business.
     A space before the answer is a part of it, as in the row, so ` s1` is not the end of `is11`."""
     return answered.reason == "eos" and answered.text.endswith(item.answer)
+
+
+def holds(item: Item, text: str) -> bool:
+    """Whether a text has, of each group of accepted words, one as whole words: `12` is not in `128` and not in `1.12`."""
+    said = folded(text)
+    return all(any(re.search(rf"(?<![\w.,])-?{re.escape(folded(words))}(?!\w|[.,]\d)", said) for words in group) for group in item.accepted)
+
+
+def folded(text: str) -> str:
+    """Case, accents' composition and spacing aside."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
+    said = answers["text"]
+    if item.behaviour == "decline":  # there is more than one way to say that something is missing
+        return {"right": None}
+    return {"right": holds(item, said.text) if item.accepted else is_right(item, said)}
+
+
+SCORER = Scorer(_score, {"right": rate("right")})

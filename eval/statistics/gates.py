@@ -1,6 +1,6 @@
 """A gate: a claim about an interval, that ends as pass, fail or inconclusive.
 
-Here: from figures and thresholds to verdicts. Not here: which figures there are (suites), the thresholds (a recipe's, or the command line's).
+Here: from figures and claims to verdicts. Not here: which figures there are (scoring), the thresholds (a suite's, a recipe's, or the command line's).
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from statistics import NormalDist
 from typing import Literal
 
 from eval.statistics.intervals import Interval
+from eval.suite import Claim
 from interlock.contracts.evaluation import GateResult, Verdict
 from interlock.errors import UsageError
+
+Method = Literal["wilson", "exact mcnemar", "paired bootstrap", "cluster bootstrap", "count"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Figure:
 
     interval: Interval | None
     n: int
-    method: Literal["wilson", "paired bootstrap"]
+    method: Method
     missed: tuple[str, ...] = ()
 
 
@@ -32,9 +35,9 @@ def check_known(known: Collection[str], wanted: Collection[str]) -> None:
         raise UsageError(f"there is no gate `{unknown[0]}`", remedy=f"there are {', '.join(known)}")
 
 
-def judge(figures: Mapping[str, Figure], at_least: Mapping[str, float], confidence: float) -> tuple[GateResult, ...]:
-    """One result for each threshold, in the order of names; `check_known` has seen these."""
-    return tuple(_result(name, figures[name], threshold, confidence) for name, threshold in sorted(at_least.items()))
+def judge(figures: Mapping[str, Figure], claims: Mapping[str, Claim], confidence: float, least: int = 1) -> tuple[GateResult, ...]:
+    """One result for each claim, in the order of names; `check_known` has seen these. Of fewer than `least` eligible items nothing is said."""
+    return tuple(_result(name, figures[name], claim, confidence, least) for name, claim in sorted(claims.items()))
 
 
 def verdict(gates: Sequence[GateResult]) -> Verdict:
@@ -44,29 +47,37 @@ def verdict(gates: Sequence[GateResult]) -> Verdict:
     return "pass" if gates and all(gate.verdict == "pass" or gate.waived for gate in gates) else "inconclusive"
 
 
+def stops(gate: GateResult) -> bool:
+    """Whether nothing is published because of it."""
+    return gate.verdict != "pass" and gate.waived is None
+
+
 def told(gate: GateResult, missed: Sequence[str]) -> str:
     """A gate that did not pass, for people."""
     if gate.measured is None or gate.low is None or gate.high is None:
-        return f"{gate.name}: no item was eligible"
+        return f"{gate.name}: {f'only {gate.n} items were eligible' if gate.n else 'no item was eligible'}"
     place = f"{gate.name}: {gate.measured:.4g} of {gate.n}, {gate.confidence:.0%} interval {gate.low:.4g} to {gate.high:.4g}, {gate.claim}"
     why = f"{place} {gate.threshold:g} ({gate.verdict})"
-    if gate.verdict == "inconclusive" and not missed and gate.method == "wilson":
-        return f"{why}: {_needed(gate.threshold, gate.confidence)} items without a miss would show it"
+    if gate.verdict == "inconclusive" and gate.measured == 1 and gate.claim == "at least":
+        return f"{why}: {needed(gate.threshold, gate.confidence)} items without a miss would show it"
     return f"{why}: missed {', '.join(missed[:8])}{f' and {len(missed) - 8} more' if len(missed) > 8 else ''}" if missed else why
 
 
-def _result(name: str, figure: Figure, threshold: float, confidence: float) -> GateResult:
-    measured, low, high = figure.interval or (None, None, None)
-    ends: Verdict = "inconclusive"
-    if measured is not None and low is not None:
-        ends = "pass" if low >= threshold else "fail" if measured < threshold else "inconclusive"
-    return GateResult(
-        name=name, metric=name, claim="at least", threshold=threshold, measured=measured, low=low, high=high, confidence=confidence,
-        method=figure.method, n=figure.n, verdict=ends,
-    )  # fmt: skip
-
-
-def _needed(threshold: float, confidence: float) -> int:
+def needed(threshold: float, confidence: float) -> int:
     """How many right answers in a row have this lower bound: n / (n + z²) ≥ threshold."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return math.ceil(z * z * threshold / (1 - threshold)) if threshold < 1 else 0
+
+
+def _result(name: str, figure: Figure, claim: Claim, confidence: float, least: int) -> GateResult:
+    measured, low, high = figure.interval if figure.interval and figure.n >= least else (None, None, None)
+    ends: Verdict = "inconclusive"
+    if measured is not None and low is not None and high is not None:
+        above = claim.at_least is not None
+        shown = low >= claim.threshold if above else high <= claim.threshold
+        met = measured >= claim.threshold if above else measured <= claim.threshold
+        ends = "pass" if shown else "inconclusive" if met else "fail"
+    return GateResult(
+        name=name, metric=name, claim="at least" if claim.at_least is not None else "at most", threshold=claim.threshold, measured=measured, low=low,
+        high=high, confidence=confidence, method=figure.method, n=figure.n, verdict=ends, waived=claim.waived if ends == "inconclusive" else None,
+    )  # fmt: skip

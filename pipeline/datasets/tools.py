@@ -1,21 +1,19 @@
-"""Tools of a dataset: their registry, replayed results, and what may be wrong with a row's calls.
+"""Tools of a dataset: their registry and replayed results as files, and what may be wrong with a row's calls.
 
-Here: canonical arguments, their digest, the part of JSON Schema that a registry may use, the check of rows. Not here: generating calls
-(toolcalls.py), replaying while a model is evaluated (eval).
+Here: reading and writing registries and fixtures with every violation, the check of rows. Not here: what a tool and a fixture are
+(eval/broker/tools.py), generating calls (toolcalls.py), replaying while a model is evaluated (eval/broker).
 A registry is one JSON object, a tool's description and parameters by its name. A fixture is one line: `name`, `key` (canonical arguments), `digest`
 and `result`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
 
+from eval.broker.tools import Fixture, Parameters, Property, Registry, Tool, canonical, digest, fixture, wrong_arguments
 from interlock.canonical import canonical_json
-from interlock.contracts.base import Frozen, Sha256
 from interlock.contracts.dataset import Tools
 from interlock.contracts.io import open_regular
 from interlock.contracts.strict import MAX_BYTES, parse_json, shown, validate, validated
@@ -23,71 +21,26 @@ from interlock.errors import ContractError, Violation
 from pipeline.datasets.reading import REMEDY, at, parsed, raw_lines
 from pipeline.datasets.rows import Call, Row
 
+__all__ = [
+    "FIXTURES",
+    "REGISTRY",
+    "Fixture",
+    "Parameters",
+    "Property",
+    "Registry",
+    "Tool",
+    "answered",
+    "canonical",
+    "checker",
+    "digest",
+    "fixture",
+    "pretty",
+    "read_fixtures",
+    "read_registry",
+    "wrong_arguments",
+]
+
 REGISTRY, FIXTURES = "tools.json", "fixtures.jsonl"
-_QUERIES = ("q", "query")  # folded as a search engine folds them: case and spacing decide nothing
-_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
-
-Schema = Mapping[str, Any]
-
-
-class Property(Frozen):
-    """One argument of a tool."""
-
-    type: Literal["string", "integer", "number", "boolean"]
-    description: str | None = None
-    enum: tuple[str | int, ...] | None = None
-    minimum: float | int | None = None
-    maximum: float | int | None = None
-    default: str | int | float | bool | None = None
-
-
-class Parameters(Frozen):
-    """The arguments of a tool: the part of JSON Schema that llguidance, teachers and the check here understand alike."""
-
-    type: Literal["object"] = "object"
-    properties: dict[str, Property]
-    required: tuple[str, ...] = ()
-    additionalProperties: Literal[False] = False
-
-
-class Tool(Frozen):
-    description: str
-    parameters: Parameters
-
-
-class Fixture(Frozen):
-    """The result of a call, found by its canonical arguments."""
-
-    name: str
-    key: dict[str, Any]
-    digest: Sha256
-    result: dict[str, Any]
-
-
-Registry = Mapping[str, Tool]
-
-
-def canonical(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that mean the same in one form: no nulls, defaults filled in, search texts folded, whole numbers without a point."""
-    given = {name: value for name, value in arguments.items() if value is not None}
-    defaults = {name: one.default for name, one in tool.parameters.properties.items() if one.default is not None}
-    found = {**defaults, **given}
-    for name, value in found.items():
-        if isinstance(value, str) and name in _QUERIES:
-            found[name] = " ".join(value.split()).lower()
-        elif isinstance(value, float) and value.is_integer():
-            found[name] = int(value)
-    return dict(sorted(found.items()))
-
-
-def digest(name: str, key: Mapping[str, Any]) -> str:
-    """What a fixture is found by: sha256 over the canonical JSON of the tool's name and canonical arguments."""
-    return hashlib.sha256(canonical_json([name, key])).hexdigest()
-
-
-def fixture(tool: Tool, call: Call, result: dict[str, Any]) -> Fixture:
-    key = canonical(tool, call.arguments)
-    return Fixture(name=call.name, key=key, digest=digest(call.name, key), result=result)
 
 
 def answered(row: Row) -> Iterator[tuple[Call, str | None]]:
@@ -97,25 +50,6 @@ def answered(row: Row) -> Iterator[tuple[Call, str | None]]:
         replies = [one.content for one in messages[number + 1 : number + 1 + len(message.calls or ())] if one.role == "tool"]
         for place, call in enumerate(message.calls or ()):
             yield call, replies[place] if place < len(replies) else None
-
-
-def wrong_arguments(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Where arguments are not what the tool takes: the argument, what is expected, what was found."""
-    known = tool.parameters.properties
-    yield from ((name, "an argument, because the tool requires it", "nothing") for name in tool.parameters.required if name not in arguments)
-    for name, value in arguments.items():
-        if name not in known:
-            yield name, f"one of {', '.join(known)}", "another argument"
-            continue
-        one = known[name]
-        if not isinstance(value, _TYPES[one.type]) or (isinstance(value, bool) and one.type != "boolean"):
-            yield name, f"a value of type {one.type}", shown(value)
-        elif one.enum is not None and value not in one.enum:
-            yield name, f"one of {', '.join(map(str, one.enum))}", shown(value)
-        elif isinstance(value, int | float) and one.minimum is not None and value < one.minimum:
-            yield name, f"at least {one.minimum}", shown(value)
-        elif isinstance(value, int | float) and one.maximum is not None and value > one.maximum:
-            yield name, f"at most {one.maximum}", shown(value)
 
 
 def pretty(registry: Registry) -> bytes:

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pydantic import ValidationError
 
+from eval.shipped import read_suite
+from eval.suite import Claim, Suite, changed
 from interlock.canonical import canonical_json
 from interlock.errors import UsageError
 from pipeline.driver import registry
 from pipeline.driver.extensions import AskedGate, Extensions
 from pipeline.halting.shipped import find
 from pipeline.recipe import Cell, Loaded
-from pipeline.recipe_tables import Recipe, ThirdParty, Train
+from pipeline.recipe_tables import Evaluate, Recipe, ThirdParty, Train
 
 
 @dataclass(frozen=True)
@@ -214,8 +217,29 @@ def _own_steps(recipe: Recipe, step: Callable[..., Node]) -> Iterator[Node]:
     deploy = step("deploy", registry.find("deploy"), claims, deployed)
     yield deploy
     if recipe.evaluate is not None:
-        assert dataset is not None  # the recipe's own rule
-        yield step("eval", registry.find("eval"), _given(msgspec.structs.asdict(recipe.evaluate)), {"deployment": deploy, "dataset": dataset})
+        suite = _suite(recipe.evaluate)
+        if suite.dataset is not None:
+            dataset = step("suite-data", registry.find("data"), suite.dataset.model_dump(mode="json"), {})
+            yield dataset
+        if dataset is None:
+            raise UsageError(f"suite `{suite.name}` asks the rows of [data], and the recipe has none", remedy="add [data], or choose another suite")
+        told = {"suite": suite.model_dump(mode="json"), "backend": recipe.evaluate.backend, "confidence": recipe.evaluate.confidence}
+        yield step("eval", registry.find("eval"), told, {"deployment": deploy, "dataset": dataset})
+
+
+def _suite(asked: Evaluate) -> Suite:
+    """The suite as the recipe asks it: all of it is in the step's key, wherever it is written. Raises UsageError and ContractError."""
+    claims = {name: {"at_least": one} if isinstance(one, float) else msgspec.to_builtins(one) for name, one in asked.gates.items()}
+    try:
+        gates = {name: Claim.model_validate(one) for name, one in claims.items()}
+    except ValidationError as error:
+        raise UsageError(f"[evaluate.gates]: {error.errors(include_url=False)[0]['msg']}", remedy="write `NAME = {at_least = 0.9}`") from None
+    suite = changed(read_suite(asked.suite), items=asked.items, split=asked.split, max_new_tokens=asked.max_new_tokens, gates=gates)
+    if suite.asks == "parity":
+        raise UsageError(
+            f"suite `{suite.name}` compares two models, and a recipe makes one", remedy=f"run it after the build: interlock eval DIR {suite.name}"
+        )
+    return suite
 
 
 def _training(train: Train) -> dict[str, Any]:

@@ -72,6 +72,7 @@ OURS = {
         Entry("data", "pipeline.stages.data", "train", "dataset", {}),
         Entry("data-import", "pipeline.stages.data_import", "train", "dataset", {}, reads=("source",)),
         Entry("teach", "pipeline.stages.teach", "train", "dataset", {"dataset": "dataset", "teacher": "checkpoint"}, resumes=True),
+        Entry("data-record", "pipeline.stages.data_record", "train", "dataset", {"dataset": "dataset"}, reads=("results",)),
         Entry("import", "pipeline.stages.import_", "train", "checkpoint", {}, reads=("halt_head",)),
         Entry(
             "train",

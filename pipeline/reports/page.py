@@ -6,6 +6,7 @@ Every text passes `interlock.voice.plain` and then HTML escaping. Equal document
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ STATES = {"verified": "verified", "toy": "verified, toy", "broken": "not what it
 def report_page(document: Document) -> str:
     """The whole report."""
     root = document.root
-    return _render(
+    return render(
         "report.html.j2",
         document=document,
         artifacts=document.artifacts,
@@ -43,14 +44,15 @@ def report_page(document: Document) -> str:
 def lineage_page(directory: str, artifacts: Sequence[Artifact], rejected: Sequence[Candidate]) -> str:
     """The lineage alone."""
     name = _name(directory)
-    return _render("lineage.html.j2", artifacts=artifacts, rejected=rejected, title=f"Lineage of {name}", name=name)
+    return render("lineage.html.j2", artifacts=artifacts, rejected=rejected, title=f"Lineage of {name}", name=name)
 
 
 def _name(directory: str) -> str:
     return Path(directory).absolute().name
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A page of a template. Every text is escaped; `values` are what the template names."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_safe, trim_blocks=True, lstrip_blocks=True
     )
@@ -61,6 +63,7 @@ def _render(template: str, **values: Any) -> str:
         where=where,
         db=lambda value: _figure(value, ".1f"),
         kl=lambda value: _figure(value, ".1e"),
+        tojson_plain=lambda value: json.dumps(value, ensure_ascii=False),
         anchor=lambda text: re.sub(r"[^\w-]", "-", str(text)),
     )
     made.globals.update(plots=plots, charts=charts, training_rows=training_rows, percent=percent, mean=mean, counted=counted, version=__version__)

@@ -1,136 +1,249 @@
 """Stage `eval`: a deployment and a dataset in, an evaluation out, published only if its gates hold.
 
-Here: what is asked for, which rows become items, what is kept. Not here: asking, judging, intervals (eval), reading rows (pipeline/datasets).
+Here: what is asked for, which rows become items, what is kept. Not here: asking, judging, intervals (eval), reading rows (pipeline/datasets), pages
+(pipeline/reports).
+Answers are kept in `.interlock/answers` as they come, under the digest of everything that they depend on: a run that was killed goes on from there,
+and what another suite asked is not asked again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from eval.suite import Suite
+from interlock import journal
 from interlock.contracts import deployment, evaluation, io
 from interlock.contracts.base import InputRef
 from interlock.contracts.dataset import DatasetContract
-from interlock.errors import ContractError, GateFailed, Violation
+from interlock.contracts.evaluation import GateResult
+from interlock.errors import ContractError, GateFailed, UsageError, Violation
 from interlock.fs import Workspace, publish, workspace
 from interlock.voice import Voice
-from pipeline.driver import stage
+from pipeline.driver import keys, stage
+from pipeline.driver.store import project_folder
 from pipeline.gates.rejected import EVIDENCE, Rejection
 
 if TYPE_CHECKING:
+    from eval.asking import Settings
+    from eval.calls import Made
     from eval.items import Item
-    from eval.statistics.gates import Figure
 
-SUMMARY = "summary.json"
+SUMMARY, STUBS = "summary.json", "fixtures-missing.jsonl"
+PAGE, JUNIT, COMMENT = "report.html", "junit.xml", "comment.md"
+Backend = Literal["eager", "torchscript", "reference", "coreml"]
+Mode = Literal["fp16", "fp32", "fast"]
 
 
 class Params(stage.Params):
-    """`dataset`'s `split` is asked of `deployment` through `backend` (`mode`: of the reference runner). `items`: the most that are asked.
+    """`suite` is asked of `deployment` through `backend` (`mode`: of the reference runner), over the rows of `dataset`.
 
-    `gates`: for each metric of the suite the least that must be shown. `confidence`: of every interval, two-sided.
+    `against`, `against_backend`: the second model of suite `parity`; each is the first one's where only the other is given. `answers`: files that
+    shards of the same run wrote. `confidence`: of every interval, two-sided. `jobs`: processes that answer at once, which changes no answer.
     """
 
     deployment: Path
     dataset: Path
-    suite: Literal["latent"] = "latent"
-    split: str = "test"
-    backend: Literal["eager", "torchscript", "reference", "coreml"] = "reference"
-    mode: Literal["fp16", "fp32", "fast"] | None = None
-    items: Annotated[int, Field(ge=1)] | None = None
-    max_new_tokens: Annotated[int, Field(ge=1, le=1 << 24)] = 256
-    gates: dict[str, float] = Field(default_factory=dict)
+    suite: Suite
+    backend: Backend = "reference"
+    mode: Mode | None = None
+    against: Path | None = None
+    against_backend: Backend | None = None
+    answers: tuple[Path, ...] = ()
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    jobs: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be asked of whom. `run`: the digest of all that an answer depends on beside its item."""
+
+    subject: deployment.DeploymentContract
+    source: DatasetContract
+    against: deployment.DeploymentContract | None
+    items: list[Item]
+    settings: Settings
+    run: str
 
 
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
+    ready = prepare(params, voice)
     with voice.task("load torch"):
+        from eval.asking.tools import PROMPTS as TOOL_PROMPTS
         from eval.runners.deployment import PROMPTS
+        from eval.running import answers_of
+        from eval.scoring.table import metrics, row
         from eval.statistics import gates
-        from eval.suites import latent
-        from runtime.load import load
+        from eval.summary import figures_of, summary
 
-    subject = stage.read_input(params.deployment, deployment.DeploymentContract, voice, toy=params.toy)
-    source = stage.read_input(params.dataset, DatasetContract, voice, toy=params.toy)
-    _allow_toy(params, subject)
-    gates.check_known(latent.FIGURES, params.gates)
-    items = _items(params, source, voice)
-    with voice.task(f"load {params.deployment}"):
-        loaded = load(params.deployment, params.backend, mode=params.mode)
-    with voice.task(f"ask {params.suite}", len(items), "items") as task:
-        asked = latent.ask(loaded, items, params.max_new_tokens, task)
+    gates.check_known(metrics(params.suite), params.suite.gates)
+    with journal.opened(project_folder() / "answers" / f"{ready.run}.jsonl") as kept:
+        ask(params, ready, ready.items, kept, voice)
+        found = answers_of(ready.items, kept)
+    calls = [made for said in found.values() for answer in said.values() for made in answer.calls]
     with voice.task("intervals"):
-        figures = latent.figures(asked, params.confidence)
-        results = gates.judge(figures, params.gates, params.confidence)
-    rows = [json.dumps(one.row(), ensure_ascii=False) for one in asked]
-    files = {
-        evaluation.RESULTS: "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogatepass"),
-        SUMMARY: (json.dumps({**latent.summary(asked), "figures": _told(figures)}, indent=2) + "\n").encode(),
+        rows = [row(params.suite, item, found[item.id]) for item in ready.items]
+        figures = figures_of(params.suite, rows, params.confidence)
+        results = gates.judge(figures, params.suite.gates, params.confidence, params.suite.least)
+    body: dict[str, Any] = {
+        "suite": params.suite.name,
+        "subject": evaluation.Subject(kind="deployment", name=f"step {ready.subject.model_info.checkpoint_step}", digest=ready.subject.digest),
+        "runner": "deployment",
+        "backend": params.backend,
+        "decoding": evaluation.Decoding(temperature=0.0, seed=None, max_new_tokens=params.suite.max_new_tokens),
+        "prompts": TOOL_PROMPTS if params.suite.asks == "tools" else PROMPTS,
+        "items": len(ready.items),
+        "fixtures": _use(ready, calls) if params.suite.asks == "tools" else None,
+        "gates": results,
+        "verdict": gates.verdict(results),
     }
-    if wrong := [gates.told(gate, figures[gate.metric].missed) for gate in results if gate.verdict != "pass"]:
-        raise _failed(params, work, files, wrong, (subject.digest, source.digest))
+    files = _files(body, rows, {"asked": _asked(params, ready), **summary(rows, figures)}, calls)
+    if wrong := [gates.told(gate, figures[gate.metric].missed) for gate in results if gates.stops(gate)]:
+        raise _failed(params, work, files, results, wrong, [ready.subject.digest, ready.source.digest])
     for name, data in files.items():
         work.write(name, data)
+    inputs = [InputRef(kind="deployment", digest=ready.subject.digest), InputRef(kind="dataset", digest=ready.source.digest)]
+    if ready.against and ready.against.digest != ready.subject.digest:
+        inputs.append(InputRef(kind="deployment", digest=ready.against.digest))
     return stage.Outcome(
-        body={
-            "suite": params.suite,
-            "subject": evaluation.Subject(kind="deployment", name=f"step {subject.model_info.checkpoint_step}", digest=subject.digest),
-            "runner": "deployment",
-            "backend": params.backend,
-            "decoding": evaluation.Decoding(temperature=0.0, seed=None, max_new_tokens=params.max_new_tokens),
-            "prompts": PROMPTS,
-            "items": len(items),
-            "fixtures": None,
-            "gates": results,
-            "verdict": gates.verdict(results),
-        },
-        inputs=(InputRef(kind="deployment", digest=subject.digest), InputRef(kind="dataset", digest=source.digest)),
-        toy=subject.toy or source.toy,
+        body,
+        tuple(inputs),
+        toy=ready.subject.toy or ready.source.toy or bool(ready.against and ready.against.toy),
     )
 
 
 STAGE = stage.Stage("eval", "train", "evaluation", Params, work, __name__)
 
 
-def _items(params: Params, source: DatasetContract, voice: Voice) -> list[Item]:
-    """The rows of the split that have a prompt and an answer, all or as many as are asked. Raises ContractError where there is none."""
-    from eval.items import Item, sampled
+def prepare(params: Params, voice: Voice) -> Prepared:
+    """Everything that can be wrong before a question is asked. Raises ContractError and UsageError."""
+    from eval.asking import Model, Settings
+    from eval.items import sampled
+    from eval.running import run_digest
+    from pipeline.datasets.items import items_of
     from pipeline.datasets.reading import read_split
 
-    rows = read_split(params.dataset, source, params.split, voice)
-    whole = [Item(row.id, row.prompt, row.answer, len(row.steps or ())) for row in rows if row.prompt is not None and row.answer]
+    subject = _model(params.deployment, params, voice)
+    source = stage.read_input(params.dataset, DatasetContract, voice, toy=params.toy)
+    against = _model(params.against, params, voice) if params.against else None
+    whole = items_of(read_split(params.dataset, source, params.suite.split, voice))
     if not whole:
-        found = Violation(str(params.dataset), f"/splits/{params.split}", "rows with a prompt and an answer", "none")
-        raise ContractError(found, remedy="name another split or dataset: `interlock data make` makes one")
-    return sampled(whole, params.items)
+        place = f"/splits/{params.suite.split}"
+        raise ContractError(
+            Violation(str(params.dataset), place, "rows with an answer", "none"),
+            remedy="name another split or dataset: `interlock data make` makes one",
+        )
+    second = None
+    if params.against or params.against_backend:
+        if params.suite.asks != "parity":
+            raise UsageError(
+                f"suite `{params.suite.name}` asks one model", remedy="leave --against and --against-backend out, or choose suite parity"
+            )
+        directory = params.against or params.deployment
+        second = Model(directory=directory, backend=params.against_backend or params.backend)
+    items = sampled(whole, params.suite.items)
+    has_tools = params.suite.asks == "tools"
+    if has_tools:
+        _check_coverage(params, source, items)
+    settings = Settings(
+        asks=params.suite.asks,
+        max_new_tokens=params.suite.max_new_tokens,
+        model=Model(directory=params.deployment, backend=params.backend, mode=params.mode),
+        against=second,
+        dataset=params.dataset if has_tools else None,
+    )
+    digests = [subject.digest, *([(against or subject).digest] if second else []), *([source.digest] if has_tools else [])]
+    run = run_digest(settings, digests, keys.source_digest("eval.running"))
+    return Prepared(subject, source, against, items, settings, run)
 
 
-def _allow_toy(params: Params, subject: deployment.DeploymentContract) -> None:
-    if subject.toy and not params.toy:
-        found = Violation(str(params.deployment / deployment.FILE), "/toy", "false, or an explicit --toy", "true: a toy deployment")
-        raise ContractError(found, remedy="add --toy; the evaluation will be marked")
+def ask(params: Params, ready: Prepared, items: Sequence[Item], kept: journal.Journal, voice: Voice) -> int:
+    """Every item that has no answer in a file of a shard or in `kept`. Returns how many were asked."""
+    from eval.running import ask_all, taken_over
+
+    taken_over(_records(params.answers), ready.run, kept)
+    left = sum(item.digest not in kept for item in items)
+    if left < len(items):
+        voice.step(f"{len(items) - left} of {len(items)} items were answered before")
+    with voice.task(f"ask {params.suite.name}", left, "items") as task:
+        return ask_all(items, ready.settings, ready.run, kept, params.jobs, task)
 
 
-def _told(figures: dict[str, Figure]) -> dict[str, Any]:
-    intervals = {name: figure.interval._asdict() if figure.interval else {} for name, figure in figures.items()}
-    return {name: {**intervals[name], "n": figure.n, "method": figure.method} for name, figure in figures.items()}
+def _records(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in files:
+        for record in journal.records(file):
+            yield str(file), record
 
 
-def _failed(params: Params, work: Workspace, files: dict[str, bytes], wrong: Sequence[str], made_from: tuple[str, str]) -> GateFailed:
+def _model(directory: Path, params: Params, voice: Voice) -> deployment.DeploymentContract:
+    found = stage.read_input(directory, deployment.DeploymentContract, voice, toy=params.toy)
+    if found.toy and not params.toy:
+        wrong = Violation(str(directory / deployment.FILE), "/toy", "false, or an explicit --toy", "true: a toy deployment")
+        raise ContractError(wrong, remedy="add --toy; the evaluation will be marked")
+    return found
+
+
+def _asked(params: Params, ready: Prepared) -> dict[str, str]:
+    """What the contract has no field for: how reference computed, and the second model of a comparison."""
+    second = ready.settings.against
+    against = {"against": (ready.against or ready.subject).digest, "against_backend": second.backend} if second else {}
+    return {**({"mode": params.mode} if params.mode else {}), **against}
+
+
+def _use(ready: Prepared, calls: Sequence[Made]) -> evaluation.FixtureUse:
+    assert ready.source.tools
+    missed = sum(made.result is None for made in calls)
+    return evaluation.FixtureUse(dataset=ready.source.digest, source=ready.source.tools.source, asked=len(calls), missed=missed)
+
+
+def _check_coverage(params: Params, source: DatasetContract, items: Sequence[Item]) -> None:
+    """Raises ContractError where a call that an item expects has no recorded result: nobody could answer it."""
+    from eval.broker.replay import opened, stubs, uncovered
+
+    broker = opened(params.dataset, source)
+    if missing := stubs(uncovered(broker, (call for item in items for call in item.calls))):
+        wrong = (Violation(str(params.dataset), "", f"a recorded result of `{one['name']}`", json.dumps(one["key"])[:80]) for one in missing[:20])
+        raise ContractError(*wrong, remedy="record what is missing: one line each with `name`, `key`, `digest` and `result`")
+
+
+def _files(body: dict[str, Any], rows: Sequence[dict[str, Any]], told: dict[str, Any], calls: Sequence[Made]) -> dict[str, bytes]:
+    """What an evaluation holds beside its contract; stubs of the results that were asked for and are not recorded, where there are any."""
+    from eval.broker.replay import stubs
+    from pipeline.reports.evaluation_page import comment, evaluation_page, junit
+    from pipeline.reports.evaluation_view import view
+
+    shown = view(body, rows, told)
+    lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    missing = "".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in stubs(made for made in calls if made.result is None))
+    return {
+        **({STUBS: missing.encode("utf-8", "surrogatepass")} if missing else {}),
+        evaluation.RESULTS: lines.encode("utf-8", "surrogatepass"),
+        SUMMARY: (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"),
+        PAGE: evaluation_page(shown).encode("utf-8", "replace"),
+        JUNIT: junit(shown),
+        COMMENT: comment(shown).encode("utf-8", "replace"),
+    }
+
+
+def _failed(
+    params: Params, work: Workspace, files: dict[str, bytes], results: Sequence[GateResult], wrong: Sequence[str], made_from: Sequence[str]
+) -> GateFailed:
     """Keeps every answer and the reason under `rejected/`."""
     kept = params.rejected_path
-    why = Rejection(findings=tuple(wrong), command=params.again, kind="evaluation", made_from=made_from)
+    why = Rejection(findings=tuple(wrong), command=params.again, kind="evaluation", made_from=tuple(dict.fromkeys(made_from)))
     with workspace(kept, work.fs) as rejected:
         for name, data in files.items():
             rejected.write(name, data)
         rejected.write(EVIDENCE, io.pretty(why))
         publish(rejected, kept)
     return GateFailed(
-        f"the deployment does not show what its gates claim ({len(wrong)} of {len(params.gates)})",
+        f"the deployment does not show what its gates claim ({len(wrong)} of {len(results)})",
         measured="; ".join(wrong),
-        threshold=", ".join(f"{name} at least {least:g}" for name, least in sorted(params.gates.items())),
+        threshold=", ".join(f"{gate.name} {gate.claim} {gate.threshold:g}" for gate in results),
         remedy=f"nothing was published; every answer is in `{kept}`",
     )

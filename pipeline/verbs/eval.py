@@ -1,54 +1,114 @@
-"""Verb `eval`: its options, and the figures of what it made."""
+"""Verb `eval`: its options, the suite's dataset, a shard's file of answers, the figures of what it made."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from interlock.command import Session
-from pipeline.verbs.quantities import bound
+from eval.shipped import read_suite, shipped
+from eval.suite import Claim, Suite, changed
+from interlock.command import Session, emit
+from interlock.errors import UsageError
+from pipeline.verbs.quantities import bound, part
+
+if TYPE_CHECKING:
+    from pipeline.stages.eval import Params
+
+BACKENDS = ("eager", "torchscript", "reference", "coreml")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="deployed directory that is asked")
-    parser.add_argument("dataset", type=Path, help="dataset directory with the items")
-    parser.add_argument("--out", type=Path, default=Path("models/student/evaluation"), help="evaluation directory to make (default %(default)s)")
-    parser.add_argument("--suite", choices=["latent"], default="latent", help="latent: every item in latent spans and in text (default %(default)s)")
-    parser.add_argument("--split", default="test", help="of the dataset (default %(default)s)")
-    parser.add_argument("--items", type=int, metavar="N", help="ask no more, chosen by a hash of their ids (default: all)")
-    parser.add_argument("--backend", choices=["eager", "torchscript", "reference", "coreml"], default="reference",
-                        help="what runs the model (default %(default)s: the package itself)")  # fmt: skip
+    parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(shipped())}, or a suite of your own by its path (NAME.toml)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="evaluation directory to make (default: models/student/evaluations/SUITE)")
+    parser.add_argument("--dataset", type=Path, metavar="DIR", help="dataset with the items (default: the suite's own, made beside --out)")
+    parser.add_argument("--split", help="of the dataset (default: the suite's)")
+    parser.add_argument("--n", type=int, metavar="N", help="ask no more items, chosen by a hash of their ids (default: the suite's number)")
+    parser.add_argument("--backend", choices=BACKENDS, default="reference", help="what runs the model (default %(default)s: the package itself)")
     parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes (default: fast)")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="the other deployed directory of suite parity (default: the same)")
+    parser.add_argument("--against-backend", choices=BACKENDS, help="what runs the other model (default of parity: eager)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="processes that answer at once; no answer depends on it (default %(default)s)"
+    )
+    parser.add_argument("--shard", type=part, metavar="I/N", help="ask the I-th of N parts alone, and write its answers into the folder --out")
+    parser.add_argument("--answers", type=Path, nargs="+", default=[], metavar="FILE", help="answers that shards of the same run wrote")
     parser.add_argument("--gate", dest="gates", type=bound, action="append", default=[], metavar="NAME=LEAST",
-                        help="what the lower end of a figure's interval must reach: latent_accuracy, latent_accuracy_deepest, text_accuracy or "
-                        "passes_saved; may be given several times")  # fmt: skip
+                        help="what the lower end of a figure's interval must reach, beside and over the suite's; may be given again")  # fmt: skip
+    parser.add_argument("--no-gates", action="store_true", help="claim nothing: the evaluation is published as inconclusive, whatever it shows")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="P", help="of every interval, two-sided (default %(default)s)")
-    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="most tokens and slots of an answer (default %(default)s)")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens and slots of an answer (default: the suite's)")
     parser.add_argument("--toy", action="store_true", help="allow toy artifacts and any interpreter; the contract says so")
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
-    from pydantic import ValidationError
-
-    from eval.suites import latent
-    from interlock.errors import UsageError
     from pipeline.driver import stage
-    from pipeline.reports.ending import finish
+    from pipeline.reports import evaluation as shown
     from pipeline.stages import eval as evaluating
 
+    if not args.toy:
+        session.admit("train")  # before anything that is named is looked at
+    params = _params(args, session)
+    if args.shard:
+        return _shard(params, args.shard, session, as_json=args.json)
+    report = stage.run(evaluating.STAGE, params, session.voice, session.argv)
+    if args.json:
+        told = json.loads((params.out / evaluating.SUMMARY).read_bytes())
+        emit({**report.as_dict(), "summary": told})
+    else:
+        shown.show(report)
+    return 0
+
+
+def _params(args: argparse.Namespace, session: Session) -> Params:
+    """Raises UsageError."""
+    from pydantic import ValidationError
+
+    from pipeline.stages import eval as evaluating
+
+    suite = read_suite(args.suite)
+    out = args.out or Path("models/student/evaluations") / suite.name
+    parity = suite.asks == "parity" and not args.against
     try:
-        params = evaluating.Params(
-            out=args.out, toy=args.toy, deployment=args.model, dataset=args.dataset, suite=args.suite, split=args.split, backend=args.backend,
-            mode=args.mode, items=args.items, max_new_tokens=args.max_new_tokens, gates=dict(args.gates), confidence=args.confidence,
-            again=" ".join(["interlock eval", *session.argv]),
+        gates = {name: Claim(at_least=least) for name, least in args.gates}
+        chosen = changed(suite, items=args.n, split=args.split, max_new_tokens=args.max_new_tokens, gates=gates)
+        chosen = Suite.model_validate({**dict(chosen), **({"gates": {}} if args.no_gates else {})})
+        return evaluating.Params(
+            out=out, toy=args.toy, deployment=args.model, dataset=args.dataset or _made(suite, out, session), suite=chosen, backend=args.backend,
+            mode=args.mode, against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=args.jobs,
+            answers=tuple(args.answers), confidence=args.confidence, again=" ".join(["interlock eval", *session.argv]),
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = str(first["loc"][0]).replace("_", "-")
+        option = {"items": "n"}.get(str(first["loc"][0]), str(first["loc"][0]).replace("_", "-"))
         raise UsageError(f"--{option} {first['input']}: {first['msg'].lower()}", remedy="see `interlock eval --help`") from None
-    code = finish(stage.run(evaluating.STAGE, params, session.voice, session.argv), as_json=args.json)
-    if not args.json:
-        for line in latent.told(json.loads((args.out / evaluating.SUMMARY).read_bytes())):
-            session.voice.step(line)
-    return code
+
+
+def _made(suite: Suite, out: Path, session: Session) -> Path:
+    """The suite's own dataset beside the evaluation: the one that lies there, if it is of the same task, seed and parameters. Raises UsageError."""
+    from pipeline.verbs.suite_data import beside
+
+    if suite.dataset is None:
+        raise UsageError(f"suite `{suite.name}` has no dataset of its own", remedy="name one with --dataset DIR: `interlock data make` makes it")
+    return beside(suite.dataset, out, session)
+
+
+def _shard(params: Params, part: tuple[int, int], session: Session, *, as_json: bool) -> int:
+    """Ask one part of the items, and leave its answers in a file of `--out`."""
+    from eval.items import shard_of
+    from interlock import journal
+    from pipeline.stages import eval as evaluating
+
+    index, shards = part
+    ready = evaluating.prepare(params, session.voice)
+    mine = [item for item in ready.items if shard_of(item.id, shards) == index - 1]
+    file = params.out / f"{index}-of-{shards}.jsonl"
+    with journal.opened(file) as kept:
+        asked = evaluating.ask(params, ready, mine, kept, session.voice)
+    if as_json:
+        emit({"file": str(file), "run": ready.run, "items": len(mine), "asked": asked, "exit_code": 0})
+    else:
+        print(f"{file}: {len(mine)} of {len(ready.items)} items, {asked} asked now")
+    return 0

@@ -36,3 +36,11 @@ def duration(text: str) -> float:
     if not found:
         raise argparse.ArgumentTypeError(f"`{text}` is no duration: give a number and s, m, h or d")
     return int(found[1]) * SECONDS[found[2]]
+
+
+def part(text: str) -> tuple[int, int]:
+    """`I/N`: the I-th of N parts, from 1."""
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"`{text}` is no part: give I/N, as in 1/4")
+    return int(found[1]), int(found[2])

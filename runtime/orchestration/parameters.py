@@ -37,9 +37,7 @@ def generation_params(loaded: Loaded, config: RuntimeConfig, choices: Choices) -
         latent = latent_params(config, loaded.info, loaded.training, "the runtime configuration", choices.latent_slots)
     halts_at = config.halt_probability_threshold if config.halt_head_enabled and reads_text(loaded) else None
     ends = loaded.info.eos_ids
-    return GenerationParams(
-        sampling, config.max_new_tokens, choices.stop, ends, latent=latent, halt_threshold=halts_at, drafts=choices.drafts
-    )
+    return GenerationParams(sampling, config.max_new_tokens, choices.stop, ends, latent=latent, halt_threshold=halts_at, drafts=choices.drafts)
 
 
 def reads_text(loaded: Loaded) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from fakes import shell
 from fakes.artifacts import resealed
 from fakes.doctors import looked
 from fakes.latent_students import ANSWER, MAX_SLOTS, THRESHOLD, known_student, trained, write_checkpoint
@@ -182,18 +184,59 @@ def test_what_an_artifact_was_made_from_decides_whether_it_runs_slots(toy: Path)
 
 
 def test_an_evaluation_is_published_with_every_answer_if_its_gates_hold(toy: Path, asked: Path) -> None:
-    said = interlock("eval", toy / "deployed", asked, "--out", toy / "evaluation", "--toy", "--gate", "latent_accuracy=0.7")
+    gate = ("--gate", "latent_accuracy=0.7")
+    said = interlock("eval", toy / "deployed", "latent", "--dataset", asked, "--out", toy / "evaluation", "--toy", *gate)
     assert said.code == 0, said.err
-    assert "all: 40 items, right in latent mode 0.9, in text 0.9; 4 slots, 8 passes against 5.5" in said.err
+    assert "latent_accuracy missed: row-36, row-37, row-38, row-39" in said.out and "report.html" in said.out
     made = verify(toy / "evaluation", SilentVoice()).contract
     assert isinstance(made, evaluation.EvaluationContract)
     assert (made.verdict, made.items, made.backend, made.toy) == ("pass", 40, "reference", True)
-    rows = [json.loads(line) for line in (toy / "evaluation" / evaluation.RESULTS).read_text().splitlines()]
-    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows) and sum(row["latent"]["right"] for row in rows) == 36
+    rows = results(toy / "evaluation")
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows) and sum(row["scores"]["latent_accuracy"] for row in rows) == 36
+    told = json.loads((toy / "evaluation" / "summary.json").read_text())
+    assert told["means"]["slots"] == 4 and told["by"]["steps"]["4"]["latent_passes"] == 8 and told["by"]["steps"]["4"]["text_passes"] == 7
+
+
+def results(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / evaluation.RESULTS).read_text().splitlines()]
 
 
 def test_a_gate_that_fails_names_the_items_and_keeps_the_answers(toy: Path, asked: Path, tmp_path: Path) -> None:
-    said = interlock("eval", toy / "deployed", asked, "--out", tmp_path / "evaluation", "--toy", "--backend", "eager", "--gate", "text_accuracy=0.95")
+    words = ("--dataset", asked, "--toy", "--backend", "eager", "--gate", "text_accuracy=0.95")
+    said = interlock("eval", toy / "deployed", "latent", "--out", tmp_path / "evaluation", *words)
     said.refused(6, "text_accuracy: 0.9 of 40", "missed row-36, row-37, row-38, row-39")
     assert not (tmp_path / "evaluation").exists()
-    assert len((tmp_path / "rejected" / "evaluation" / evaluation.RESULTS).read_text().splitlines()) == 40
+    kept = tmp_path / "rejected" / "evaluation"
+    assert len(results(kept)) == 40 and "row-36" in (kept / "junit.xml").read_text() and (kept / "report.html").exists()
+
+
+def test_a_shard_taken_over_ends_in_the_same_bytes_and_equal_runs_compare_as_such(toy: Path, asked: Path, tmp_path: Path) -> None:
+    """By the verbs, from another project that has no answer yet; then by the guide's entry, which finds every answer there."""
+
+    def run(*words: object, home: str = "home") -> dict[str, Any]:
+        said = interlock(*words, "--json", cwd=tmp_path, environ={"INTERLOCK_HOME": str(tmp_path / home)})
+        assert said.code == 0, said.err
+        document: dict[str, Any] = json.loads(said.out)
+        return document
+
+    words = ("eval", toy / "deployed", "latent", "--dataset", asked, "--backend", "eager", "--toy")
+    part = run(*words, "--shard", "1/2", "--out", "shards", home="elsewhere")
+    assert 0 < part["asked"] <= 4 and 4 <= part["items"] < 40
+    run(*words, "--answers", part["file"], "--out", "merged")
+    run(*words, "--out", "again")
+    for name in ("results.jsonl", "summary.json", "report.html", "junit.xml", "comment.md"):
+        assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    run("baseline", "save", "merged", "--to", "kept")
+    same = run("baseline", "compare", toy / "evaluation", "kept", "--html", "compared.html", "--junit", "compared.xml")
+    assert same["worse"] == [] and {one["score"] for one in same["scores"]} >= {"latent_accuracy", "text_accuracy"}
+    assert "Against" in (tmp_path / "compared.html").read_text() and "testcase" in (tmp_path / "compared.xml").read_text()
+    flags = ("--runner", "orchestrator", "--model", toy / "deployed", "--in", asked, "--out", "r.jsonl", "--report", "r.json", "--toy")
+    environ = {"INTERLOCK_HOME": str(tmp_path / "home"), "EVAL_LATENT": "1"}
+    guide = shell.run([sys.executable, "-m", "eval.cli", *map(str, flags)], cwd=tmp_path, environ=environ)
+    assert guide.code == 0 and "40 of 40 items were answered before" in guide.err, guide.err
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["gates_ok"] is True and (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "again" / "results.jsonl").read_bytes()
+    two = interlock(*words, "--against-backend", "torchscript", "--out", "two", cwd=tmp_path, environ={"INTERLOCK_HOME": str(tmp_path / "home")})
+    two.refused(2, "asks one model")
+    refused = shell.run([sys.executable, "-m", "eval.cli", *map(str, flags)], cwd=tmp_path, environ={"EVAL_CODE_MODE": "1"})
+    refused.refused(2, "EVAL_CODE_MODE")

@@ -28,6 +28,7 @@ WRONG = ("the other environment", "another torch", "no packages", "an old Python
 # The words of each stage's verb, and the guide's entry for it. Nothing that they name is there: nothing of it is looked at.
 VERBS = {
     "data": ["data", "make", "permutation-automaton", "--out", "made"],
+    "data-record": ["data", "record", "nothing", "nothing.jsonl", "--out", "made"],
     "data-import": ["data", "import", "nothing.jsonl", "--out", "made"],
     "import": ["import", "random:0", "--out", "made"],
     "export": ["export", "--checkpoint", "nothing", "--out", "made"],

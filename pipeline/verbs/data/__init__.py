@@ -22,6 +22,8 @@ ACTIONS = {
                                 "interlock data tokenizer models/student/data --vocab-size 320 --out models/student/tokenizer"),
     "teach": actions.Action("pipeline.verbs.data.teach", "a teacher's answers and log-probabilities, put beside the rows: kept as they come, resumed",
                             "interlock data teach my/data --teacher models/student/checkpoint --top-k 64 --out my/taught"),
+    "record": actions.Action("pipeline.verbs.data.record", "real results of tools put among a dataset's fixtures, for evaluations to replay",
+                             "interlock data record my/contextual results.jsonl --out my/recorded"),
 }  # fmt: skip
 
 

@@ -1,0 +1,27 @@
+"""`halting`: every question with the halt head, and without it, by the same model."""
+
+from __future__ import annotations
+
+from eval.answers import Answered
+from eval.asking import Ask, Settings
+from eval.items import Item
+from eval.runners.deployment import answer
+from interlock.errors import UsageError
+from runtime.limits import usual_config
+from runtime.load import load
+
+
+def opened(settings: Settings) -> Ask:
+    """Raises UsageError where the model has no halt head that reads sentence and line ends."""
+    model = settings.model
+    loaded = load(model.directory, model.backend, mode=model.mode)
+    training = loaded.training
+    if training is None or training.halt is None or training.halt.reads != "sentence_end":
+        raise UsageError(f"`{model.directory}` has no halt head that reads sentence ends", remedy="deploy one that has: interlock build smollm2-halt")
+    threshold = (loaded.config or usual_config(training)).halt_probability_threshold
+
+    def ask(item: Item) -> dict[str, Answered]:
+        most = settings.max_new_tokens
+        return {"halting": answer(loaded, item, most, halt=threshold), "text": answer(loaded, item, most)}
+
+    return ask

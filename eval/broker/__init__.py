@@ -1,0 +1,1 @@
+"""Tools while a model is evaluated: their results are replayed, never fetched."""

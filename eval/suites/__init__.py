@@ -1,1 +1,0 @@
-"""What is asked together, and which figures that gives."""

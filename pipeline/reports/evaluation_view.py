@@ -1,0 +1,109 @@
+"""An evaluation as the page, the comment and the XML show it: items that were missed first, each with what is to be read about it.
+
+Here: order and choice. Not here: figures (eval), HTML (templates), where it is written (pipeline/stages/eval.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.comparison import Compared
+from interlock.contracts.evaluation import GateResult
+
+# More items than a browser searches without a pause; the rest is in results.jsonl.
+MOST = 2000
+
+
+@dataclass(frozen=True)
+class ItemView:
+    """One item: `missed` are the gates that it counts against (where nothing was claimed, the figures), `flip` is its change against another."""
+
+    row: Mapping[str, Any]
+    missed: tuple[str, ...]
+    flip: str
+    words: str
+
+    @property
+    def state(self) -> str:
+        return self.flip or ("missed" if self.missed else "right")
+
+
+@dataclass(frozen=True)
+class View:
+    """A whole evaluation. `told`: facts by name; `gates`: failed ones first; `summary`: that of summary.json; `compared`: scores against another
+    run, by the name `other`."""
+
+    suite: str
+    verdict: str
+    told: tuple[tuple[str, str], ...]
+    gates: tuple[GateResult, ...]
+    summary: Mapping[str, Any]
+    items: tuple[ItemView, ...]
+    left_out: int
+    compared: tuple[Compared, ...] = ()
+    other: str = ""
+
+    @property
+    def strata(self) -> dict[str, list[str]]:
+        """Names and values to filter by."""
+        return {name: list(groups) for name, groups in self.summary["by"].items()}
+
+    def missed(self, metric: str) -> list[str]:
+        """The items that count against a figure."""
+        return list(self.summary["figures"].get(metric, {}).get("missed", ()))
+
+    @property
+    def scores(self) -> list[str]:
+        """Truths to filter by."""
+        names = dict.fromkeys(name for item in self.items for name, score in item.row["scores"].items() if isinstance(score, bool))
+        return list(names)
+
+
+def view(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> View:
+    """body: the fields of the contract's body."""
+    gates = tuple(sorted(body["gates"], key=lambda gate: ("fail", "inconclusive", "pass").index(gate.verdict)))
+    told: tuple[tuple[str, str], ...] = (
+        ("model", f"{body['subject'].name}, {str(body['subject'].digest)[:16]}"),
+        ("backend", str(body["backend"])),
+        ("items", str(body["items"])),
+        ("most tokens", str(body["decoding"].max_new_tokens)),
+    )
+    told += tuple((name.replace("_", " "), str(value)[:16]) for name, value in summary.get("asked", {}).items())
+    fixtures = body.get("fixtures")
+    told += (("replayed calls", f"{fixtures.asked}, {fixtures.missed} of them without a recorded result"),) if fixtures else ()
+    items, left_out = _items(rows, _missed(gates, summary), {})
+    return View(body["suite"], body["verdict"], told, gates, summary, items, left_out)
+
+
+def compared(base: View, rows: Sequence[Mapping[str, Any]], found: Sequence[Compared], other: str) -> View:
+    """The same evaluation beside another one: flips stand first."""
+    flips = {item: f"lost {one.score}" for one in found for item in one.lost}
+    flips |= {item: f"gained {one.score}" for one in found for item in one.gained if item not in flips}
+    items, left_out = _items(rows, _missed(base.gates, base.summary), flips)
+    return View(base.suite, base.verdict, base.told, base.gates, base.summary, items, left_out, tuple(found), other)
+
+
+def _missed(gates: Sequence[GateResult], summary: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By item, the gated figures that it counts against."""
+    names = [gate.metric for gate in gates] or list(summary["figures"])
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for item in summary["figures"].get(name, {}).get("missed", ()):
+            found.setdefault(item, []).append(name)
+    return found
+
+
+def _items(rows: Sequence[Mapping[str, Any]], missed: Mapping[str, Sequence[str]], flips: Mapping[str, str]) -> tuple[tuple[ItemView, ...], int]:
+    """Lost ones first, then gained ones, then those that were missed, then by id."""
+    made = [_item(row, missed.get(row["id"], ()), flips.get(row["id"], "")) for row in rows]
+    order = {"lost": 0, "gained": 1, "": 2}
+    made.sort(key=lambda item: (order[item.flip.split(" ")[0]], not item.missed, item.row["id"]))
+    return tuple(made[:MOST]), max(0, len(made) - MOST)
+
+
+def _item(row: Mapping[str, Any], missed: Sequence[str], flip: str) -> ItemView:
+    said = " ".join(str(answer["text"]) for answer in row["answers"].values())
+    words = f"{row['id']} {row['given']} {row['wanted']} {said}".casefold()
+    return ItemView(row, tuple(missed), flip, words[:4000])

@@ -1,0 +1,34 @@
+"""The dataset of a suite, made where it is not there yet.
+
+Here: whether what lies there is the one that is asked for. Not here: making it (pipeline/stages/data.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval.suite import Source
+from interlock.command import Session
+from interlock.contracts import dataset, io
+from interlock.errors import ContractError
+from pipeline.datasets import generators, tasks
+from pipeline.driver import stage
+from pipeline.stages import data
+
+
+def beside(source: Source, out: Path, session: Session) -> Path:
+    """`dataset-NAME` beside `out`. Raises UsageError for a task or parameter that is none, or where something else lies there."""
+    directory = out.parent / f"dataset-{out.name}"
+    wanted = dataset.Generator(name=source.task, seed=source.seed, parameters=tasks.settled(generators.task(source.task), source.parameters))
+    if not _lies(directory, wanted):
+        params = data.Params(task=source.task, out=directory, seed=source.seed, parameters=source.parameters)
+        stage.run(data.STAGE, params, session.voice, session.argv)
+    return directory
+
+
+def _lies(directory: Path, wanted: dataset.Generator) -> bool:
+    try:
+        found = io.read_artifact(directory, dataset.DatasetContract)
+    except ContractError:
+        return False
+    return found.generator == wanted

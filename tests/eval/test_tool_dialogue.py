@@ -1,0 +1,83 @@
+"""A dialogue with replayed tools, by a scripted model: the real loop, tokenizer, chat template and broker around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from fakes.byte_tokenizer import byte_tokenizer
+from fakes.function_backend import FunctionBackend
+
+from eval.asking.tools import MISS, ROUNDS, dialogue
+from eval.broker import replay
+from eval.broker.replay import Broker
+from eval.calls import Call
+from eval.items import Item
+from pipeline.datasets.world import REGISTRY
+from runtime.backends.protocol import Vector
+from runtime.load import Loaded
+
+pytestmark = pytest.mark.train
+
+TOKENIZER = byte_tokenizer()
+END = TOKENIZER.info.eos_ids[0]
+LOOK = Call("weather.lookup", {"place": "Gugeam", "unit": "celsius"})
+BROKER = Broker(REGISTRY, {one.digest: one for one in replay.recorded(REGISTRY, [(LOOK, {"temperature": 12})])})
+ITEM = Item("i", None, "12", messages=({"role": "user", "content": "How warm is it in Gugeam?"},), tools=("weather.lookup", "people.find", "no.tool"))
+CALL = '<tool_call>[{"name": "weather.lookup", "arguments": {"place": "Gugeam"}}]</tool_call>'
+
+
+def scripted(*said: str) -> tuple[Loaded, list[str]]:
+    """A model that says one text in each round, and the prompts that it was given."""
+    script = [[*TOKENIZER.encode_prompt(text), END] for text in said]
+    prompts: list[str] = []
+
+    def logits_of(ids: Sequence[int]) -> Vector:
+        answer = script[len(prompts) - 1]
+        logits = np.full(TOKENIZER.info.vocab_size, -10.0, np.float32)
+        logits[answer[min(len(backend.decoded) - len(started), len(answer) - 1)]] = 10.0
+        return logits
+
+    started: list[int] = []
+    backend = FunctionBackend(logits_of, capacity=1 << 16)
+    prefill = backend.prefill
+
+    def begin(ids: Sequence[int], cache: object) -> object:
+        prompts.append(TOKENIZER.decode(ids))
+        started[:] = backend.decoded
+        return prefill(ids, cache)  # type: ignore[arg-type]
+
+    backend.prefill = begin  # type: ignore[method-assign,assignment]
+    return Loaded(backend, "eager", TOKENIZER, TOKENIZER.info, None, "0" * 64), prompts
+
+
+def test_a_result_comes_back_and_the_answer_is_what_is_said_last() -> None:
+    loaded, prompts = scripted(CALL, "Integration: It is 12 degrees.")
+    said = dialogue(loaded, BROKER, ITEM, 200)
+    assert said.text == "Integration: It is 12 degrees." and said.reason == "eos"
+    (made,) = said.calls
+    assert made.result == {"temperature": 12} and made.arguments == LOOK.arguments and made.problems == ()
+    assert [turn["role"] for turn in said.turns] == ["assistant", "tool"]
+    assert '"name": "people.find"' in prompts[0] and '"name": "weather.lookup"' in prompts[0] and "no.tool" not in prompts[0]
+    assert "<tool_response>" not in prompts[0].split("</tools>")[1].split("How warm")[1]
+    assert prompts[1].endswith('<tool_response>{"temperature": 12}</tool_response>\nassistant\n')
+    assert said.passes == len(TOKENIZER.encode_prompt(CALL)) + 1 + len(TOKENIZER.encode_prompt(said.text)) + 1
+
+
+def test_a_miss_is_told_and_counted_and_goes_nowhere() -> None:
+    loaded, prompts = scripted(CALL.replace("Gugeam", "Elsewhere"), "I do not know.")
+    said = dialogue(loaded, BROKER, ITEM, 200)
+    assert said.calls[0].result is None and MISS in prompts[1]
+
+
+def test_rounds_come_to_an_end() -> None:
+    loaded, prompts = scripted(*[CALL] * (ROUNDS + 1))
+    said = dialogue(loaded, BROKER, ITEM, 200)
+    assert len(prompts) == ROUNDS == len(said.calls) and said.text == ""
+
+
+def test_what_cannot_be_read_is_counted_and_ends_it() -> None:
+    loaded, prompts = scripted('<tool_call>[{"name": "weather.lookup", "arguments": {"place": "Gug')
+    said = dialogue(loaded, BROKER, ITEM, 200)
+    assert said.malformed == 1 and said.calls == () and len(prompts) == 1
