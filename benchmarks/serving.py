@@ -160,8 +160,8 @@ def together(work: Sequence[Any]) -> list[Any]:
 
 
 def soak(server: Server, seconds: float, clients: int, count: int = 40, seed: int = 0) -> dict[str, Any]:
-    """Mixed load of `count` prompts. Every whole answer is compared with the one that was given alone before; memory is read when all were asked once,
-    and at the end. Raises StageFailed for an answer that is another, or an answer that did not come."""
+    """Mixed load of `count` prompts. Every whole answer is compared with the one that was given alone before; memory is read when all were asked
+    once, and at the end. Raises StageFailed for an answer that is another, or an answer that did not come."""
     prompts = [(f"{PREAMBLE[: 100 * (number % 5)]}Notes on {TOPICS[number % 8]}, {number}.", 4 + number % 40) for number in range(count)]
     alone = {prompt: server.ask(prompt, tokens)[0] for prompt, tokens in prompts}
     before, end = server.resident_bytes(), time.monotonic() + seconds

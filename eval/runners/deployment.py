@@ -64,7 +64,7 @@ def answer(loaded: Loaded, item: Item, max_new_tokens: int, latent: LatentParams
 
 def answered(made: Generation) -> Answered:
     """A generation as the record of an answer."""
-    assert made.reason != "interrupted"
+    assert made.reason != "interrupted" and made.reason != "complete"  # nothing is held to a form here
     trace = made.latent
     plain = Answered(made.text, made.reason, made.steps, prompt_tokens=made.prompt_tokens)
     if trace is None:
