@@ -19,10 +19,10 @@ from interlock.voice import for_terminal
 from pipeline.halting import head, recipe
 from pipeline.halting.asking import open_checkpoint
 from pipeline.halting.dialogues import FAMILIES, dialogues
-from pipeline.halting.fit import Linear, Scores, logistic, out_of_fold, platt
+from pipeline.halting.fit import Linear, Scores, head_on, out_of_fold, platt
 from pipeline.halting.shipped import find
 from pipeline.halting.threshold import Stop, choose, share_saved, stops
-from pipeline.halting.traces import Trace, taught, traces
+from pipeline.halting.traces import Trace, traces
 
 
 def measure(checkpoint: Path, name: str, answers: Path, threads: int, *, unknown: bool) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _unknown(name: str, development: Sequence[Trace], l2: float) -> dict[str, fl
     inside = out_of_fold(known, l2)
     scale, shift = platt(known, inside)
     threshold = choose(known, [score * scale + shift for score in inside], recipe.MOST_CUT)
-    made = logistic(*taught(known), l2)
+    made = head_on(known, l2)
     scores = Linear(made.weight * scale, made.bias * scale + shift).scores(other)
     done = stops(other, scores, threshold)
     hard = auc(*recipe.flat(other, scores, hard=True))  # NaN where a family is always complete at its ends, or never
