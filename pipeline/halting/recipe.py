@@ -15,7 +15,7 @@ import torch
 from eval.statistics.clusters import ratio_interval
 from eval.statistics.intervals import wilson
 from eval.statistics.probabilities import auc, brier, ece
-from pipeline.halting.dialogues import FAMILIES, SEEDS
+from pipeline.halting.dialogues import FAMILIES, PARTS
 from pipeline.halting.fit import Linear, Scores, head_on, out_of_fold, platt
 from pipeline.halting.head import Head, HeadFacts
 from pipeline.halting.threshold import choose, share_saved, stops
@@ -97,7 +97,7 @@ def head_of(made: Fitted, some: Sequence[Trace], backbone: str) -> Head:
         backbone=backbone,
         threshold=float(f"{1 / (1 + math.exp(-made.threshold)):.6g}"),
         knows=FAMILIES,
-        seed=SEEDS["development"],
+        seed=PARTS["development"][0][1],
         answers=len(some),
         l2=made.l2,
         evidence=evidence(some, made.scores, made.threshold),
