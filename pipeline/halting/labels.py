@@ -67,7 +67,9 @@ def _pair(dialogue: Dialogue, text: str, ended: bool) -> Content:
 
 def _given(text: str, country: str) -> re.Match[str] | None:
     """`The capital of France is …`, or in a list `France: …`."""
-    return re.search(rf"capital(?: city)? of (?:the )?{country}\b[^.!?]*?\bis\b|(?:^|\n)\W*(?:\d+[.)]\W*)?(?:the )?{country}\W*: *\w", text, re.IGNORECASE)
+    return re.search(
+        rf"capital(?: city)? of (?:the )?{country}\b[^.!?]*?\bis\b|(?:^|\n)\W*(?:\d+[.)]\W*)?(?:the )?{country}\W*: *\w", text, re.IGNORECASE
+    )
 
 
 def _first(text: str, alternatives: tuple[str, ...]) -> int | None:

@@ -32,7 +32,7 @@ ANSWERS = [
     (CAPITAL, "France is a country nestled in the west of a large and old continent. It has cities.", False),
     (CAPITAL, "I'm sorry, I cannot know the capital of a country. Ask again.", False),
     (CAPITAL, "Parisian food is famous in the whole world and in France itself. It is good.", False),  # the word alone
-    (CAPITAL, "France is a large country in the west. You can visit the capital of France, Lyon, which is in the south.| The capital is small.", False),
+    (CAPITAL, "France is a large country in Europe. You can visit the capital of France, Lyon, in the south.| The capital is small.", False),
     (CAPITAL, "The seat of power in France is located in Lyon.| It is large.", False),
     (PAIR, "The capital of France is Paris, and that of Germany is Berlin.| Both are old.", True),
     (PAIR, "The capital of France is Paris. It is old.", True),
