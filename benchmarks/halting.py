@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks import entry
 from interlock import command
 
-
 FIRST = str(Path(__file__).with_name("halting_first.safetensors"))
 
 

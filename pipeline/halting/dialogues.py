@@ -17,8 +17,8 @@ import msgspec
 from interlock.environments import parse_toml
 
 FOLDER = Path(__file__).parent
-# The files of each set, with seeds that differ: else two files would ask for the same sums in the same order. No earlier file is ever changed: answers
-# to it are kept. What a head has been judged on has been read, and is development from then on.
+# The files of each set, with seeds that differ: else two files would ask for the same sums in the same order. Earlier files stay as they are: answers
+# to them are kept. What a head was judged on has been read, and is development from then on.
 PARTS = {
     "development": (("development", 7), ("development_second", 8), ("development_third", 9)),
     "fresh": (("fresh", 10),),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pipeline.halting.dialogues import Dialogue
 from pipeline.halting.sentences import clean_ends, items, sentence_ends
@@ -98,13 +99,13 @@ def _stated(dialogue: Dialogue, text: str) -> Content:
     first = text[: ends[0]]
     if len(first.split()) < 7 or _STATES[dialogue.family].search(first):
         return ends[0], False
-    later = zip(sentences, sentences[1:], strict=False) if dialogue.family == "capital" else ()
+    later = pairwise(sentences) if dialogue.family == "capital" else ()
     return next((end for start, end in later if _LATER.search(text[start:end])), None), False
 
 
 _RESULT = re.compile(
-    r"(?:=|\bis:?|\bwill be|\bequals|\bgives(?: us| you)?|\bmakes|\bresults in|\bget|\bha(?:ve|s)(?: now)?|\bowns?(?: now)?|\banswer:?|\bto|\bare(?: now)?|^)"
-    r"\s*[*$]*(-?\d+(?:,\d{3})*(?:\.\d+)?)(?!\d)"  # what announces a result, and the result
+    r"(?:=|\bis:?|\bwill be|\bequals|\bgives(?: us| you)?|\bmakes|\bresults in|\bget|\bha(?:ve|s)(?: now)?|\bowns?(?: now)?"
+    r"|\banswer:?|\bto|\bare(?: now)?|^)\s*[*$]*(-?\d+(?:,\d{3})*(?:\.\d+)?)(?!\d)"  # what announces a result, and the result
     r"(?!\s*(?:[-+*/x×=−]|plus|minus|times|and|from|more)\s*\d)(?!\s*(?:[-+*/x×=−]|more\b))"  # not an operand of what follows
 )
 _VAGUE = re.compile(r"\s*(?:are|have|has|owns?)(?! now)\b")
@@ -136,7 +137,7 @@ def _list(dialogue: Dialogue, text: str, ended: bool) -> Content:
         return lines
     before = 0
     for end in sentence_ends(text) or ([len(text)] if ended else []):
-        head, colon, tail = (re.split(r"(:|\bwhich are\b|\bsuch as\b|\bincluding\b)", text[before:end], maxsplit=1) + ["", ""])[:3]
+        head, colon, tail = (*re.split(r"(:|\bwhich are\b|\bsuch as\b|\bincluding\b)", text[before:end], maxsplit=1), "", "")[:3]
         named = [part.split() for part in re.split(r",|\band\b|\bor\b", tail if colon else head) if re.search(r"\w", part)]
         if (colon or not before) and len(named) >= dialogue.count and all(len(words) <= 3 for words in named[1:]):
             return end, True
@@ -178,7 +179,7 @@ def _yesno(dialogue: Dialogue, text: str, ended: bool) -> Content:
         return verdict.end(), verdict[0].lower() in dialogue.gold[0]
     subject, kind = map(re.escape, dialogue.about)
     said = re.compile(rf"\b{subject}s?\b[^.!?]*?\b(?:is|are)\b|\b{kind}s?\b", re.IGNORECASE)
-    for start, end in zip([0, *ends], ends, strict=False):
+    for start, end in pairwise([0, *ends]):
         if said.search(text, start, end) and not _ASKS.search(text, start, end):
             return end, False
     return NEVER
