@@ -18,16 +18,18 @@ from interlock.environments import parse_toml
 
 FOLDER = Path(__file__).parent
 # The files of each set, with seeds that differ: else two files would ask for the same sums in the same order. Earlier files stay as they are: answers
-# to them are kept. What a head was judged on has been read, and is development from then on.
+# to them are kept. What a head was judged on has been read, and is development from then on. `reserve` is for a next round: no head was fitted on it or
+# judged on it, and the fresh dialogues were drawn with its sums left out.
 PARTS = {
-    "development": (("development", 7), ("development_second", 8), ("development_third", 9)),
+    "development": (("development", 7), ("development_second", 8)),
+    "reserve": (("reserve", 9),),
     "fresh": (("fresh", 10),),
 }
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 # A family is used up when so many draws in a row gave nothing new.
 MOST_MISSES = 400
 
-SetName = Literal["development", "fresh"]
+SetName = Literal["development", "reserve", "fresh"]
 
 
 class Entities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
