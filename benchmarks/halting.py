@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import entry
 from interlock import command
 
-FIRST = str(Path(__file__).with_name("halting_first.safetensors"))
+SECOND = str(Path(__file__).with_name("halting_second.safetensors"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--answers", type=Path, default=Path("models/answers"), metavar="DIR", help="with folders development and fresh (%(default)s)"
     )
-    parser.add_argument("--beside", default=FIRST, metavar="FILE", help="an earlier head, asked the same (default: the first one of SmolLM2)")
+    parser.add_argument("--beside", default=SECOND, metavar="FILE", help="another head, asked the same (default: the second one of SmolLM2)")
     parser.add_argument("--unknown", action="store_true", help="also fit a head without each family, and judge it on that (minutes)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (%(default)s)")
 
@@ -50,12 +50,12 @@ def table(report: dict[str, Any]) -> list[str]:
         f"{'':34} {'cut':>26} {'saved of after completion':>28} {'AUC at ends':>12} {'hard':>7} {'Brier':>7} {'ECE':>7}",
         _figures("development, out of fold", report["development"]),
         _figures("fresh", fresh),
-        _figures("fresh, the earlier head", report["beside"]),
+        _figures("fresh, the other head", report["beside"]),
         f"{'':34} lost content: {report['lost']} answers; of all tokens saved {fresh['saved_of_all_tokens']:.1%}",
         "",
         "reliability on fresh answers (places, said, true): " + "  ".join(f"{n}: {said:.2f} {true:.2f}" for n, said, true in report["reliability"]),
         "",
-        "the head saves more than the earlier one by {:.1%} to {:.1%} of the tokens after completion, paired".format(*report["beside"]["gain"]),
+        "the head saves more than the other one by {:.1%} to {:.1%} of the tokens after completion, paired".format(*report["beside"]["gain"]),
         "",
         f"{'rule, threshold from development':34} {'cut':>12} {'saved':>8} {'hard AUC':>9} {'head saves more, points, paired':>34}",
     ]

@@ -18,7 +18,7 @@ from interlock.environments import parse_toml
 
 FOLDER = Path(__file__).parent
 # The files of each set, with seeds that differ: else two files would ask for the same sums in the same order. Earlier files stay as they are: answers
-# to them are kept. What a head was judged on has been read, and is development from then on. `reserve` is for a next round: no head was fitted on it or
+# to them are kept. What a head was judged on has been read, and is development from then on. `reserve` is for a next round: no head was fitted or
 # judged on it, and the fresh dialogues were drawn with its sums left out.
 PARTS = {
     "development": (("development", 7), ("development_second", 8)),
