@@ -19,34 +19,33 @@ from interlock.voice import for_terminal
 from pipeline.halting import head, recipe
 from pipeline.halting.asking import open_checkpoint
 from pipeline.halting.dialogues import FAMILIES, dialogues
-from pipeline.halting.fit import Linear, Scores, logistic, out_of_fold, platt
+from pipeline.halting.fit import Linear, Scores, head_on, out_of_fold, platt
 from pipeline.halting.shipped import find
 from pipeline.halting.threshold import Stop, choose, share_saved, stops
-from pipeline.halting.traces import Trace, taught, traces
+from pipeline.halting.traces import Trace, traces
 
 
-def measure(checkpoint: Path, name: str, answers: Path, threads: int, *, unknown: bool) -> dict[str, Any]:
-    """Collect what is not there yet, and judge the head. Raises ContractError for a head of other weights."""
+def measure(checkpoint: Path, names: tuple[str, str], answers: Path, threads: int, *, unknown: bool) -> dict[str, Any]:
+    """Collect what is not there yet, and judge the first of two heads beside the second. Raises ContractError for a head of other weights."""
     torch.set_num_threads(threads)
     voice = for_terminal()
-    read = head.read(find(name))
+    reads = [head.read(find(name)) for name in names]
     asked = open_checkpoint(checkpoint, voice)
-    head.check_backbone(find(name), read, asked.model.student.state_dict())
+    for name, read in zip(names, reads, strict=True):
+        head.check_backbone(find(name), read, asked.model.student.state_dict())
     development = traces(asked.answers(dialogues("development"), answers / "development", voice))
     fresh = traces(asked.answers(dialogues("fresh"), answers / "fresh", voice))
     with voice.task("judge the head"):
-        return report(read, name, development, fresh, unknown=unknown)
+        return {"name": names[0], **report(reads[0], development, fresh, unknown=unknown), "beside": _beside(reads[1], reads[0], fresh)}
 
 
-def report(read: head.Head, name: str, development: Sequence[Trace], fresh: Sequence[Trace], *, unknown: bool) -> dict[str, Any]:
+def report(read: head.Head, development: Sequence[Trace], fresh: Sequence[Trace], *, unknown: bool) -> dict[str, Any]:
     """All figures. `development` is used for the thresholds of other rules and for heads without one family; the head's own is in its file."""
-    weight, bias = (read.weight[1] - read.weight[0]).double().numpy(), float(read.bias[1] - read.bias[0])
-    scores = Linear(weight, bias).scores(fresh)
-    threshold = float(np.log(read.facts.threshold / (1 - read.facts.threshold)))
+    scores, threshold = _scores(read, fresh)
     done = stops(fresh, scores, threshold)
     z, y = recipe.flat(fresh, scores)
     return {
-        "head": {"name": name, **read.facts.model_dump(mode="json", exclude={"evidence", "knows"})},
+        "head": {**read.facts.model_dump(mode="json", exclude={"evidence", "knows"})},
         "development": read.facts.evidence,
         "fresh": recipe.evidence(fresh, scores, threshold),
         "ended": sum(trace.answer.ended for trace in fresh) / len(fresh),
@@ -56,6 +55,21 @@ def report(read: head.Head, name: str, development: Sequence[Trace], fresh: Sequ
         "families": {family: _family(family, fresh, done) for family in FAMILIES},
         "unknown": {family: _unknown(family, development, read.facts.l2) for family in FAMILIES} if unknown else {},
     }
+
+
+def _scores(read: head.Head, some: Sequence[Trace]) -> tuple[Scores, float]:
+    """Log-odds of each place, and the head's own threshold in log-odds."""
+    weight, bias = (read.weight[1] - read.weight[0]).double().numpy(), float(read.bias[1] - read.bias[0])
+    return Linear(weight, bias).scores(some), float(np.log(read.facts.threshold / (1 - read.facts.threshold)))
+
+
+def _beside(other: head.Head, mine: head.Head, fresh: Sequence[Trace]) -> dict[str, Any]:
+    """Another head with its own threshold on the same answers. `gain`: interval of what `mine` saves more, as in `_rule`."""
+    (theirs, other_threshold), (ours, threshold) = _scores(other, fresh), _scores(mine, fresh)
+    done = stops(fresh, theirs, other_threshold)
+    more = [one.saved - its.saved for one, its in zip(stops(fresh, ours, threshold), done, strict=True)]
+    gain = ratio_interval([trace.template for trace in fresh], more, [stop.after for stop in done])
+    return {"threshold": other.facts.threshold, **recipe.evidence(fresh, theirs, other_threshold), "gain": gain}
 
 
 def _rules(development: Sequence[Trace], fresh: Sequence[Trace], head_done: Sequence[Stop]) -> dict[str, Any]:
@@ -94,7 +108,7 @@ def _unknown(name: str, development: Sequence[Trace], l2: float) -> dict[str, fl
     inside = out_of_fold(known, l2)
     scale, shift = platt(known, inside)
     threshold = choose(known, [score * scale + shift for score in inside], recipe.MOST_CUT)
-    made = logistic(*taught(known), l2)
+    made = head_on(known, l2)
     scores = Linear(made.weight * scale, made.bias * scale + shift).scores(other)
     done = stops(other, scores, threshold)
     hard = auc(*recipe.flat(other, scores, hard=True))  # NaN where a family is always complete at its ends, or never

@@ -1,6 +1,6 @@
 """Requests whose complete answer a program can recognise: families of templates, filled with entities, the same for the same seed.
 
-Here: what is asked, and the truth that the label rules need. Not here: the words and entities (development.toml, fresh.toml), when an answer is
+Here: what is asked, and the truth that the label rules need. Not here: the words and entities (the .toml files), when an answer is
 complete (labels.py), asking the model (answers.py).
 """
 
@@ -17,13 +17,19 @@ import msgspec
 from interlock.environments import parse_toml
 
 FOLDER = Path(__file__).parent
-# Not the same for both: two sets would ask for the same sums in the same order.
-SEEDS = {"development": 7, "fresh": 8}
+# The files of each set, with seeds that differ: else two files would ask for the same sums in the same order. Earlier files stay as they are: answers
+# to them are kept. What a head was judged on has been read, and is development from then on. `reserve` is for a next round: no head was fitted or
+# judged on it, and the fresh dialogues were drawn with its sums left out.
+PARTS = {
+    "development": (("development", 7), ("development_second", 8)),
+    "reserve": (("reserve", 9),),
+    "fresh": (("fresh", 10),),
+}
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 # A family is used up when so many draws in a row gave nothing new.
 MOST_MISSES = 400
 
-SetName = Literal["development", "fresh"]
+SetName = Literal["development", "reserve", "fresh"]
 
 
 class Entities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,11 +71,23 @@ Drawer = Callable[[Entities, random.Random], Drawn]
 
 
 def dialogues(name: SetName) -> list[Dialogue]:
-    """The dialogues of a set, none twice, templates of a family in turn. Fresh ones ask for no sum that the others ask for."""
-    material = msgspec.convert(parse_toml((FOLDER / f"{name}.toml").read_text(encoding="utf-8")), Material)
-    chance = random.Random(SEEDS[name])  # noqa: S311 - a choice of questions, nothing secret
-    taken = {one.about for one in dialogues("development") if one.family == "arithmetic"} if name == "fresh" else set()
-    return [made for family, count in material.dialogues.items() for made in _family(material, family, count, chance, taken)]
+    """The dialogues of a set, none twice, templates of a family in turn. No file asks for a sum that an earlier one asks for; fresh comes last."""
+    made: dict[str, list[Dialogue]] = {}
+    taken: set[tuple[str, ...]] = set()
+    for of, parts in PARTS.items():
+        for file, seed in parts:
+            material, chance = read(file), random.Random(seed)  # noqa: S311 - a choice of questions, nothing secret
+            asked = [one for family, count in material.dialogues.items() for one in _family(material, family, count, chance, taken)]
+            taken |= {one.about for one in asked if one.family == "arithmetic"}
+            made.setdefault(of, []).extend(asked)
+        if of == name:
+            break
+    return made[name]
+
+
+def read(file: str) -> Material:
+    """One file of templates and entities."""
+    return msgspec.convert(parse_toml((FOLDER / f"{file}.toml").read_text(encoding="utf-8")), Material)
 
 
 def _family(material: Material, family: str, count: int, chance: random.Random, taken: set[tuple[str, ...]]) -> list[Dialogue]:

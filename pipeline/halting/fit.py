@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.halting.traces import Trace, places, taught
+from pipeline.halting.traces import Trace, places, taught, weights
 
 FOLDS = 5
 # Newton's method takes about ten steps; smaller ones than TINY change no fp32 weight.
@@ -33,8 +33,9 @@ class Linear:
         return [trace.answer.hidden @ self.weight + self.bias for trace in some]
 
 
-def logistic(x: NDArray[np.floating[Any]], y: NDArray[Any], l2: float) -> Linear:
-    """The minimum of mean cross-entropy + l2/2 · |w|² over standardised features, folded back to features as they are. x: [N, d]; y: [N] in 0 … 1.
+def logistic(x: NDArray[np.floating[Any]], y: NDArray[Any], l2: float, weigh: NDArray[np.float64] | None = None) -> Linear:
+    """The minimum of mean cross-entropy + l2/2 · |w|² over standardised features, folded back to features as they are. x: [N, d]; y: [N] in 0 … 1;
+    weigh: [N], how much each counts in the mean (all the same without).
 
     Newton's method in fp64 from zero, steps halved where they overshoot: the same for the same input. (torch.optim would import a compiler first.)
     """
@@ -42,22 +43,23 @@ def logistic(x: NDArray[np.floating[Any]], y: NDArray[Any], l2: float) -> Linear
     mean, deviation = features.mean(0), np.maximum(features.std(0, ddof=1), 1e-4)
     standard = np.concatenate([(features - mean) / deviation, np.ones((len(features), 1))], axis=1)
     penalty = np.append(np.full(features.shape[1], l2), 0.0)  # the bias is free
-    w = _minimised(standard, target, penalty)
+    counts = np.ones(len(target)) if weigh is None else weigh
+    w = _minimised(standard, target, penalty, counts / counts.sum())
     weight = w[:-1] / deviation
     return Linear(weight, float(w[-1] - mean @ weight))
 
 
-def _minimised(x: NDArray[np.float64], y: NDArray[np.float64], penalty: NDArray[np.float64]) -> NDArray[np.float64]:
+def _minimised(x: NDArray[np.float64], y: NDArray[np.float64], penalty: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
     def loss(w: NDArray[np.float64]) -> float:
         z = x @ w
-        return float(np.mean(np.logaddexp(0, z) - y * z) + penalty @ (w * w) / 2)
+        return float(share @ (np.logaddexp(0, z) - y * z) + penalty @ (w * w) / 2)
 
     w = np.zeros(x.shape[1])
     value = loss(w)
     for _ in range(MOST_STEPS):
         p = 1 / (1 + np.exp(-(x @ w)))
-        slope = x.T @ (p - y) / len(y) + penalty * w
-        curve = (x.T * (p * (1 - p))) @ x / len(y) + np.diag(penalty + 1e-12)
+        slope = x.T @ (share * (p - y)) + penalty * w
+        curve = (x.T * (share * p * (1 - p))) @ x + np.diag(penalty + 1e-12)
         step = np.linalg.solve(curve, slope)
         while (after := loss(w - step)) > value and np.abs(step).max() > TINY:
             step = step / 2
@@ -65,6 +67,11 @@ def _minimised(x: NDArray[np.float64], y: NDArray[np.float64], penalty: NDArray[
         if np.abs(step).max() <= TINY:
             break
     return w
+
+
+def head_on(some: Sequence[Trace], l2: float) -> Linear:
+    """A head for labelled answers, each place weighed by what a mistake costs there."""
+    return logistic(*taught(some), l2, weights(some))
 
 
 def folds(some: Sequence[Trace]) -> NDArray[np.int64]:
@@ -78,7 +85,7 @@ def out_of_fold(some: Sequence[Trace], l2: float) -> Scores:
     fold = folds(some)
     scores: Scores = [np.empty(0)] * len(some)
     for one in range(FOLDS):
-        head = logistic(*taught([trace for trace, its in zip(some, fold, strict=True) if its != one]), l2)
+        head = head_on([trace for trace, its in zip(some, fold, strict=True) if its != one], l2)
         for i in np.flatnonzero(fold == one).tolist():
             scores[i] = head.scores([some[i]])[0]
     return scores

@@ -15,16 +15,16 @@ import torch
 from eval.statistics.clusters import ratio_interval
 from eval.statistics.intervals import wilson
 from eval.statistics.probabilities import auc, brier, ece
-from pipeline.halting.dialogues import FAMILIES, SEEDS
-from pipeline.halting.fit import Linear, Scores, logistic, out_of_fold, platt
+from pipeline.halting.dialogues import FAMILIES, PARTS
+from pipeline.halting.fit import Linear, Scores, head_on, out_of_fold, platt
 from pipeline.halting.head import Head, HeadFacts
 from pipeline.halting.threshold import choose, share_saved, stops
-from pipeline.halting.traces import Trace, places, taught
+from pipeline.halting.traces import Trace, places
 
 L2_TRIED = (1e-3, 3e-3, 1e-2, 3e-2)
-# The share of answers out of fold that the threshold may cut. Asked for is at most 1 % of answers to fresh templates as the bound of 2,000 answers
-# shows it: no more than 11 of them.
-MOST_CUT = 0.002
+# The share of answers out of fold that the threshold may cut. Asked for is at most 1 % of answers to fresh templates as the bound of 2,600 answers
+# shows it: no more than 16 of them, 0.6 %. On templates that a head has not seen it cuts up to twice its share out of fold.
+MOST_CUT = 0.003
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def fitted(some: Sequence[Trace], most_cut: float = MOST_CUT) -> Fitted:
     tried = {l2: out_of_fold(some, l2) for l2 in L2_TRIED}
     best = min(tried, key=lambda l2: cross_entropy(some, _calibrated(some, tried[l2])[0]))
     scores, scale, shift = _calibrated(some, tried[best])
-    head = logistic(*taught(some), best)
+    head = head_on(some, best)
     linear = Linear(head.weight * scale, head.bias * scale + shift)
     return Fitted(linear, choose(some, scores, most_cut), best, scores)
 
@@ -97,7 +97,7 @@ def head_of(made: Fitted, some: Sequence[Trace], backbone: str) -> Head:
         backbone=backbone,
         threshold=float(f"{1 / (1 + math.exp(-made.threshold)):.6g}"),
         knows=FAMILIES,
-        seed=SEEDS["development"],
+        seed=PARTS["development"][0][1],
         answers=len(some),
         l2=made.l2,
         evidence=evidence(some, made.scores, made.threshold),

@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the head's file, for `interlock import --halt-head` or a recipe")
     parser.add_argument("--answers", type=Path, default=Path("models/answers/development"), metavar="DIR",
                         help="where the model's answers are kept: those that are there are not asked again (default %(default)s)")  # fmt: skip
-    parser.add_argument("--most-cut", type=float, metavar="SHARE", help="share of answers out of fold that the threshold may cut (default: 0.002)")
+    parser.add_argument("--most-cut", type=float, metavar="SHARE", help="share of answers out of fold that the threshold may cut (default: 0.003)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="processor threads (default %(default)s)")
 
 

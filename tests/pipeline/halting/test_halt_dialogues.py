@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
-from interlock.environments import parse_toml
-from pipeline.halting.dialogues import FAMILIES, FOLDER, Dialogue, Material, dialogues
+from pipeline.halting.dialogues import FAMILIES, PARTS, Dialogue, dialogues, read
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +14,7 @@ def sets() -> tuple[list[Dialogue], list[Dialogue]]:
 
 def test_both_sets_are_large_enough_for_what_is_claimed_and_have_every_family(sets: tuple[list[Dialogue], list[Dialogue]]) -> None:
     development, fresh = sets
-    assert len(development) >= 4000 and len(fresh) >= 2000
+    assert len(development) >= 6300 and len(fresh) >= 2300 and len({one.template for one in fresh}) >= 100
     assert {one.family for one in development} == {one.family for one in fresh} == set(FAMILIES)
 
 
@@ -27,12 +25,14 @@ def test_nothing_is_asked_twice_in_either_set(sets: tuple[list[Dialogue], list[D
 
 def test_the_fresh_set_shares_no_template_and_no_entity(sets: tuple[list[Dialogue], list[Dialogue]]) -> None:
     assert not {one.template for one in sets[0]} & {one.template for one in sets[1]}
-    first, second = (msgspec.convert(parse_toml((FOLDER / f"{name}.toml").read_text()), Material).entities for name in ("development", "fresh"))
-    for field in ("lists", "concepts", "capitals", "translations", "opposites"):
-        assert not set(getattr(first, field)) & set(getattr(second, field)), field
-    assert not {claim[0] for claim in first.claims} & {claim[0] for claim in second.claims}
-    countries = [{country for names in one.continents.values() for country in names} for one in (first, second)]
-    assert not countries[0] & countries[1]
+    second = read(PARTS["fresh"][0][0]).entities
+    for file, _ in (*PARTS["development"], *PARTS["reserve"]):
+        first = read(file).entities
+        for field in ("lists", "concepts", "capitals", "translations", "opposites"):
+            assert not set(getattr(first, field)) & set(getattr(second, field)), field
+        assert not {claim[0] for claim in first.claims} & {claim[0] for claim in second.claims}
+        countries = [{*one.capitals, *(country for names in one.continents.values() for country in names)} for one in (first, second)]
+        assert not countries[0] & countries[1]
     sums = [{one.about for one in dialogues if one.family == "arithmetic"} for dialogues in sets]
     assert not sums[0] & sums[1]
 

@@ -17,7 +17,7 @@ from pipeline.halting.dialogues import FAMILIES
 from pipeline.halting.fit import FOLDS, folds, logistic, out_of_fold, platt
 from pipeline.halting.recipe import cross_entropy, evidence, fitted, head_of
 from pipeline.halting.threshold import choose, share_saved, stops
-from pipeline.halting.traces import taught
+from pipeline.halting.traces import OWN_END, TOO_EARLY, taught, weights
 
 
 def objective(x: np.ndarray, y: np.ndarray, l2: float, weight: np.ndarray, bias: float) -> float:
@@ -38,6 +38,19 @@ def test_the_fit_is_where_the_objective_is_flat(l2: float) -> None:
         move = (np.zeros(5), step) if direction is None else (step * direction, -step * direction @ x.mean(0))
         around = [objective(x, y, l2, made.weight + sign * move[0], made.bias + sign * move[1]) for sign in (1, -1)]
         assert abs(around[0] - around[1]) / (2 * step) < 1e-6 and min(around) > least
+
+
+def test_what_counts_three_times_is_fitted_as_if_it_stood_there_three_times() -> None:
+    """Moments given, so that both are standardised alike: columns of -1 and 1 in pairs, weighed alike."""
+    x, y = np.array([[1.0], [-1.0]] * 6), np.array([True, False, False, True] + [True, False] * 4)
+    times = np.array([3.0] * 4 + [1.0] * 8)
+    weighed, repeated = logistic(x, y, 0.0, times), logistic(np.repeat(x, times.astype(int), 0), np.repeat(y, times.astype(int)), 0.0)
+    assert math.isclose(weighed.weight[0], repeated.weight[0], rel_tol=1e-9) and math.isclose(weighed.bias, repeated.bias, abs_tol=1e-9)
+
+
+def test_places_weigh_what_a_mistake_costs_there() -> None:
+    some = [trace(at=[2, 4, 6], length=6, end=4, ended=True), trace(at=[2, 4], length=4, end=None, ended=True)]
+    assert weights(some).tolist() == [TOO_EARLY, 1.0, OWN_END, TOO_EARLY] and len(weights(some)) == len(taught(some)[1])
 
 
 def test_one_feature_of_two_values_is_fitted_to_the_log_odds_of_its_groups() -> None:

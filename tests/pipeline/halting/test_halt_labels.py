@@ -17,7 +17,7 @@ def asked(family: str, **truth: object) -> Dialogue:
 CAPITAL = asked("capital", gold=(("Paris",),))
 PAIR = asked("pair", gold=(("Paris",), ("Berlin",)), about=("France", "Germany"))
 CONTINENT = asked("continent", gold=(("Asia",),))
-SUM = asked("arithmetic", gold=(("64",),))
+SUM = asked("arithmetic", gold=(("64",),), about=("20+44",))
 THREE = asked("list", count=3)
 DEFINE, TWO = asked("define", count=1), asked("two", count=2)
 TRUE = asked("yesno", gold=(("yes", "true"),), about=("whale", "mammal"))
@@ -32,17 +32,27 @@ ANSWERS = [
     (CAPITAL, "France is a country nestled in the west of a large and old continent. It has cities.", False),
     (CAPITAL, "I'm sorry, I cannot know the capital of a country. Ask again.", False),
     (CAPITAL, "Parisian food is famous in the whole world and in France itself. It is good.", False),  # the word alone
+    (CAPITAL, "France is a large country in Europe. You can visit the capital of France, Lyon, in the south.| The capital is small.", False),
+    (CAPITAL, "The seat of power in France is located in Lyon.| It is large.", False),
     (PAIR, "The capital of France is Paris, and that of Germany is Berlin.| Both are old.", True),
     (PAIR, "The capital of France is Paris. It is old.", True),
     (PAIR, "The capital of France is Lyon. The capital of Germany is Bonn.| Both are old.", False),
     (PAIR, "The capitals of France and Germany are Lyon and Bonn.| Both are old.", False),
     (PAIR, "The capitals of France and Germany are two of the largest cities. Both are old.", False),
     (PAIR, "Paris and Lyon are two of the most famous cities in Europe. Both are old.", False),
+    (PAIR, "The capital cities are:\n\n1. France: Lyon\n2. Germany: Bonn|\n\nBoth are old.", False),
+    (PAIR, "France: Paris\nGermany: Bonn|\n\nBoth are old.", False),
+    (PAIR, "France: Paris\n\nIt is an old city. It has bridges.", False),
+    (CONTINENT, "Ladies and gentlemen, I am very glad that you are here. It is a nice day.", False),
     (CONTINENT, "Nepal is in Asia.| It is small.", True),
     (SUM, "20 + 44 = 64.| That is it.", True),
     (SUM, "20 + 44 = 20 + 40 + 4 = 60 + 4 = 64.|", True),  # steps on the way are no result
     (SUM, "To solve it, add 44 to 20, which gives us 63.| Done.", False),
     (SUM, "There are 20 birds on a tree and 44 more arrive.\nThere are 64 birds now.|", True),
+    (SUM, "If you compute it, it will be 65.| Done.", False),
+    (SUM, "Anna owns 20 books. She buys 44 more. Now she owns 63 books.| Done.", False),  # an operand repeated is no result
+    (SUM, "Anna has 20 books and gets 44 more.\nAnna now owns 20 books.|\nDone.", False),  # but for one that is said to be it
+    (SUM, "You get 44 more books. That is it.", False),
     (SUM, "64|", True),
     (SUM, "The number 20 is even. It was known in the 18th century.", False),
     (THREE, "1. Red\n2. Blue\n3. Green|\n\nThese are colors.", True),
@@ -52,6 +62,9 @@ ANSWERS = [
     (THREE, "Three colors are red, blue and green.| They are warm.", True),
     (THREE, "The world has many colors. Three of them are: red, blue and green.| They are warm.", True),
     (THREE, "There is a color, which nobody has ever seen before today, and another one, and a third.", False),
+    (THREE, "Here they are:\n\nRed (1)\nBlue (2)\nGreen (3)|\n\nThese are colors.", True),
+    (THREE, "Here they are:\n\nRed (1)\nBlue (2)|\n\nThese are colors.", False),
+    (THREE, "It is a joke. It is about the 3 colors of light, which are red, blue and green.| It is old.", True),
     (DEFINE, "Osmosis is a movement of water, e.g. through a skin.| It is slow.", True),
     (TWO, "It is large. It is blue.| It is old.", True),
     (TWO, "1. It is large and blue.", False),
@@ -61,8 +74,10 @@ ANSWERS = [
     (TRUE, "A whale is indeed a warm animal.| It swims.", False),  # says what the subject is without the word that was asked for
     (TRUE, "The answer lies in the realm of biology. While whales are large, they are mammals.| They swim.", False),
     (TRUE, "The answer lies in the realm of biology. It is old.", False),
+    (TRUE, "The question of whether a whale is a mammal is an old one. Whales are large.| They swim.", False),
     (WORD, "The word is 'perro'.| It is used in Spain.", True),
     (WORD, "You say 'gato'.| It is used in Spain.", False),
+    (WORD, "In Spanish, 'dog' is a word that has a long history. It is old.", False),
     (OPPOSITE, "Cold.| It is", True),
     (OPPOSITE, "The opposite is 'warm'.| Warm is neither hot nor cold.", False),  # the right word comes too late
     (OPPOSITE, 'Antonym: "warm"|\n\nIt is used often.', False),
