@@ -193,5 +193,5 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
 
 def test_the_entries_of_the_guide_map_to_entries_of_ours() -> None:
     ours = re.findall(r"^\| `[\w.]+` \| `([\w.]+)`", section(README, "Commands of the deployment guide"), re.M)
-    assert len(ours) == 6
+    assert len(ours) == 7
     assert [name for name in ours if module_file(name) is None] == []
