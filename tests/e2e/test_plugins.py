@@ -116,11 +116,11 @@ def test_a_changed_gate_judges_again_and_why_names_the_line(smoke: Clone) -> Non
     ("file", "old", "new", "ran", "leaf"),
     [
         (
-            "runtime/engine/generate.py",
+            "runtime/engine/turn.py",
             "the prompt has no tokens",
             "the prompt is empty",
             ["smoke"],
-            "source runtime/engine/generate.py: `generate` changed",
+            "source runtime/engine/turn.py: `_check` changed",
         ),
         (
             "examples/interlock-smoke/src/interlock_smoke/smoke.py",
