@@ -21,16 +21,7 @@ from pipeline.driver.store import Store
 
 pytestmark = pytest.mark.long
 Score = Callable[[str, int, int], None]
-RUNS = 10
-
-
-@pytest.fixture
-def undisturbed(memory: Path, stub_python: Path) -> str:
-    """The digest of what an undisturbed build makes."""
-    project = Project(memory / "undisturbed", stub_python)
-    project.write()
-    project.build()
-    return project.digest()
+RUNS = 5
 
 
 def child_of(pid: int) -> int | None:
@@ -64,12 +55,13 @@ def strike(project: Project, draw: random.Random, how: str, longest_s: float) ->
 
 @pytest.mark.parametrize("run", range(RUNS))
 def test_random_kills_need_no_hand_and_change_no_byte(
-    project: Project, undisturbed: str, run: int, extent: bool, score: Score, memory: Path, stub_python: Path
+    project: Project, run: int, extent: bool, score: Score, memory: Path, stub_python: Path
 ) -> None:
     """Each project is struck until it has come through, then the next one begins: early and late moments are met alike."""
     wanted = (1000 if extent else 200) // RUNS
     draw = random.Random(run)
     project.build()
+    undisturbed = project.digest()
 
     def fresh(name: str) -> Project:
         """A project whose interpreter was asked before what it offers: asking takes longer than building."""

@@ -247,8 +247,8 @@ def test_any_order_of_builds_kills_damage_and_cleaning(memory: Path, stub_python
 
     # No shrinking: a kill comes at another moment each time, and a step takes a second.
     chosen = settings(
-        max_examples=100 if extent else 4,
-        stateful_step_count=50 if extent else 16,
+        max_examples=100 if extent else 3,
+        stateful_step_count=50 if extent else 20,
         derandomize=not extent,
         database=None,
         deadline=None,
