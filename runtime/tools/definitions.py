@@ -5,7 +5,6 @@ Here: what a definition may be. Not here: how it is told to a model (prompt.py) 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,12 +46,6 @@ def parse_tools(documents: object, where: str = "tools") -> tuple[Tool, ...]:
         raise ContractError(*wrong, remedy=_REMEDY)
     functions = [document["function"] for document in documents]
     return tuple(Tool(f["name"], f.get("description") or "", f.get("parameters") or _NO_PARAMETERS) for f in functions)
-
-
-def tools_digest(tools: Sequence[Tool]) -> str:
-    """sha256 of the definitions in one canonical form (sorted keys, no white space, UTF-8): equal exactly for equal definitions in equal order."""
-    text = json.dumps([tool.document() for tool in tools], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
