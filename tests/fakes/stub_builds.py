@@ -6,16 +6,21 @@ The interpreter is a virtual environment of its own, so that nothing is installe
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakes.shell import Said, run
 
 from interlock.environments import ROOT
+
+if TYPE_CHECKING:
+    from typing import Self
 
 STUB = Path(__file__).parent / "stub_package"
 
@@ -68,6 +73,18 @@ class StubProject:
         file = self.folder / f"{name}.toml"
         file.write_text(CHAIN.format(text=text, rows=rows, sleep_s=sleep_s) + more)
         return file
+
+    def asked_before(self) -> Self:
+        """With what its interpreter offers to builds, asked once and kept beside it: asking takes longer than building."""
+        kept = self.python.parent.parent / "offers"
+        if not kept.is_dir():
+            with tempfile.TemporaryDirectory() as folder:
+                first = StubProject(Path(folder) / "first", self.python)
+                first.write()
+                first.build()
+                shutil.copytree(first.folder / ".interlock" / "offers", kept)
+        shutil.copytree(kept, self.folder / ".interlock" / "offers")
+        return self
 
     @property
     def environ(self) -> dict[str, str]:

@@ -73,4 +73,4 @@ def project(memory: Path, stub_python: Path) -> Project:
     """A folder with the recipe chain.toml, nothing built yet."""
     made = Project(memory / "project", stub_python)
     made.write()
-    return made
+    return made.asked_before()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -64,11 +63,9 @@ def test_random_kills_need_no_hand_and_change_no_byte(
     undisturbed = project.digest()
 
     def fresh(name: str) -> Project:
-        """A project whose interpreter was asked before what it offers: asking takes longer than building."""
         made = Project(memory / name, stub_python)
         made.write()
-        shutil.copytree(project.folder / ".interlock" / "offers", made.folder / ".interlock" / "offers")
-        return made
+        return made.asked_before()
 
     started = time.monotonic()
     fresh("undisturbed-again").build()

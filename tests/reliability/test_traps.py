@@ -161,6 +161,7 @@ def test_a_project_may_have_any_name(name: str, memory: Path, stub_python: Path,
     """Built, looked at, kept: whatever the folder is called."""
     project = Project(memory / "in" / name, stub_python)
     project.write()
+    project.asked_before()
     first = project.run_behind((), *BUILD)
     said = [project.run_behind((), *words) for words in (BUILD, ("status",), ("verify", "out/loudest"), ("fsck",))] if extent else []
     fine = first.code == 0 and not project.wrong() and all(one.code == 0 and "Traceback" not in one.err for one in said)

@@ -28,7 +28,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(python: Path, tmp_path: Path) -> StubProject:
     made = StubProject(tmp_path / "project", python)
     made.write()
-    return made
+    return made.asked_before()
 
 
 def states(report: dict[str, object]) -> dict[str, str]:
