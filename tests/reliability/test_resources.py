@@ -60,6 +60,8 @@ def on_a_small_disk(folder: Path, python: Path, place: str, option: str) -> dict
     """A build with a tmpfs at `place` that is too small; it grows before the second one."""
     project = Project(folder, python)
     project.write()
+    if place != ".interlock":
+        project.asked_before()
     at = folder / place
     at.mkdir()
     namespaces.mount("-t", "tmpfs", "-o", option, "tmpfs", at)
