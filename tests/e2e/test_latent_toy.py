@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from fakes import shell
+from fakes import alike, guide, shell
 from fakes.artifacts import resealed
 from fakes.doctors import looked
 from fakes.latent_students import ANSWER, MAX_SLOTS, THRESHOLD, known_student, trained, write_checkpoint
 from fakes.makers import maker
-from fakes.shell import interlock, module
+from fakes.shell import interlock
 
 import runtime.orchestration
 from interlock.contracts import dataset, deployment, evaluation, export, io, package
@@ -26,10 +27,10 @@ from pipeline.contents import inheritance_violations
 from pipeline.doctor.place import Place
 from pipeline.driver.store import Store
 from pipeline.verify import verify
-from runtime.engine.generate import generate
+from runtime.engine.sampling import SamplingParams
 from runtime.engine.turn import GenerationParams
 from runtime.latent_mode import latent_params
-from runtime.load import load
+from runtime.load import BackendName, Loaded, load
 
 pytestmark = pytest.mark.e2e
 C = TypeVar("C", bound=Contract)
@@ -56,6 +57,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = interlock("build", folder / "latent.toml", environ={"INTERLOCK_STORE": str(folder / "store")})
     assert said.code == 0, said.err
     return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(toy: Path) -> dict[str, Loaded]:
+    names: tuple[BackendName, ...] = ("eager", "torchscript", "reference")
+    return {name: load(toy / "deployed", name) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +112,28 @@ def test_the_package_reasons_in_spans_and_says_so(toy: Path) -> None:
     assert answer["efficiency"]["forward_passes"] == 8 and answer["efficiency"]["generated_tokens"] == 3
 
 
-def test_the_exported_files_do_the_same(toy: Path) -> None:
-    loaded = load(toy / "deployed", "torchscript")
-    assert loaded.config
-    latent = latent_params(loaded.config, loaded.info, loaded.training, "here")
-    made = generate(
-        loaded.backend, loaded.tokenizer, loaded.tokenizer.encode_prompt("a"), GenerationParams(eos_ids=loaded.info.eos_ids, latent=latent)
-    )
-    assert (made.text, made.steps) == (" z", 8) and made.latent and made.latent.slots == 4
+def test_every_backend_reasons_the_same_alone_and_in_any_batch(loaded: dict[str, Loaded]) -> None:
+    """Spans that the head ends, of a fixed length, begun by the model or not at all, sampled, several at a time."""
+    tokenizer, training = loaded["eager"].tokenizer, loaded["eager"].training
+    config = loaded["eager"].config
+    assert config
+    spans = latent_params(config, loaded["eager"].info, training, "here")
+    plain = GenerationParams(eos_ids=loaded["eager"].info.eos_ids, max_new_tokens=30, latent=spans)
+    hot = SamplingParams(1.5, seed=1)
+    asked = {
+        "the head ends it": (tokenizer.encode_prompt("a"), plain),
+        "fixed": (tokenizer.encode_prompt("ab"), replace(plain, latent=replace(spans, fixed_slots=2, halt_threshold=None))),
+        "none": (tokenizer.encode_prompt("c"), replace(plain, latent=None)),
+        "when it wants": (tokenizer.encode_prompt("f"), replace(plain, sampling=hot, latent=replace(spans, forced=0.0, max_spans=3))),
+        "sampled": (tokenizer.encode_prompt("d"), replace(plain, sampling=hot)),
+        "cut off": (tokenizer.encode_prompt("e"), replace(plain, max_new_tokens=3)),
+    }
+    said = {name: alike.alone(one.backend, tokenizer, asked) for name, one in loaded.items()}
+    assert said["eager"] == said["torchscript"] == said["reference"]
+    assert said["eager"]["the head ends it"][0] == ANSWER and said["eager"]["the head ends it"][4] == [(2, 4, "halt")]
+    for name, one in loaded.items():
+        for running in (2, 6):
+            assert alike.together(one.backend, tokenizer, asked, running) == said["eager"], (name, running)
 
 
 def test_a_person_sees_the_slots(toy: Path) -> None:
@@ -121,16 +142,38 @@ def test_a_person_sees_the_slots(toy: Path) -> None:
 
 
 def test_the_guides_second_quick_start(toy: Path, tmp_path: Path) -> None:
-    deployed = toy / "deployed"
-    said = module(
-        "runtime.inference_production", "--model", deployed / "model_prefill_fp16.pt", "--prompt", "Your prompt here", "--use-refinement",
-        "--config", deployed / "runtime_config.json", "--track-efficiency", "--output", tmp_path / "results.json",
-    )  # fmt: skip
+    said = guide.quick_start(toy, tmp_path)
     assert said.code == 0, said.err
     result = json.loads((tmp_path / "results.json").read_text())
-    assert result["text"] == ANSWER and result["efficiency"]["latent_slots"] == 4
+    assert result["text"] == ANSWER and result["efficiency"]["latent_slots"] == 4 and result["times"]["first_token_ms"] > 0
     # nobody judges, so the head that ended the span ends the refinement
-    assert (result["refinement"]["total_loops"], result["refinement"]["halt_reason"]) == (1, "halt_head_threshold")
+    assert said.out == f"{ANSWER}\n" * 2 and "loop 1: no judge\nthe halt head says that it is complete\n" in said.err
+    assert said.err.count("latent spans: 4 slots, the halt head ended it") == 2
+
+
+def test_the_guides_orchestrator_example(toy: Path, tmp_path: Path, loaded: dict[str, Loaded]) -> None:
+    deployed = toy / "deployed"
+    scope = guide.orchestrator(deployed, deployed / deployment.RUNTIME_CONFIG, tmp_path, loaded["eager"].tokenizer)
+    assert scope["output"] == scope["result"]["output"] == ANSWER and json.loads(json.dumps(scope["result"])) == scope["result"]
+    assert (scope["result"]["total_loops"], scope["result"]["halt_reason"]) == (1, "judge_score_threshold")
+    assert scope["result"]["latent_mode_used"] and scope["result"]["halt_head_used"] and scope["result"]["curriculum_applied"]
+
+
+def test_the_guides_variables_change_what_comes(toy: Path) -> None:
+    """By a shell, which hands them on; the tier is one that allows no span."""
+    words = f"{guide.VARIABLES.replace('tier_2', 'tier_1')}\n{sys.executable} -m pipeline.cli config show {toy / 'deployed'} --json"
+    said = shell.run(["sh", "-euc", words])
+    assert said.code == 0, said.err
+    fields = json.loads(said.out)["fields"]
+    told = {name: (one["asked"], one["source"]) for name, one in fields.items() if one["source"].startswith("environment ")}
+    assert told == {
+        "latent_mode_enabled": (True, "environment LATENT_MODE"), "halt_head_enabled": (True, "environment HALT_HEAD"),
+        "caws_tier": ("tier_1", "environment CAWS_TIER"), "max_refinement_loops": (5, "environment MAX_REFINEMENT_LOOPS"),
+        "judge_score_threshold": (0.8, "environment JUDGE_THRESHOLD"), "halt_probability_threshold": (0.7, "environment HALT_THRESHOLD"),
+    }  # fmt: skip
+    assert (fields["max_refinement_loops"]["value"], fields["max_latent_spans"]["value"]) == (1, 0)
+    assert fields["max_refinement_loops"]["cut"] == "tier_1 allows 1"
+    assert fields["max_latent_length"]["source"] == f"file {toy / 'deployed' / deployment.RUNTIME_CONFIG}"
 
 
 @pytest.mark.parametrize(("tier", "spans"), [("tier_1", [0]), ("tier_2", [1, 0]), ("tier_3", [1, 1, 1])])
@@ -140,14 +183,6 @@ def test_tiers_differ_as_the_table_says_on_the_package_itself(toy: Path, tier: s
     assert [one["latent_spans_used"] for one in result["refinement_history"]] == spans
     assert (result["total_loops"], result["halt_reason"], result["halt_head_used"]) == (len(spans), "max_loops_reached", tier != "tier_1")
     assert result["output"] == ("bcde z" if tier == "tier_1" else ANSWER)
-
-
-def test_what_holds_of_a_deployment_is_told(toy: Path) -> None:
-    said = interlock("config", "show", toy / "deployed", "--json", environ={"HALT_THRESHOLD": "0.9"})
-    fields = json.loads(said.out)["fields"]
-    assert fields["halt_probability_threshold"] == {"value": 0.9, "source": "environment HALT_THRESHOLD", "asked": 0.9, "cut": None}
-    assert fields["max_latent_length"]["source"] == f"file {toy / 'deployed' / deployment.RUNTIME_CONFIG}"
-    assert fields["max_latent_spans"]["cut"] == "tier_2 allows 1"
 
 
 def test_a_configuration_beyond_the_training_is_refused_at_load_and_by_the_doctor(toy: Path, tmp_path: Path) -> None:

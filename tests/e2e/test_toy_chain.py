@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
+import torch
+from fakes import alike, guide, served
 from fakes.artifacts import resealed
 from fakes.chromium import browser
-from fakes.shell import interlock, module
+from fakes.shell import interlock
 from fakes.toys import write_latest, write_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from interlock.command import Session, parser
 from interlock.contracts import io
+from interlock.errors import UsageError
+from interlock.voice import SilentVoice
+from runtime import infer
+from runtime.load import BackendName, Loaded, load
+from runtime.numerics import psnr_db
 
 pytestmark = pytest.mark.e2e
+QUESTION = "Name three colours."
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +44,38 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def loaded(toy: Path) -> dict[str, Loaded]:
+    names: tuple[BackendName, ...] = ("eager", "torchscript", "reference")
+    return {name: load(toy / "deployed", name) for name in names}
+
+
+@pytest.fixture(scope="module")
+def asked(loaded: dict[str, Loaded]) -> alike.Requests:
+    return alike.requests(loaded["eager"].tokenizer, QUESTION, 16, 0.5)
+
+
 def deploy(folder: Path, *more: object):  # type: ignore[no-untyped-def]  # Said
     return interlock(
         "deploy", "--checkpoint", folder / "latest.pt", "--tokenizer", folder / "tokenizer", "--out-dir", folder / "deployed",
         "--export-pytorch", "--export-coreml", "--halt-head", "--toy", "--json", *more,
     )  # fmt: skip
+
+
+Infer = Callable[..., str]
+
+
+@pytest.fixture
+def inferred(toy: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
+    """What `infer` says on stdout to more words, in this process."""
+
+    def run(*words: object) -> str:
+        options = parser("interlock infer", "", "")
+        infer.add_options(options)
+        assert infer.run(options.parse_args([str(toy / "deployed"), *map(str, words)]), Session("infer", SilentVoice(), (), launch=False)) == 0
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_the_directory_holds_the_guides_five_artifacts_and_verifies(toy: Path) -> None:
@@ -112,55 +154,114 @@ def test_a_second_run_reuses_everything(toy: Path) -> None:
     assert (toy / "deployed" / "deployment_manifest.json").stat().st_mtime_ns == before
 
 
-def test_all_backends_generate_the_same_greedy_tokens(toy: Path) -> None:
-    """The eager student, the exported files and the package itself, run on this machine."""
-    tokens = {}
-    for backend in ("eager", "torchscript", "reference"):
-        said = interlock("infer", toy / "deployed", "--prompt", "abc", "--backend", backend, "--max-new-tokens", 40, "--json")
-        assert said.code == 0, said.err
-        tokens[backend] = json.loads(said.out)["tokens"]
-    assert tokens["eager"] == tokens["torchscript"] == tokens["reference"] and len(tokens["eager"]) > 5
+def test_every_backend_says_the_same_to_every_kind_of_request(toy: Path, loaded: dict[str, Loaded], asked: alike.Requests) -> None:
+    """The eager student, the exported files and the package itself; and from the command line."""
+    tokenizer = loaded["eager"].tokenizer
+    said = {name: alike.alone(one.backend, tokenizer, asked) for name, one in loaded.items()}
+    assert said["eager"] == said["torchscript"] == said["reference"]
+    assert {name: one[2] for name, one in said["eager"].items() if one[2] != "length"} == {
+        "a halt head": "halt", "a schema": "complete", "a call": "complete"
+    }  # fmt: skip
+    words = ("--prompt", QUESTION, "--backend", "reference", "--max-new-tokens", 16, "--json")
+    shown = interlock("infer", toy / "deployed", *words)
+    assert shown.code == 0, shown.err
+    assert json.loads(shown.out)["tokens"] == [*said["eager"]["greedy"][1]]
 
 
-def test_batch_keeps_order_and_ids(toy: Path, tmp_path: Path) -> None:
+@settings(max_examples=9, deadline=None)
+@given(data=st.data(), name=st.sampled_from(["eager", "torchscript", "reference"]), running=st.integers(1, 8))
+def test_in_any_batch_they_say_what_they_say_alone(loaded: dict[str, Loaded], asked: alike.Requests, data: Any, name: str, running: int) -> None:
+    """Some of them, in any order, so many at a time."""
+    chosen = data.draw(st.lists(st.sampled_from(sorted(asked)), min_size=2, unique=True))
+    some, tokenizer = {one: asked[one] for one in chosen}, loaded["eager"].tokenizer
+    assert alike.together(loaded[name].backend, tokenizer, some, running) == alike.alone(loaded["eager"].backend, tokenizer, some)
+
+
+@settings(max_examples=9, deadline=None)
+@given(
+    name=st.sampled_from(["eager", "torchscript", "reference"]), counts=st.lists(st.integers(1, 70), min_size=1, max_size=4), keep=st.integers(0, 20)
+)
+def test_a_cache_says_what_recomputing_says(loaded: dict[str, Loaded], name: str, counts: list[int], keep: int) -> None:
+    """However a text was divided, and whatever was taken back before; 50 dB is the gate's bound for a package."""
+    backend = loaded[name].backend
+    ids = [(7 * place + 3) % 256 for place in range(keep + sum(counts))]
+    cache, fresh = backend.new_cache(), backend.new_cache()
+    backend.prefill([*ids[:keep], *range(9, 40)], cache)
+    cache.rewind(keep)
+    for count in counts:
+        step = backend.prefill(ids[cache.position : cache.position + count], cache)
+    whole = backend.prefill(ids, fresh)
+    assert psnr_db(torch.from_numpy(whole.logits), torch.from_numpy(step.logits)) >= 50
+    assert psnr_db(torch.from_numpy(whole.hidden), torch.from_numpy(step.hidden)) >= 50
+
+
+def test_every_backend_serves_the_same(loaded: dict[str, Loaded]) -> None:
+    """Streamed and whole, all at once; sampled, held to a form, calling."""
+    form = {"type": "json_schema", "json_schema": {"name": "it", "schema": alike.ARGUMENTS}}
+    hot, messages = {"temperature": 1, "seed": 3}, [{"role": "user", "content": QUESTION}]
+    bodies: list[dict[str, Any]] = [
+        {"temperature": 0, "max_tokens": 12}, hot | {"top_p": 0.9, "n": 2, "max_tokens": 12, "logprobs": True}, hot | {"response_format": form},
+        hot | {"stop": ["R"], "max_tokens": 12}, hot | {"tools": alike.TOOLS, "tool_choice": "required", "max_tokens": 400},
+    ]  # fmt: skip
+    asked = [{"messages": messages, "stream": stream, **body} for stream in (False, True) for body in bodies]
+    said = {name: served.answered(one, asked, running=3) for name, one in loaded.items()}
+    assert said["eager"] == said["torchscript"] == said["reference"]
+    whole, streamed = said["eager"][: len(bodies)], said["eager"][len(bodies) :]
+    assert whole == streamed and len(whole[1]) == 2 and whole[0][0].text != whole[1][0].text
+    for document in [whole[2][0].text, *(arguments for _, arguments in whole[4][0].calls)]:
+        jsonschema.validate(json.loads(document), alike.ARGUMENTS)
+    assert [answer.finish for answers in whole for answer in answers] == ["length", "length", "length", "stop", "stop", "tool_calls"]
+
+
+def test_calls_from_the_command_line_are_valid_whatever_the_choice(toy: Path, tmp_path: Path, inferred: Infer) -> None:
+    """Of a model that says anything: from a process, then for each choice, and as a person sees it."""
+    (tmp_path / "tools.json").write_text(json.dumps(alike.TOOLS))
+    hot = ("--prompt", "?", "--tools", tmp_path / "tools.json", "--temperature", 1, "--max-new-tokens", 600)
+    required = (*hot, "--tool-choice", "required", "--seed", 1)
+    said = interlock("infer", toy / "deployed", *required, "--json")
+    assert said.code == 0, said.err
+    whole = json.loads(said.out)
+    for backend in ("torchscript", "reference"):
+        assert json.loads(inferred(*required, "--json", "--backend", backend))["tokens"] == whole["tokens"]
+    assert inferred(*required) == whole["text"] + "\n"
+    named = [json.loads(inferred(*hot, "--tool-choice", "there", "--seed", seed, "--json")) for seed in range(3)]
+    assert {call["name"] for made in named for call in made["tool_calls"]} == {"there"} and max(len(made["tool_calls"]) for made in named) > 1
+    for made in (whole, *named):
+        assert made["tool_calls"] and made["reason"] in ("complete", "eos")
+        for call in made["tool_calls"]:
+            jsonschema.validate(call["arguments"], alike.ARGUMENTS)
+    for choice in ("none", "auto"):  # the words of this model are noise, and none of them begins a call
+        assert json.loads(inferred(*hot, "--json", "--max-new-tokens", 20, "--tool-choice", choice))["tool_calls"] == []
+
+
+def test_the_guides_core_ml_example(loaded: dict[str, Loaded]) -> None:
+    """Greedily, on each backend; on the package itself by what executes it here."""
+    scopes = {name: guide.core_ml(one.backend, one.tokenizer, alike.TOOLS) for name, one in loaded.items()}
+    for scope in scopes.values():
+        assert json.loads(json.dumps(scope["result"])) == scope["result"] and scope["result"]["name"] in ("here", "there")
+        jsonschema.validate(scope["result"]["arguments"], alike.ARGUMENTS)
+        assert scope["halt_logits"] == pytest.approx(scopes["eager"]["halt_logits"], abs=0.01)
+        assert scope["halt_probability"] == pytest.approx(1 / (1 + math.exp(scope["halt_logits"][0] - scope["halt_logits"][1])))
+
+
+def test_batch_keeps_order_and_ids(toy: Path, tmp_path: Path, inferred: Infer) -> None:
     lines = [{"prompt": "one", "id": "b"}, {"messages": [{"role": "user", "content": "two"}], "id": "a"}, {"prompt": "three"}]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
     said = interlock("infer", toy / "deployed", "--in", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl", "--max-new-tokens", 3)
     assert said.code == 0, said.err
     results = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [result["id"] for result in results] == ["b", "a", "3"]
-    single = interlock("infer", toy / "deployed", "--max-new-tokens", 3, "--json", stdin="two")
-    assert json.loads(single.out)["tokens"] == results[1]["tokens"]
+    assert json.loads(inferred("--prompt", "two", "--max-new-tokens", 3, "--json"))["tokens"] == results[1]["tokens"]
 
 
-def test_sampling_is_seeded(toy: Path) -> None:
-    def sampled(seed: int) -> list[int]:
-        said = interlock("infer", toy / "deployed", "--prompt", "x", "--temperature", 1, "--seed", seed, "--max-new-tokens", 16, "--json")
-        return list(json.loads(said.out)["tokens"])
-
-    assert sampled(1) == sampled(1) != sampled(2)
-
-
-def test_an_answer_has_its_form_and_what_cannot_be_enforced_is_named(toy: Path, tmp_path: Path) -> None:
+def test_an_answer_has_its_form_and_what_cannot_be_enforced_is_named(tmp_path: Path, inferred: Infer) -> None:
     schema = {"type": "object", "properties": {"unit": {"enum": ["c", "f"]}, "days": {"type": "boolean"}}, "required": ["unit", "days"]}
     (tmp_path / "schema.json").write_text(json.dumps({**schema, "additionalProperties": False}))
-    said = interlock("infer", toy / "deployed", "--prompt", "warm?", "--json-schema", tmp_path / "schema.json", "--json")
-    assert said.code == 0, said.err
-    answer = json.loads(said.out)
+    answer = json.loads(inferred("--prompt", "warm?", "--json-schema", tmp_path / "schema.json", "--json"))
     assert answer["reason"] == "complete" and answer["text"] in [json.dumps({"unit": unit, "days": days}) for unit in "cf" for days in (True, False)]
     (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "requird": ["a"]}))
-    interlock("infer", toy / "deployed", "--prompt", "x", "--json-schema", tmp_path / "schema.json").refused(2, "`/requird`")
-
-
-def test_the_guides_inference_command(toy: Path, tmp_path: Path) -> None:
-    said = module(
-        "runtime.inference_production", "--model", toy / "deployed" / "model_prefill_fp16.pt", "--prompt", "Your prompt here",
-        "--output", tmp_path / "results.json", "--config", toy / "deployed" / "runtime_config.json", "--track-efficiency", "--max-new-tokens", 4,
-    )  # fmt: skip
-    assert said.code == 0, said.err
-    result = json.loads((tmp_path / "results.json").read_text())
-    assert len(result["tokens"]) == 4 and result["reason"] == "length" and result["efficiency"]["generated_tokens"] == 4
-    assert result["times"]["first_token_ms"] > 0
+    with pytest.raises(UsageError, match="`/requird`"):
+        inferred("--prompt", "x", "--json-schema", tmp_path / "schema.json")
 
 
 def test_one_flipped_bit_in_any_file_is_named(toy: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`interlock serve` as a process of its own over a small student, and checkpoints for it."""
+"""`interlock serve` as a process of its own over a small student, the application without a process, and checkpoints for both."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakes import byte_tokenizer, latent_students
 from fakes.makers import maker
@@ -21,6 +21,9 @@ from interlock.contracts.base import InputRef
 from interlock.contracts.checkpoint import Arch, ModelArch
 from runtime.config import RuntimeConfig
 from runtime.student.checkpoint import random_student
+
+if TYPE_CHECKING:
+    from runtime.load import Loaded
 
 # What a person types is all that the model of known steps reads.
 BARE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -115,3 +118,61 @@ def served(model: Path, *options: str, **environment: str) -> Iterator[Served]:
     finally:
         process.kill()
         process.communicate()
+
+
+@dataclass
+class Answer:
+    """One choice. calls: names and arguments; finish: why it is over."""
+
+    text: str = ""
+    calls: list[list[str]] = field(default_factory=list)
+    finish: str | None = None
+
+    def take(self, said: dict[str, Any], finish: str | None) -> None:
+        """A message, or what is new of one."""
+        assert self.finish is None
+        self.text, self.finish = self.text + (said.get("content") or ""), finish
+        for call in said.get("tool_calls") or []:
+            if call["function"].get("name"):
+                self.calls.append([call["function"]["name"], ""])
+            self.calls[-1][1] += call["function"].get("arguments") or ""
+
+
+def answered(loaded: Loaded, bodies: list[dict[str, Any]], *, running: int) -> list[list[Answer]]:
+    """The choices that the application answers to each of these requests for a chat, all asked at once and so many run at a time; with no socket."""
+    import asyncio
+
+    import httpx2
+
+    from runtime.engine.scheduler import Limits, Scheduler
+    from runtime.orchestration.inference import configured
+    from runtime.orchestration.parameters import Choices, generation_params
+    from runtime.serving.app import Service, application
+    from runtime.serving.gate import Access, Gate
+    from runtime.serving.metrics import Metrics
+    from runtime.serving.running import Model
+
+    config = configured(loaded, Path(), None, None, {}, "test").config
+    scheduler, metrics = Scheduler(loaded.backend, Limits(running=running)), Metrics()
+    service = Service(Model("it", loaded, generation_params(loaded, config, Choices())), scheduler, metrics, 60.0, 0)
+    transport = httpx2.ASGITransport(Gate(application(service), Access(), metrics, lambda _line: None))
+
+    async def one(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Answer]:
+        reply = await client.post("/v1/chat/completions", json={"model": "it", **body}, timeout=60)
+        assert reply.status_code == 200, reply.text
+        stream, events = body.get("stream"), [reply.text]
+        if stream:
+            events = [line.removeprefix("data: ") for line in reply.text.splitlines() if line.startswith("data: {")]
+        made: dict[int, Answer] = {}
+        for choice in (choice for event in events for choice in json.loads(event)["choices"]):
+            made.setdefault(choice["index"], Answer()).take(choice["delta" if stream else "message"], choice["finish_reason"])
+        return [answer for _, answer in sorted(made.items())]
+
+    async def all_of_them() -> list[list[Answer]]:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await asyncio.gather(*(one(client, body) for body in bodies))
+
+    try:
+        return asyncio.run(all_of_them())
+    finally:
+        scheduler.close()

@@ -9,7 +9,9 @@ ARCH = {
     "d_model": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_head": 16, "d_ff": 96, "vocab_size": 300, "rope_theta": 10000.0,
     "rope_scaling": None, "norm_eps": 1e-5, "tie_embeddings": False, "max_position": 512,
 }  # fmt: skip
-TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+# Tools are told by their names alone: few positions, and the branch that a template may have for them.
+TOOLS = "{% if tools %}{% for tool in tools %}{{ tool['function']['name'] }} {% endfor %}{% endif %}"
+TEMPLATE = TOOLS + "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 
 
 def write_latest(path: Path, *, halt_head: bool = True, seed: int = 0) -> Path:

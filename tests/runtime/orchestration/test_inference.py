@@ -1,4 +1,4 @@
-"""The guide's Python example as it stands there, but for nothing, and what its words mean."""
+"""The guide's Python example, and what its words mean."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fakes import guide
 from fakes.byte_tokenizer import byte_tokenizer
 from fakes.latent_students import ANSWER, known_student, tokenizer_json, trained, write_checkpoint
 
@@ -17,32 +18,6 @@ from runtime.orchestration.inference import create_inference_orchestrator_from_c
 from runtime.orchestration.judges.verdict import Verdict
 
 pytestmark = pytest.mark.train
-# Section "Using InferenceOrchestrator" of the guide; its prompt and its tokenizer are the reader's.
-EXAMPLE = """
-from runtime.orchestration.inference import create_inference_orchestrator_from_checkpoint
-from runtime.config import RuntimeConfig
-
-# Load runtime config
-config = RuntimeConfig.from_file("runtime_config.json")
-
-# Create orchestrator
-orchestrator = create_inference_orchestrator_from_checkpoint(
-    checkpoint_path="model.pt",
-    tokenizer=tokenizer,
-    latent_mode_enabled=config.latent_mode_enabled,
-    halt_head_enabled=config.halt_head_enabled,
-    caws_tier=config.caws_tier.value,
-)
-
-# Simple generation
-output = orchestrator.generate_simple("Your prompt")
-
-# With refinement
-result = orchestrator.generate_with_refinement(
-    prompt="Your prompt",
-    judge_fn=lambda output: 0.9,  # Judge function
-)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_guides_example_runs_unchanged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    scope: dict[str, object] = {"tokenizer": load("model.pt").tokenizer}
-    exec(EXAMPLE, scope)
+def test_the_guides_example_runs_unchanged(folder: Path, tmp_path: Path) -> None:
+    scope = guide.orchestrator(folder / "model.pt", folder / "runtime_config.json", tmp_path, load(folder / "model.pt").tokenizer)
     assert scope["output"] == ANSWER
     result = scope["result"]
     assert isinstance(result, dict) and json.loads(json.dumps(result)) == result

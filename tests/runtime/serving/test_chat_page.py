@@ -74,6 +74,26 @@ def test_the_page_shows_what_the_model_does(server: Served, page: Page) -> None:
     assert any("4 + 8 tokens" in text for text in texts(page, ".assistant:last-child .state span"))
 
 
+def test_slots_and_halt_probability_are_shown_as_they_come(server: Served, page: Page) -> None:
+    """What the page shows at each change of it: every slot by itself, the head surer at the last, and only then words."""
+    page.open(f"{server.url}/")
+    page.evaluate("""(() => {
+        const talk = document.getElementById("talk");
+        window.shown = [];
+        new MutationObserver(() => {
+            const said = talk.querySelector(".assistant");
+            const halt = said?.querySelector("meter")?.value ?? null;
+            if (said) window.shown.push([said.querySelectorAll(".slots i").length, halt, said.querySelector("p").textContent]);
+        }).observe(talk, {childList: true, subtree: true, characterData: true});
+    })()""")
+    ask(page, "a")
+    shown: list[tuple[int, float | None, str]] = [(slots, halt, text) for slots, halt, text in page.evaluate("window.shown")]
+    silent = [slots for slots, _, text in shown if not text]
+    assert silent == sorted(silent) and set(silent) == set(range(HALTS_AFTER + 1))
+    assert all((halt is not None and halt >= THRESHOLD) == (slots == HALTS_AFTER) for slots, halt, _ in shown if slots)
+    assert shown[-1][0] == HALTS_AFTER and shown[-1][2] == ANSWER and texts(page, ".loops") == ["1 loop"]
+
+
 def test_what_is_said_is_text_and_nothing_is_loaded_from_elsewhere(server: Served, page: Page) -> None:
     """A name, a question and an error that would be HTML if they could; the policy would stop what got through."""
     page.open(f"{server.url}/")
