@@ -7,18 +7,18 @@ from eval.asking import Ask, Settings
 from eval.items import Item
 from eval.runners.deployment import answer
 from interlock.errors import UsageError
-from runtime.limits import usual_config
 from runtime.load import load
+from runtime.orchestration.inference import configured
+from runtime.orchestration.parameters import reads_text
 
 
 def opened(settings: Settings) -> Ask:
     """Raises UsageError where the model has no halt head that reads sentence and line ends."""
     model = settings.model
     loaded = load(model.directory, model.backend, mode=model.mode)
-    training = loaded.training
-    if training is None or training.halt is None or training.halt.reads != "sentence_end":
+    if not reads_text(loaded):
         raise UsageError(f"`{model.directory}` has no halt head that reads sentence ends", remedy="deploy one that has: interlock build smollm2-halt")
-    threshold = (loaded.config or usual_config(training)).halt_probability_threshold
+    threshold = configured(loaded, model.directory, None, None, None, "suite halting").config.halt_probability_threshold
 
     def ask(item: Item) -> dict[str, Answered]:
         most = settings.max_new_tokens

@@ -5,7 +5,7 @@ Here: the spans, the two questions. Not here: what is made of the answers (scori
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 from eval.answers import Answered
 from eval.asking import Ask, Settings
@@ -14,18 +14,18 @@ from eval.runners.deployment import answer
 from interlock.errors import UsageError
 from runtime.engine.latent import LatentParams
 from runtime.latent_mode import latent_params
-from runtime.limits import usual_config
 from runtime.load import Loaded, load
+from runtime.orchestration.inference import configured
 
 
 def opened(settings: Settings) -> Ask:
     model = settings.model
-    return asker(load(model.directory, model.backend, mode=model.mode), settings.max_new_tokens)
+    return asker(load(model.directory, model.backend, mode=model.mode), model.directory, settings.max_new_tokens)
 
 
-def asker(loaded: Loaded, max_new_tokens: int) -> Ask:
+def asker(loaded: Loaded, directory: Path, max_new_tokens: int) -> Ask:
     """Raises ContractError and UsageError where the model has no spans."""
-    latent = spans_of(loaded)
+    latent = spans_of(loaded, directory)
 
     def ask(item: Item) -> dict[str, Answered]:
         return {"latent": answer(loaded, item, max_new_tokens, latent), "text": answer(loaded, item, max_new_tokens)}
@@ -33,11 +33,10 @@ def asker(loaded: Loaded, max_new_tokens: int) -> Ask:
     return ask
 
 
-def spans_of(loaded: Loaded) -> LatentParams:
+def spans_of(loaded: Loaded, directory: Path) -> LatentParams:
     """Spans as the directory's own configuration says, `<bot>` after every prompt. Raises ContractError and UsageError where the model has none."""
-    config = (loaded.config or usual_config(loaded.training)).model_copy(update={"latent_mode_enabled": True})
-    params = latent_params(config, loaded.info, loaded.training, "the runtime configuration")
-    if params.max_spans == 0:
-        problem = f"{config.caws_tier.value} with max_latent_spans {config.max_latent_spans} allows no latent span"
+    resolved = configured(loaded, directory, None, None, {"latent_mode_enabled": True, "curriculum_probability": 1.0}, "suite latent")
+    if resolved.config.max_latent_spans == 0:
+        problem = f"{resolved.config.caws_tier.value} with max_latent_spans {resolved.fields['max_latent_spans'].asked} allows no latent span"
         raise UsageError(problem, remedy="deploy with --caws-tier tier_2 or tier_3")
-    return replace(params, forced=1.0)
+    return latent_params(resolved.config, loaded.info, loaded.training, str(directory))

@@ -1,6 +1,7 @@
 """`tools`: a question, the tools that may be called, their replayed results, and the answer.
 
-Here: the dialogue. Not here: tools and results (broker), finding calls in a text (calls.py), judging (scoring).
+Here: the dialogue. Not here: tools and results (broker), finding calls in a text (runtime/tools/calls.py, as the server finds them), judging
+(scoring).
 All tools of the dataset that the item names are offered, whether they are needed or not, on controls too. The form is that of SmolLM2's family: tools
 in a system message, calls in `<tool_call>`, results in a user message. No template in between: a model's own may have no place for tools.
 """
@@ -15,12 +16,13 @@ from eval.answers import Answered
 from eval.asking import Ask, Settings
 from eval.broker import replay
 from eval.broker.replay import Broker
-from eval.calls import Made, calls_in, without_calls
+from eval.calls import Call, Made
 from eval.items import Item
 from eval.runners.deployment import answered, chat_ids, generated
 from interlock.contracts import dataset, io
 from interlock.errors import UsageError
 from runtime.load import Loaded, load
+from runtime.tools.calls import parse_reply
 
 ROUNDS = 4
 MISS = '{"ok":false,"error":"nothing is recorded for this call"}'
@@ -57,16 +59,16 @@ def dialogue(loaded: Loaded, broker: Broker, item: Item, max_new_tokens: int) ->
     for _ in range(ROUNDS):
         said = answered(generated(loaded, item, chat_ids(loaded, item, messages), max_new_tokens))
         passes += said.passes
-        found, bad = calls_in(said.text)
-        malformed += bad
-        made = [broker.call(call) for call in found]
+        reply = parse_reply(said.text)
+        malformed += reply.unread
+        made = [broker.call(Call(call.name, call.arguments)) for call in reply.calls]
         calls += made
         if not made:
             break
         replies = [json.dumps(one.result, ensure_ascii=False) if one.result is not None else MISS for one in made]
         turns += [{"role": "assistant", "content": said.text}, *({"role": "tool", "content": reply} for reply in replies)]
         messages += [{"role": "assistant", "content": said.text}, {"role": "user", "content": _response(replies)}]
-    return replace(said, text=without_calls(said.text), passes=passes, turns=tuple(turns), calls=tuple(calls), malformed=malformed)
+    return replace(said, text=reply.text, passes=passes, turns=tuple(turns), calls=tuple(calls), malformed=malformed)
 
 
 def system(broker: Broker, item: Item) -> str:

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.tools.grammar import CLOSING, OPENING
-
+OPENING, CLOSING = "<tool_call>", "</tool_call>"
+_MARK = re.compile(f"{OPENING}|TOOL_CALL:")
 _VALUE = re.compile(r"(?P<mark><tool_call>|TOOL_CALL:|```(?:json|tool_call)?(?=\s))\s*(?P<marked>[{\[])|(?P<bare>\{)")
 _TAIL = re.compile(rf"\s*(?:{CLOSING}|```)")
 _STRUCTURE = re.compile(r'["{}\[\]]')
@@ -36,6 +36,11 @@ class Reply:
 
     text: str
     calls: tuple[Call, ...]
+
+    @property
+    def unread(self) -> int:
+        """Marks of calls behind which none could be read."""
+        return len(_MARK.findall(self.text))
 
 
 def parse_reply(text: str) -> Reply:

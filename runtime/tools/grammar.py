@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from runtime.engine.constraints import sources
 from runtime.engine.tokenizer import Tokenizer
+from runtime.tools.calls import CLOSING, OPENING
 from runtime.tools.definitions import Choice, Tool
 
-OPENING, CLOSING = "<tool_call>", "</tool_call>"
 MAX_CALLS = 16  # of one reply: a weak model would never stop
 _MARKS = re.compile(f"({OPENING}|{CLOSING})")
 

@@ -15,8 +15,9 @@ from typing import Any
 from interlock.errors import InterlockError, UsageError
 from runtime.engine.chat import Message, render_chat
 from runtime.engine.tokenizer import Tokenizer
+from runtime.tools.calls import CLOSING, OPENING
 from runtime.tools.definitions import Tool
-from runtime.tools.grammar import BLOCKS, CLOSING, LIST, OPENING, Form
+from runtime.tools.grammar import BLOCKS, LIST, Form
 
 _WORDS = """You can call these tools:
 <tools>{tools}</tools>

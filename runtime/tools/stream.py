@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime.tools.calls import arguments_text, parse_reply
-from runtime.tools.grammar import CLOSING, OPENING
+from runtime.tools.calls import CLOSING, OPENING, arguments_text, parse_reply
 
 _HEAD = re.compile(r'[\s\[,}]*\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
 

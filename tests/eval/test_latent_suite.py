@@ -32,7 +32,7 @@ def items(wrong: int = 0, n: int = 40) -> list[Item]:
 
 
 def rows(loaded: Loaded, asked: list[Item], most: int = 32) -> list[dict[str, object]]:
-    ask = latent.asker(loaded, most)
+    ask = latent.asker(loaded, Path("known"), most)
     return [row(SUITE, item, ask(item)) for item in asked]
 
 
@@ -69,7 +69,7 @@ def test_figures_are_of_the_answers(loaded: Loaded) -> None:
 def test_an_answer_that_was_cut_off_is_wrong(loaded: Loaded) -> None:
     """Seven passes are enough for every text and one short for a span of four slots, `<eot>`, two letters and the end."""
     (item,) = items(n=1)
-    said = latent.asker(loaded, 7)(item)
+    said = latent.asker(loaded, Path("known"), 7)(item)
     assert said["text"].reason == "eos" and said["latent"].reason == "length" and said["latent"].text == " z"
     assert is_right(item, said["text"]) and not is_right(item, said["latent"])
 
@@ -82,7 +82,7 @@ def test_last_words_are_compared_character_by_character() -> None:
 
 def test_a_model_that_was_not_trained_for_it_is_not_asked(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="no latent training"):
-        latent.asker(load(write_checkpoint(tmp_path / "plain", known_student(), None)), 32)
+        latent.asker(load(write_checkpoint(tmp_path / "plain", known_student(), None)), tmp_path / "plain", 32)
 
 
 def test_a_tier_without_spans_is_not_asked(loaded: Loaded) -> None:
@@ -93,4 +93,4 @@ def test_a_tier_without_spans_is_not_asked(loaded: Loaded) -> None:
 
     config = usual_config(trained()).model_copy(update={"caws_tier": CawsTier.tier_1})
     with pytest.raises(UsageError, match="tier_1"):
-        latent.spans_of(replace(loaded, config=config))
+        latent.spans_of(replace(loaded, config=config), Path("known"))

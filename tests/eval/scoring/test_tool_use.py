@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from eval.answers import Answered
 from eval.broker import replay
 from eval.broker.replay import Broker
-from eval.calls import Call, Made, calls_in, without_calls
+from eval.calls import Call, Made
 from eval.items import Item
 from eval.scoring import calls, grounding
 from eval.scoring.grounding import f1, grounded, spans
@@ -24,37 +22,6 @@ pytestmark = pytest.mark.train
 LOOK = Call("weather.lookup", {"place": "Gugeam", "unit": "celsius"})
 RESULT = {"summary": "light rain", "temperature": 12, "unit": "celsius"}
 BROKER = Broker(REGISTRY, {one.digest: one for one in replay.recorded(REGISTRY, [(LOOK, RESULT)])})
-
-
-@pytest.mark.parametrize(
-    ("text", "names", "malformed"),
-    [
-        ('<tool_call>[{"name": "a", "arguments": {"x": {"y": 1}}}]</tool_call>', ["a"], 0),
-        ('<tool_call>{"name": "a", "arguments": {}}</tool_call> and <tool_call>[{"name": "b", "arguments": {}}]</tool_call>', ["a", "b"], 0),
-        ('TOOL_CALL: {"name": "a", "arguments": {"q": "}"}}', ["a"], 0),
-        ('```json\n{"name": "a", "arguments": {}}\n```', ["a"], 0),
-        ('```json\n{"x": 1}\n```', [], 0),
-        ("<tool_call>[]</tool_call>", [], 0),
-        ('<tool_call>[{"name": "a", "arguments": {}},]</tool_call>', [], 1),
-        ('<tool_call>{"name": "a"}</tool_call>', [], 1),
-        ("<tool_call>", [], 1),
-        ("<tool_call>" + "[" * 50_000, [], 1),
-        ('{"name": "a", "arguments": {}}', [], 0),
-    ],
-)
-def test_calls_in_a_text(text: str, names: list[str], malformed: int) -> None:
-    found, bad = calls_in(text)
-    assert ([one.name for one in found], bad) == (names, malformed)
-
-
-def test_any_call_is_read_back_wherever_it_stands() -> None:
-    chance = random.Random(1)
-    for _ in range(1000):
-        made = [Call(f"t{chance.randrange(9)}", {chance.choice("abc"): chance.choice([1, "x}", "]</", {"k": [1, "{"]}, None])}) for _ in range(3)]
-        inner = json.dumps([{"name": one.name, "arguments": one.arguments} for one in made])
-        text = f"{chance.choice(['', 'I call. ', '{'])}<tool_call>{inner}</tool_call>{chance.choice(['', ' done'])}"
-        assert calls_in(text) == (made, 0)
-    assert without_calls('a <tool_call>[{"x"]</tool_call> b') == "a  b"
 
 
 def test_a_replay_is_found_by_what_is_asked_and_a_miss_has_no_result() -> None:

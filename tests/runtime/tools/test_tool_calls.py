@@ -48,6 +48,23 @@ def test_forms(text: str, words: str, calls: int) -> None:
     assert all(call.name == "w" for call in reply.calls)
 
 
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        (f"<tool_call>{J}</tool_call> and TOOL_CALL: {J}", 0),
+        ("<tool_call>[]</tool_call>", 0),
+        ('```json\n{"x": 1}\n```', 0),
+        (f"<tool_call>[{J},]</tool_call>", 1),
+        ('<tool_call>{"name": "w"}</tool_call>', 1),
+        ("<tool_call>", 1),
+        ("<tool_call>" + "[" * 50_000, 1),
+        ("TOOL_CALL: w(a)", 1),
+    ],
+)
+def test_marks_behind_which_nothing_could_be_read_are_counted(text: str, unread: int) -> None:
+    assert parse_reply(text).unread == unread
+
+
 @given(st.lists(st.tuples(st.text("ab.-", min_size=1, max_size=5), arguments), min_size=1, max_size=3), st.text("xyz {[\n", max_size=10))
 def test_what_was_written_is_read(calls: list[tuple[str, dict[str, Any]]], words: str) -> None:
     blocks = "".join(f"<tool_call>{json.dumps({'name': name, 'arguments': given})}</tool_call>" for name, given in calls)
