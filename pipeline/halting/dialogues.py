@@ -19,11 +19,11 @@ from interlock.environments import parse_toml
 FOLDER = Path(__file__).parent
 # The files of each set, with seeds that differ: else two files would ask for the same sums in the same order. Earlier files stay as they are: answers
 # to them are kept. What a head was judged on has been read, and is development from then on. `reserve` is for a next round: no head was fitted or
-# judged on it, and the fresh dialogues were drawn with its sums left out.
+# judged on it, and the fresh dialogues were drawn with its sums left out. Whole names: a stage that asks these questions has their bytes in its key.
 PARTS = {
-    "development": (("development", 7), ("development_second", 8)),
-    "reserve": (("reserve", 9),),
-    "fresh": (("fresh", 10),),
+    "development": (("development.toml", 7), ("development_second.toml", 8)),
+    "reserve": (("reserve.toml", 9),),
+    "fresh": (("fresh.toml", 10),),
 }
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 # A family is used up when so many draws in a row gave nothing new.
@@ -87,7 +87,7 @@ def dialogues(name: SetName) -> list[Dialogue]:
 
 def read(file: str) -> Material:
     """One file of templates and entities."""
-    return msgspec.convert(parse_toml((FOLDER / f"{file}.toml").read_text(encoding="utf-8")), Material)
+    return msgspec.convert(parse_toml((FOLDER / file).read_text(encoding="utf-8")), Material)
 
 
 def _family(material: Material, family: str, count: int, chance: random.Random, taken: set[tuple[str, ...]]) -> list[Dialogue]:

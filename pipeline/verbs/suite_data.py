@@ -1,6 +1,7 @@
 """The dataset of a suite, made where it is not there yet.
 
 Here: whether what lies there is the one that is asked for. Not here: making it (pipeline/stages/data.py).
+The same task, seed and parameters are other rows where another version of interlock made them: it has other templates, or other names to fill them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from interlock.command import Session
 from interlock.contracts import dataset, io
 from interlock.errors import ContractError
 from pipeline.datasets import generators, tasks
-from pipeline.driver import stage
+from pipeline.driver import keys, stage
 from pipeline.stages import data
 
 
@@ -31,4 +32,4 @@ def _lies(directory: Path, wanted: dataset.Generator) -> bool:
         found = io.read_artifact(directory, dataset.DatasetContract)
     except ContractError:
         return False
-    return found.generator == wanted
+    return found.generator == wanted and found.created_by.source_digest == keys.source_digest(data.STAGE.module)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.driver.index import Index
+from pipeline.driver.keys import Sources
 from pipeline.halting.dialogues import FAMILIES, PARTS, Dialogue, dialogues, read
 
 
@@ -35,6 +37,12 @@ def test_the_fresh_set_shares_no_template_and_no_entity(sets: tuple[list[Dialogu
         assert not countries[0] & countries[1]
     sums = [{one.about for one in dialogues if one.family == "arithmetic"} for dialogues in sets]
     assert not sums[0] & sums[1]
+
+
+def test_a_stage_that_asks_them_has_their_files_in_its_key() -> None:
+    """Else a suite goes on asking the questions of an earlier version, out of the store."""
+    files = {f"pipeline/halting/{file}" for parts in PARTS.values() for file, _ in parts}
+    assert len(files) == 4 and files <= Sources(Index()).closure("pipeline.stages.data").keys()
 
 
 def test_the_same_dialogues_come_every_time(sets: tuple[list[Dialogue], list[Dialogue]]) -> None:
