@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.figures import Row
-from eval.scoring.table import metrics
+from eval.scoring.table import metrics, words
 from eval.statistics.gates import Figure
 from eval.suite import Suite
 
@@ -19,19 +19,23 @@ def figures_of(suite: Suite, rows: Sequence[Row], confidence: float) -> dict[str
     return {name: metric(rows, confidence) for name, metric in metrics(suite).items()}
 
 
-def summary(rows: Sequence[Row], figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """As it stands in `summary.json`: `means` of all items, `by` each stratum (and number of steps), `figures` with their intervals."""
+def summary(suite: Suite, rows: Sequence[Row], figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """As it stands in `summary.json`: what the suite asks, `means` of all items, `by` each stratum (and number of steps), `figures` with their
+    intervals and what each says."""
     groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         strata = {**row.get("strata", {}), **({"steps": str(row["steps"])} if row.get("steps") else {})}
         for name, value in strata.items():
             groups.setdefault(name, {}).setdefault(str(value), []).append(row)
     shown = {name: values for name, values in sorted(groups.items()) if 1 < len(values) <= 64}
+    told = words(suite)
     return {
+        "suite": suite.name,
+        "description": suite.description,
         "items": len(rows),
         "means": means(rows),
         "by": {name: {value: means(values[value]) for value in sorted(values, key=_in_order)} for name, values in shown.items()},
-        "figures": {name: _told(figure) for name, figure in figures.items()},
+        "figures": {name: {"words": told[name], **_told(figure)} for name, figure in figures.items()},
     }
 
 

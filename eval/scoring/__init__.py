@@ -18,7 +18,8 @@ Score = bool | float | list[float] | None
 
 @dataclass(frozen=True)
 class Scorer:
-    """`score`: of one item's answers by the name of their way. `metrics`: by the names that gates use."""
+    """`score`: of one item's answers by the name of their way. `metrics`: by the names that gates use; `words`: what each says, for a reader."""
 
     score: Callable[[Item, Mapping[str, Answered]], dict[str, Score]]
     metrics: Mapping[str, Metric]
+    words: Mapping[str, str]

@@ -22,9 +22,15 @@ def is_right(item: Item, answered: Answered) -> bool:
 
 
 def holds(item: Item, text: str) -> bool:
-    """Whether a text has, of each group of accepted words, one as whole words: `12` is not in `128` and not in `1.12`."""
+    """Whether a text has, of each group of accepted words, one as whole words: `12` is not in `128`, not in `1.12` and not in `-12`."""
     said = folded(text)
-    return all(any(re.search(rf"(?<![\w.,])-?{re.escape(folded(words))}(?!\w|[.,]\d)", said) for words in group) for group in item.accepted)
+    return all(any(_stands(folded(words), said) for words in group) for group in item.accepted)
+
+
+def _stands(words: str, said: str) -> bool:
+    # Before a number no part of another one, and no sign: `5-12` has 12, `is -12` has not. Before a word anything may stand: `...Paris`.
+    before = r"(?<![\w.,])(?<!(?<!\w)[-−])" if words[:1].isdigit() else r"(?<!\w)"
+    return re.search(rf"{before}{re.escape(words)}(?!\w|[.,]\d)", said) is not None
 
 
 def folded(text: str) -> str:
@@ -39,4 +45,7 @@ def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
     return {"right": holds(item, said.text) if item.accepted else is_right(item, said)}
 
 
-SCORER = Scorer(_score, {"right": rate("right")})
+WORDS = {
+    "right": "has what the true answer must have",
+}
+SCORER = Scorer(_score, {"right": rate("right")}, WORDS)

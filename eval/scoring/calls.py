@@ -49,6 +49,15 @@ def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
 
 
 RATES = ("calls_valid", "tools_right", "arguments_right", "multi_call_parity", "abstained")
+WORDS = {
+    "calls_valid": "called something, readable and as the tools take it",
+    "tools_right": "called the expected tools in their order",
+    "arguments_right": "called them with the expected arguments",
+    "multi_call_parity": "of items with several calls: all of them, in their order",
+    "abstained": "of items that need no tool: called none",
+    "controls_contaminated": "items that need no tool, with a call or a line `Integration:`",
+    "fixture_hit_rate": "calls that have a recorded result",
+}
 SCORER = Scorer(
     _score,
     {
@@ -56,4 +65,5 @@ SCORER = Scorer(
         "controls_contaminated": count("control_clean"),
         "fixture_hit_rate": mean("fixture_hits", full=1.0),
     },
+    WORDS,
 )

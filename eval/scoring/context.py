@@ -19,4 +19,8 @@ def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
     return {"ces_tokens": float(said.prompt_tokens + said.passes), "generated_tokens": float(said.passes)}
 
 
-SCORER = Scorer(_score, {"ces_tokens": mean("ces_tokens"), "generated_tokens": mean("generated_tokens")})
+WORDS = {
+    "ces_tokens": "tokens that enter the context for an answer",
+    "generated_tokens": "of them, those that the model wrote",
+}
+SCORER = Scorer(_score, {name: mean(name) for name in WORDS}, WORDS)

@@ -94,6 +94,11 @@ def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
     }
 
 
+WORDS = {
+    "integration_f1_lax": "what it says to use from results stands in them",
+    "integration_f1_strict": "and is what answers the question",
+    "spans_within_cap": "says so at most three times",
+}
 SCORER = Scorer(
     _score,
     {
@@ -101,4 +106,5 @@ SCORER = Scorer(
         "integration_f1_strict": mean("integration_f1_strict", full=1.0),
         "spans_within_cap": rate("spans_within_cap"),
     },
+    WORDS,
 )

@@ -26,4 +26,11 @@ def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
 
 
 METRICS = {"halted": rate("halted"), "right": rate("right"), "right_without": rate("right_without"), "kept": rate("kept")}
-SCORER = Scorer(_score, {**METRICS, "tokens_saved": saving("tokens", "tokens_without")})
+WORDS = {
+    "halted": "ended by the halt head",
+    "right": "right with the head",
+    "right_without": "right without it",
+    "kept": "of those right without it: right with it too",
+    "tokens_saved": "share of all tokens that the head saves",
+}
+SCORER = Scorer(_score, {**METRICS, "tokens_saved": saving("tokens", "tokens_without")}, WORDS)

@@ -28,6 +28,12 @@ def _both_right(rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in rows if row["scores"]["latent_accuracy"] and row["scores"]["text_accuracy"]]
 
 
+WORDS = {
+    "latent_accuracy": "right in latent spans",
+    "latent_accuracy_deepest": "of the items with the most steps: right in latent spans",
+    "passes_saved": "share of forward passes that spans save, where both ways are right",
+    "text_accuracy": "right in text",
+}
 SCORER = Scorer(
     _score,
     {
@@ -36,4 +42,5 @@ SCORER = Scorer(
         "passes_saved": saving("latent_passes", "text_passes", _both_right),
         "text_accuracy": rate("text_accuracy"),
     },
+    WORDS,
 )

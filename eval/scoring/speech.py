@@ -39,4 +39,10 @@ def repeats(text: str) -> bool:
     return False
 
 
-SCORER = Scorer(_score, {name: rate(name) for name in ("spoke", "ended", "clean", "fluent")})
+WORDS = {
+    "spoke": "said something",
+    "ended": "came to an end before the limit of tokens",
+    "clean": "no broken characters, no control tokens",
+    "fluent": "no phrase four times in a row",
+}
+SCORER = Scorer(_score, {name: rate(name) for name in WORDS}, WORDS)

@@ -41,6 +41,11 @@ def metrics(suite: Suite) -> dict[str, Metric]:
     return {name: metric for scorer in scorers(suite.scorers) for name, metric in scorer.metrics.items()}
 
 
+def words(suite: Suite) -> dict[str, str]:
+    """What each figure of the suite says."""
+    return {name: told for scorer in scorers(suite.scorers) for name, told in scorer.words.items()}
+
+
 def row(suite: Suite, item: Item, said: Mapping[str, Answered]) -> dict[str, Any]:
     """An item as it stands in `results.jsonl`: what was asked, what was said, how that is judged."""
     scores = {name: score for scorer in scorers(suite.scorers) for name, score in scorer.score(item, said).items()}

@@ -58,15 +58,25 @@ def told(gate: GateResult, missed: Sequence[str]) -> str:
         return f"{gate.name}: {f'only {gate.n} items were eligible' if gate.n else 'no item was eligible'}"
     place = f"{gate.name}: {gate.measured:.4g} of {gate.n}, {gate.confidence:.0%} interval {gate.low:.4g} to {gate.high:.4g}, {gate.claim}"
     why = f"{place} {gate.threshold:g} ({gate.verdict})"
-    if gate.verdict == "inconclusive" and gate.measured == 1 and gate.claim == "at least":
-        return f"{why}: {needed(gate.threshold, gate.confidence)} items without a miss would show it"
+    if gate.measured == 1 and (more := enough(gate)):
+        return f"{why}: {more}"
     return f"{why}: missed {', '.join(missed[:8])}{f' and {len(missed) - 8} more' if len(missed) > 8 else ''}" if missed else why
 
 
-def needed(threshold: float, confidence: float) -> int:
-    """How many right answers in a row have this lower bound: n / (n + z²) ≥ threshold."""
+def enough(gate: GateResult) -> str:
+    """How many items would show what these do not; empty where no number follows from the gate."""
+    if gate.verdict != "inconclusive" or gate.claim != "at least" or gate.measured is None or not gate.threshold < gate.measured <= 1:
+        return ""
+    if gate.measured == 1:
+        return f"{needed(gate.threshold, gate.confidence)} items without a miss would show it"
+    return f"{needed(gate.threshold, gate.confidence, gate.measured)} items at this rate would show it" if gate.method == "wilson" else ""
+
+
+def needed(threshold: float, confidence: float, rate: float = 1.0) -> int:
+    """Of how many items a rate has this lower bound, by Wilson's interval: n ≥ z² t (1 - t) / (rate - t)²."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    return math.ceil(z * z * threshold / (1 - threshold)) if threshold < 1 else 0
+    # without the last bits of the division, which would ask for one more
+    return math.ceil(z * z * threshold * (1 - threshold) / (rate - threshold) ** 2 * (1 - 1e-12)) if threshold < rate else 0
 
 
 def _result(name: str, figure: Figure, claim: Claim, confidence: float, least: int) -> GateResult:

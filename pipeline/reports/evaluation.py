@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -26,25 +27,36 @@ MOST = 12
 
 
 def show(report: Report) -> None:
-    """What an evaluation shows, and where it lies."""
+    """What a published evaluation shows, and where it lies."""
     contract = report.contract
     assert isinstance(contract, EvaluationContract)
-    told = json.loads((report.out / SUMMARY).read_bytes())
+    _show(report.out, [*facts_of(contract), ("digest", contract.digest[:16]), ("time", f"{report.wall_s:.1f} s")])
+
+
+def show_rejected(directory: Path) -> None:
+    """What an evaluation shows that its gates refuse."""
+    _show(directory, [])
+
+
+def _show(directory: Path, facts: list[tuple[str, str]]) -> None:
+    told = json.loads((directory / SUMMARY).read_bytes())
+    gates = [GateResult.model_validate(gate) for gate in told["gates"]]
     out = console()
     out.print()
-    title = f"{contract.suite}: {contract.verdict}, {contract.items} items in {report.wall_s:.1f} s → {report.out}"
-    out.print(mark(contract.verdict == "pass"), Text(plain(title), style="bold"))
-    out.print(grid([*facts_of(contract), ("digest", contract.digest[:16])]))
-    if contract.gates:
-        out.print(gates_table(contract.gates))
+    title = f"{told['suite']}: {told['verdict']}, {told['items']} items → {directory}"
+    out.print(mark(told["verdict"] == "pass"), Text(plain(title), style="bold"))
+    out.print(Text(plain(told["description"]), style="dim"))
+    out.print(grid(facts))
+    if gates:
+        out.print(gates_table(gates))
     out.print(figures_table(told["figures"]))
     for name, groups in told["by"].items():
         out.print(groups_table(name, groups))
-    for gate in contract.gates:
+    for gate in gates:
         if items := told["figures"][gate.metric]["missed"]:
             more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
             out.print(Text(plain(f"{gate.name} missed: {', '.join(items[:MOST])}{more}")))
-    out.print(Text(plain(f"to read: {report.out / PAGE}")))
+    out.print(Text(plain(f"to read: {directory / PAGE}")))
 
 
 def gates_table(gates: Sequence[GateResult]) -> Table:
@@ -60,12 +72,12 @@ def gates_table(gates: Sequence[GateResult]) -> Table:
 
 def figures_table(figures: dict[str, Any]) -> Table:
     table = Table(box=box(), title="figures", title_justify="left")
-    for name in ("figure", "measured", "interval", "items", "method"):
+    for name in ("figure", "measured", "interval", "items", "it says"):
         table.add_column(name, justify="right" if name in ("measured", "interval", "items") else "left")
     for name, figure in figures.items():
         measured = "-" if "measured" not in figure else f"{figure['measured']:.4g}"
         interval = "-" if "low" not in figure else f"{figure['low']:.4g} to {figure['high']:.4g}"
-        table.add_row(cell(name), measured, interval, str(figure["n"]), cell(figure["method"]))
+        table.add_row(cell(name), measured, interval, str(figure["n"]), cell(figure["words"]))
     return table
 
 

@@ -11,7 +11,7 @@ import hashlib
 from xml.etree import ElementTree as ET
 
 from eval.comparison import Compared
-from eval.statistics.gates import needed, stops
+from eval.statistics.gates import enough, stops
 from interlock.contracts.evaluation import GateResult
 from interlock.voice import plain
 from pipeline.reports.evaluation_view import View
@@ -47,9 +47,7 @@ def sentence(gate: GateResult) -> str:
         return f"{gate.measured:.0f} among {gate.n} items, {gate.claim} {gate.threshold:g}"
     interval = f"{gate.confidence:.0%} interval {gate.low:.4g} to {gate.high:.4g}"
     found = f"{gate.measured:.4g} over {gate.n} items, {interval}, {gate.claim} {gate.threshold:g}"
-    if gate.verdict == "inconclusive" and gate.measured == 1 and gate.claim == "at least":
-        return f"{found}; {needed(gate.threshold, gate.confidence)} items without a miss would show it"
-    return found
+    return f"{found}; {more}" if (more := enough(gate)) else found
 
 
 def junit(view: View) -> bytes:

@@ -5,29 +5,55 @@ Here: order and choice. Not here: figures (eval), HTML (templates), where it is 
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from eval.comparison import Compared
 from interlock.contracts.evaluation import GateResult
 
 # More items than a browser searches without a pause; the rest is in results.jsonl.
 MOST = 2000
+# Words of two answers whose differences are sought: difflib's time grows with their product.
+MOST_WORDS = 2000
+
+Piece = tuple[Literal["same", "gone", "new"], str]
 
 
 @dataclass(frozen=True)
 class ItemView:
-    """One item: `missed` are the gates that it counts against (where nothing was claimed, the figures), `flip` is its change against another."""
+    """One item: `missed` are the gates that it counts against (where nothing was claimed, the figures), `flip` is its change against another run,
+    `before` what was said there, by way."""
 
     row: Mapping[str, Any]
     missed: tuple[str, ...]
     flip: str
     words: str
+    before: Mapping[str, str]
 
     @property
     def state(self) -> str:
         return self.flip or ("missed" if self.missed else "right")
+
+    def changes(self, way: str) -> list[Piece]:
+        """What was said there and here, word by word; nothing where there is no difference."""
+        old, now = self.before.get(way), str(self.row["answers"][way]["text"])
+        return pieces(old, now) if old is not None and old != now else []
+
+
+def pieces(old: str, new: str) -> list[Piece]:
+    """Two texts as one: what both have, what is gone, what is new. Words are whole, with the white space behind them."""
+    before, now = (re.findall(r"\S+\s*|\s+", text)[:MOST_WORDS] for text in (old, new))
+    found: list[Piece] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, now, autojunk=False).get_opcodes():
+        if kind == "equal":
+            found.append(("same", "".join(before[a:b])))
+        else:
+            found += [("gone", text) for text in ["".join(before[a:b])] if text]
+            found += [("new", text) for text in ["".join(now[c:d])] if text]
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,10 @@ class View:
         """The items that count against a figure."""
         return list(self.summary["figures"].get(metric, {}).get("missed", ()))
 
+    def words(self, metric: str) -> str:
+        """What a figure says; nothing where the evaluation is older than these words."""
+        return str(self.summary["figures"].get(metric, {}).get("words", ""))
+
     @property
     def scores(self) -> list[str]:
         """Truths to filter by."""
@@ -73,15 +103,16 @@ def view(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], summary: Ma
     told += tuple((name.replace("_", " "), str(value)[:16]) for name, value in summary.get("asked", {}).items())
     fixtures = body.get("fixtures")
     told += (("replayed calls", f"{fixtures.asked}, {fixtures.missed} of them without a recorded result"),) if fixtures else ()
-    items, left_out = _items(rows, _missed(gates, summary), {})
+    items, left_out = _items(rows, _missed(gates, summary), {}, {})
     return View(body["suite"], body["verdict"], told, gates, summary, items, left_out)
 
 
-def compared(base: View, rows: Sequence[Mapping[str, Any]], found: Sequence[Compared], other: str) -> View:
-    """The same evaluation beside another one: flips stand first."""
+def compared(base: View, rows: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]], found: Sequence[Compared], other: str) -> View:
+    """The same evaluation beside another one, whose rows are `before`: flips stand first."""
     flips = {item: f"lost {one.score}" for one in found for item in one.lost}
     flips |= {item: f"gained {one.score}" for one in found for item in one.gained if item not in flips}
-    items, left_out = _items(rows, _missed(base.gates, base.summary), flips)
+    said = {row["id"]: {way: str(answer["text"]) for way, answer in row["answers"].items()} for row in before}
+    items, left_out = _items(rows, _missed(base.gates, base.summary), flips, said)
     return View(base.suite, base.verdict, base.told, base.gates, base.summary, items, left_out, tuple(found), other)
 
 
@@ -95,15 +126,17 @@ def _missed(gates: Sequence[GateResult], summary: Mapping[str, Any]) -> dict[str
     return found
 
 
-def _items(rows: Sequence[Mapping[str, Any]], missed: Mapping[str, Sequence[str]], flips: Mapping[str, str]) -> tuple[tuple[ItemView, ...], int]:
+def _items(
+    rows: Sequence[Mapping[str, Any]], missed: Mapping[str, Sequence[str]], flips: Mapping[str, str], before: Mapping[str, Mapping[str, str]]
+) -> tuple[tuple[ItemView, ...], int]:
     """Lost ones first, then gained ones, then those that were missed, then by id."""
-    made = [_item(row, missed.get(row["id"], ()), flips.get(row["id"], "")) for row in rows]
+    made = [_item(row, missed.get(row["id"], ()), flips.get(row["id"], ""), before.get(row["id"], {})) for row in rows]
     order = {"lost": 0, "gained": 1, "": 2}
     made.sort(key=lambda item: (order[item.flip.split(" ")[0]], not item.missed, item.row["id"]))
     return tuple(made[:MOST]), max(0, len(made) - MOST)
 
 
-def _item(row: Mapping[str, Any], missed: Sequence[str], flip: str) -> ItemView:
+def _item(row: Mapping[str, Any], missed: Sequence[str], flip: str, before: Mapping[str, str]) -> ItemView:
     said = " ".join(str(answer["text"]) for answer in row["answers"].values())
     words = f"{row['id']} {row['given']} {row['wanted']} {said}".casefold()
-    return ItemView(row, tuple(missed), flip, words[:4000])
+    return ItemView(row, tuple(missed), flip, words[:4000], before)

@@ -102,7 +102,8 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         "gates": results,
         "verdict": gates.verdict(results),
     }
-    files = _files(body, rows, {"asked": _asked(params, ready), **summary(rows, figures)}, calls)
+    told = {**summary(params.suite, rows, figures), "asked": _asked(params, ready), "verdict": body["verdict"]}
+    files = _files(body, rows, {**told, "gates": [gate.model_dump(mode="json") for gate in results]}, calls)
     if wrong := [gates.told(gate, figures[gate.metric].missed) for gate in results if gates.stops(gate)]:
         raise _failed(params, work, files, results, wrong, [ready.subject.digest, ready.source.digest])
     for name, data in files.items():
@@ -245,5 +246,5 @@ def _failed(
         f"the deployment does not show what its gates claim ({len(wrong)} of {len(results)})",
         measured="; ".join(wrong),
         threshold=", ".join(f"{gate.name} {gate.claim} {gate.threshold:g}" for gate in results),
-        remedy=f"nothing was published; every answer is in `{kept}`",
+        remedy=f"nothing was published; read every answer in `{kept / PAGE}`",
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eval.shipped import read_suite, shipped
 from eval.suite import Claim, Suite, changed
 from interlock.command import Session, emit
-from interlock.errors import UsageError
+from interlock.errors import GateFailed, UsageError
 from pipeline.verbs.quantities import bound, part
 
 if TYPE_CHECKING:
@@ -53,7 +53,12 @@ def run(args: argparse.Namespace, session: Session) -> int:
     params = _params(args, session)
     if args.shard:
         return _shard(params, args.shard, session, as_json=args.json)
-    report = stage.run(evaluating.STAGE, params, session.voice, session.argv)
+    try:
+        report = stage.run(evaluating.STAGE, params, session.voice, session.argv)
+    except GateFailed:
+        if not args.json:  # what was found is as good to read where it does not ship
+            shown.show_rejected(params.rejected_path)
+        raise
     if args.json:
         told = json.loads((params.out / evaluating.SUMMARY).read_bytes())
         emit({**report.as_dict(), "summary": told})

@@ -62,7 +62,7 @@ def test_figures_are_of_the_answers(loaded: Loaded) -> None:
     # text takes 7, 6, 5 or 4 passes, a span and what follows always 8; only items that both ways answer rightly count: nine of each length
     saved = found["passes_saved"]
     assert saved.n == 36 and saved.interval and saved.interval.measured == pytest.approx(1 - 8 / 5.5)
-    told = summary(asked, found)
+    told = summary(SUITE, asked, found)
     assert told["means"]["slots"] == 4 and told["by"]["steps"]["1"]["text_passes"] == 4 and told["means"]["latent_accuracy"] == 0.9
 
 

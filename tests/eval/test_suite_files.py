@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.scoring.table import metrics
+from eval.scoring.table import metrics, words
 from eval.shipped import read_suite, shipped
 from eval.statistics.gates import check_known
 from eval.suite import Claim, changed
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.train
 def test_a_shipped_suite_names_what_there_is(name: str) -> None:
     suite = read_suite(name)
     check_known(metrics(suite), suite.gates)
+    assert words(suite).keys() == metrics(suite).keys() and all(words(suite).values())
     if suite.dataset:
         known = tasks.settled(generators.task(suite.dataset.task), suite.dataset.parameters)
         assert suite.items is None or suite.items <= int(known[suite.split])

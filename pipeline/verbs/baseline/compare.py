@@ -17,6 +17,8 @@ from pipeline.driver import stage
 from pipeline.verbs.baseline import FOLDER
 from pipeline.verbs.pages import add_page_option, page_file, save_page
 
+Rows = Sequence[dict[str, Any]]
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("evaluation", type=Path, help="evaluation directory, the new one")
@@ -40,10 +42,12 @@ def run(args: argparse.Namespace, session: Session) -> int:
         raise UsageError(f"--confidence {args.confidence:g} or --margin {args.margin:g} is no share", remedy="give numbers between 0 and 1")
     now, rows = _read(args.evaluation, session)
     base, before = _read(args.baseline or FOLDER / now.suite, session)
-    _check_comparable(args.evaluation, now, base)
+    _check_comparable(args.evaluation, (now.suite, rows), (base.suite, before))
+    if other := {row["id"] for row in rows} ^ {row["id"] for row in before}:
+        session.voice.warn(f"{len(other)} items were asked in one of the two evaluations alone, and are left out")
     found = compare(rows, before, args.confidence, args.margin)
     told = json.loads((args.evaluation / shown.SUMMARY).read_bytes())
-    page = compared(view({name: getattr(now, name) for name in EvaluationContract.model_fields}, rows, told), rows, found, base.subject.name)
+    page = compared(view({name: getattr(now, name) for name in EvaluationContract.model_fields}, rows, told), rows, before, found, base.subject.name)
     if args.html:
         save_page(page_file(args.html, args.evaluation, "compared"), evaluation_page(page), session)
     if args.junit:
@@ -66,15 +70,22 @@ def run(args: argparse.Namespace, session: Session) -> int:
     return 0
 
 
-def _read(directory: Path, session: Session) -> tuple[EvaluationContract, Sequence[dict[str, Any]]]:
+def _read(directory: Path, session: Session) -> tuple[EvaluationContract, Rows]:
     contract = stage.read_whole(directory, EvaluationContract, session.voice)
     return contract, [json.loads(line) for line in (directory / evaluation.RESULTS).read_bytes().splitlines()]
 
 
-def _check_comparable(directory: Path, now: EvaluationContract, base: EvaluationContract) -> None:
-    """Raises ContractError for evaluations of other items."""
-    asked, before = ({ref.digest for ref in one.inputs if ref.kind == "dataset"} for one in (now, base))
-    if now.suite != base.suite or asked != before:
-        wrong = Violation(str(directory), "/inputs", f"suite {base.suite} over dataset {min(before, default='none')[:16]}, as in the baseline",
-                          f"suite {now.suite} over {min(asked, default='none')[:16]}")  # fmt: skip
-        raise ContractError(wrong, remedy="evaluate both models with the same suite and --dataset")
+def _check_comparable(directory: Path, now: tuple[str, Rows], base: tuple[str, Rows]) -> None:
+    """By what was asked: two versions of interlock may make the same rows under another digest.
+
+    Raises ContractError for evaluations of other items."""
+    remedy = "evaluate both models with the same suite and --dataset"
+    if now[0] != base[0]:
+        raise ContractError(Violation(str(directory), "/suite", f"{base[0]}, as in the baseline", now[0]), remedy=remedy)
+    file, asked = str(directory / evaluation.RESULTS), {row["id"]: row for row in base[1]}
+    both = [(row, asked[row["id"]]) for row in now[1] if row["id"] in asked]
+    if not both:
+        raise ContractError(Violation(file, "", "items of the baseline", "none of them"), remedy=remedy)
+    if wrong := [pair for pair in both if any(pair[0][name] != pair[1][name] for name in ("given", "wanted"))]:
+        (row, old), more = wrong[0], f" ({len(wrong)} items differ)"
+        raise ContractError(Violation(file, row["id"], f"{old['given'][:80]!r}, as in the baseline", f"{row['given'][:80]!r}{more}"), remedy=remedy)

@@ -32,6 +32,9 @@ def item(*groups: tuple[str, ...], asked: str = "?") -> Item:
         ([("Ljubljana",), ("Dodoma",)], "Ljubljana", False),
         ([("S\u00e3o Paulo",)], "sa\u0303o   PAULO", True),
         ([("-3",)], "It is -3 degrees", True),
+        ([("3",)], "It is -3 degrees", False),
+        ([("3",)], "5-3 or **3**", True),
+        ([("Paris",)], "The capital is...Paris, **of course**", True),
         ([("no",)], "I know", False),
     ],
 )

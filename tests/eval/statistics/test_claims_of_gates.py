@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from pydantic import ValidationError
 
-from eval.statistics.gates import Figure, check_known, judge, stops, told, verdict
+from eval.statistics.gates import Figure, check_known, enough, judge, stops, told, verdict
 from eval.statistics.intervals import Interval, wilson
 from eval.suite import Claim
 from interlock.errors import UsageError
@@ -29,6 +31,14 @@ def test_the_number_that_is_named_is_the_fewest_that_show_it(least: float) -> No
     (gate,) = judge({"rate": figure(15, 15)}, {"rate": Claim(at_least=least)}, 0.95)
     needed = int(told(gate, ()).split(" items without")[0].split()[-1])
     assert wilson(needed, needed, 0.95).low >= least > wilson(needed - 1, needed - 1, 0.95).low
+
+
+@pytest.mark.parametrize(("right", "n", "least"), [(57, 60, 0.9), (95, 100, 0.93), (99, 100, 0.985)])
+def test_so_is_the_number_at_a_rate(right: int, n: int, least: float) -> None:
+    """Wilson's own interval turns there."""
+    (gate,) = judge({"rate": figure(right, n)}, {"rate": Claim(at_least=least)}, 0.95)
+    more = int(enough(gate).split(" items at this rate")[0])
+    assert wilson(math.ceil(more * right / n), more, 0.95).low >= least > wilson(math.floor((more - 1) * right / n), more - 1, 0.95).low
 
 
 def test_what_was_missed_is_named_and_the_rest_counted() -> None:

@@ -15,7 +15,7 @@ from eval.comparison import compare
 from eval.shipped import read_suite
 from eval.summary import figures_of, summary
 from pipeline.reports.evaluation_page import comment, evaluation_page, junit
-from pipeline.reports.evaluation_view import View, compared, view
+from pipeline.reports.evaluation_view import View, compared, pieces, view
 
 pytestmark = pytest.mark.train
 
@@ -31,8 +31,8 @@ def shown() -> View:
         "turns": [{"role": "assistant", "content": "calling"}, {"role": "tool", "content": '{"ok":false}'}],
     }
     results = list(judged("smoke", now).values())
-    told = summary(now, figures_of(read_suite("smoke"), now, 0.95))
-    return compared(view(body_of("smoke", results, len(now)), now, told), now, compare(now, before, 0.95, 0.05), "step 900")
+    told = summary(read_suite("smoke"), now, figures_of(read_suite("smoke"), now, 0.95))
+    return compared(view(body_of("smoke", results, len(now)), now, told), now, before, compare(now, before, 0.95, 0.05), "step 900")
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +103,21 @@ def test_an_item_can_be_read_whole(page: Page, file: Path) -> None:
     page.open(file)
     page.evaluate("document.querySelectorAll('details').forEach(item => { item.open = true })")
     text = page.evaluate("document.body.innerText")
-    for words in ("Asked", "Wanted", "nothing recorded", "calling", "7*7", "onerror=alert(2)"):
+    for words in (read_suite("smoke").description, "said something", "Asked", "Wanted", "nothing recorded", "calling", "7*7", "onerror=alert(2)"):
         assert words in text, words
     assert page.seen.dialogs == [] and page.evaluate("document.images.length") == 0 and "\u202e" not in text
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(item => item.id)")
     assert len(set(ids)) == len(ids) and page.evaluate("[...document.querySelectorAll('th')].every(cell => cell.scope)")
+
+
+def test_what_changed_is_marked_word_by_word(page: Page, file: Path, shown: View) -> None:
+    assert pieces("It is in Asia.", "It is in old Europe.") == [("same", "It is in "), ("gone", "Asia."), ("new", "old Europe.")]
+    for old, new in (("", "a"), ("a b\n c", "a  b c"), ("x " * 50, "x y " * 50)):
+        for dropped, whole in (("new", old), ("gone", new)):
+            assert "".join(text for kind, text in pieces(old, new) if kind != dropped) == whole
+    page.open(file)
+    changed = sum(bool(item.changes("text")) for item in shown.items)
+    assert 0 < changed < 60 and page.evaluate("document.querySelectorAll('details.item:has(ins, del)').length") == changed
 
 
 def test_a_telephone_needs_no_scrolling_sideways(page: Page, file: Path) -> None:
