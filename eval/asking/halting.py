@@ -22,6 +22,8 @@ def opened(settings: Settings) -> Ask:
 
     def ask(item: Item) -> dict[str, Answered]:
         most = settings.max_new_tokens
-        return {"halting": answer(loaded, item, most, halt=threshold), "text": answer(loaded, item, most)}
+        halted = answer(loaded, item, most, halt=threshold)
+        # greedy: what the head did not end is word for word what is said without it
+        return {"halting": halted, "text": answer(loaded, item, most) if halted.reason == "halt" else halted}
 
     return ask

@@ -43,7 +43,7 @@ primary = 32
 latent_mode = true
 
 [evaluate]
-items = 12
+items = 20
 backend = "torchscript"
 max_new_tokens = 12
 """
@@ -55,7 +55,7 @@ def test_what_was_not_learnt_is_not_deployed(tmp_path: Path) -> None:
     environ = {"INTERLOCK_HOME": str(tmp_path / ".interlock")}
     for words in ((), ("--only", "deploy")):
         said = interlock("build", "mine.toml", *words, "--set", "evaluate.gates.latent_accuracy=0.9", "--json", cwd=tmp_path, environ=environ)
-        assert said.code == 6 and "latent_accuracy" in said.err, said.err
+        assert said.code == 6 and "latent_accuracy: 0 of 20" in said.err and "missed 0-test-" in said.err, said.err
         states = {step["step"]: step["state"] for step in json.loads(said.out)["steps"]}
         assert states["deploy"] in ("made", "kept") and states["eval"] == "rejected"
         assert not (tmp_path / "made").exists()
@@ -64,6 +64,6 @@ def test_what_was_not_learnt_is_not_deployed(tmp_path: Path) -> None:
     states = {step["step"]: step["state"] for step in json.loads(done.out)["steps"]}
     assert states == {"data": "kept", "train": "kept", "export": "kept", "convert": "kept", "deploy": "kept", "eval": "made"}
     summary = json.loads((tmp_path / "made" / "evaluation" / "summary.json").read_text())
-    assert summary["items"] == 12 and summary["means"]["latent_accuracy"] < 0.9
-    assert "only 12 items" not in done.err and (tmp_path / "made" / "evaluation" / "report.html").exists()
+    assert summary["items"] == 20 and summary["means"]["latent_accuracy"] < 0.9
+    assert (tmp_path / "made" / "evaluation" / "report.html").exists()
     assert json.loads((tmp_path / "made" / "deployed" / "deployment_manifest.json").read_text())["capabilities"]["latent_reasoning"] is True

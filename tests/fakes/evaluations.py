@@ -19,7 +19,7 @@ from eval.shipped import read_suite
 from eval.statistics import gates
 from eval.suite import Suite
 from interlock.contracts.evaluation import Decoding, GateResult, Subject
-from pipeline.datasets import automaton, contextual, questions
+from pipeline.datasets import automaton, contextual, needles, questions, toolcalls
 from pipeline.datasets.items import items_of
 from pipeline.datasets.rows import Row
 from pipeline.datasets.tasks import Order
@@ -32,14 +32,15 @@ Spoil = Callable[[Item, Answers, random.Random], Answers]
 
 @functools.cache
 def rows_of(task: str, count: int) -> tuple[Row, ...]:
-    made, parameters = {"contextual": (contextual, {"lines": 6}), "questions": (questions, {}), "automaton": (automaton, {"depths": "1..6"})}[task]
+    made, parameters = {"contextual": (contextual, {"lines": 6}), "questions": (questions, {}), "automaton": (automaton, {"depths": "1..6"}),
+                        "tool-calls": (toolcalls, {}), "needles": (needles, {"lines": "2,4,8", "depths": 5})}[task]  # fmt: skip
     return tuple(made.TASK.make(Order(0, "test", count, parameters, frozenset())))  # type: ignore[attr-defined]
 
 
 @functools.cache
-def broker() -> Broker:
-    """The world's results of every call of the contextual rows."""
-    told = ((Call(call.name, call.arguments), json.loads(reply or "{}")) for one in rows_of("contextual", 600) for call, reply in answered(one))
+def broker(task: str = "contextual") -> Broker:
+    """The world's results of every call of a task's rows."""
+    told = ((Call(call.name, call.arguments), json.loads(reply or "{}")) for one in rows_of(task, 600) for call, reply in answered(one))
     return Broker(REGISTRY, {one.digest: one for one in replay.recorded(REGISTRY, told)})
 
 
@@ -52,7 +53,7 @@ def oracle(suite: Suite, item: Item, response: str | None, chance: random.Random
     """What a perfect model says, in each of the suite's ways."""
     text = response or item.answer
     if suite.asks == "tools":
-        calls = tuple(broker().call(call) for call in item.calls)
+        calls = tuple(broker(TASKS[suite.name][0]).call(call) for call in item.calls)
         return {"text": Answered(text, "eos", chance.randrange(8, 30), prompt_tokens=150, calls=calls)}
     if suite.asks == "latent":
         return {"latent": Answered(item.answer, "eos", 4 + item.steps, item.steps, 1), "text": Answered(item.answer, "eos", 2 + 3 * item.steps)}
@@ -65,7 +66,7 @@ def oracle(suite: Suite, item: Item, response: str | None, chance: random.Random
 
 
 TASKS = {"smoke": ("questions", 60), "halting": ("questions", 300), "parity": ("questions", 60), "latent": ("automaton", 120),
-         "contextual": ("contextual", 600)}  # fmt: skip
+         "contextual": ("contextual", 600), "tools": ("tool-calls", 600), "needles": ("needles", 120)}  # fmt: skip
 
 
 def evaluated(name: str, spoil: Spoil | None = None, seed: int = 0, noise: float = 0.0) -> list[dict[str, Any]]:
