@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ BACKENDS = ("eager", "torchscript", "reference", "coreml")
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="deployed directory that is asked")
     parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(shipped())}, or a suite of your own by its path (NAME.toml)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="evaluation directory to make (default: models/student/evaluations/SUITE)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="evaluation directory to make (default: evaluations/SUITE beside the model)")
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="dataset with the items (default: the suite's own, made beside --out)")
     parser.add_argument("--split", help="of the dataset (default: the suite's)")
     parser.add_argument("--n", type=int, metavar="N", help="ask no more items, chosen by a hash of their ids (default: the suite's number)")
@@ -74,7 +75,7 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
     from pipeline.stages import eval as evaluating
 
     suite = read_suite(args.suite)
-    out = args.out or Path("models/student/evaluations") / suite.name
+    out = args.out or Path(os.path.normpath(args.model / os.pardir)) / "evaluations" / suite.name
     parity = suite.asks == "parity" and not args.against
     try:
         gates = {name: Claim(at_least=least) for name, least in args.gates}
