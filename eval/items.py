@@ -21,9 +21,10 @@ from interlock.canonical import canonical_json
 class Item:
     """What is given is a `prompt` as it stands, or `messages` (role and content) for the model's chat template.
 
-    answer: the truth in one text; accepted: groups of words, each of which has to be in an answer by one of its spellings; steps: how many steps of
-    reasoning lead to the answer; strata: what the item is like, for tables; cluster: what it shares with others (a template, a document), None where
-    it stands alone. Of an item with tools: those offered, the expected calls, and whether it is a control (`no_tool`, `decline`).
+    answer: the truth in one text; accepted: groups of words, each of which has to be in an answer by one of its spellings; refused: words that make
+    an answer wrong if they come before those; steps: how many steps of reasoning lead to the answer; strata: what the item is like, for tables;
+    cluster: what it shares with others (a template, a document), None where it stands alone. Of an item with tools: those offered, the expected
+    calls, and whether it is a control (`no_tool`, `decline`).
     """
 
     id: str
@@ -32,6 +33,7 @@ class Item:
     steps: int = 0
     messages: tuple[dict[str, str], ...] = ()
     accepted: tuple[tuple[str, ...], ...] = ()
+    refused: tuple[str, ...] = ()
     strata: dict[str, str] = field(default_factory=dict)
     cluster: str | None = None
     tools: tuple[str, ...] = ()

@@ -22,15 +22,21 @@ def is_right(item: Item, answered: Answered) -> bool:
 
 
 def holds(item: Item, text: str) -> bool:
-    """Whether a text has, of each group of accepted words, one as whole words: `12` is not in `128`, not in `1.12` and not in `-12`."""
+    """Whether a text has, of each group of accepted words, one as whole words: `12` is not in `128`, not in `1.12` and not in `-12`. None of the
+    words that the item refuses comes first: `not true` says no, and `no, that is true of others` does."""
     said = folded(text)
-    return all(any(_stands(folded(words), said) for words in group) for group in item.accepted)
+    firsts = [min((place for words in group if (place := _place(words, said)) is not None), default=None) for group in item.accepted]
+    refused = min((place for words in item.refused if (place := _place(words, said)) is not None), default=len(said))
+    return all(first is not None and first < refused for first in firsts)
 
 
-def _stands(words: str, said: str) -> bool:
+def _place(words: str, said: str) -> int | None:
+    """Where words stand in a text for the first time; both are folded here or before."""
+    wanted = folded(words)
     # Before a number no part of another one, and no sign: `5-12` has 12, `is -12` has not. Before a word anything may stand: `...Paris`.
-    before = r"(?<![\w.,])(?<!(?<!\w)[-−])" if words[:1].isdigit() else r"(?<!\w)"
-    return re.search(rf"{before}{re.escape(words)}(?!\w|[.,]\d)", said) is not None
+    before = r"(?<![\w.,])(?<!(?<!\w)[-−])" if wanted[:1].isdigit() else r"(?<!\w)"
+    found = re.search(rf"{before}{re.escape(wanted)}(?!\w|[.,]\d)", said)
+    return found.start() if found else None
 
 
 def folded(text: str) -> str:

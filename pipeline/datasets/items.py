@@ -31,6 +31,7 @@ def _item(row: Row) -> Item:
         steps=len(row.steps or ()),
         messages=tuple({"role": message.role, "content": message.content} for message in given),
         accepted=_accepted(row),
+        refused=_names(row.metadata.get("refused")),
         strata={name: str(row.metadata[name]) for name in STRATA if row.metadata.get(name) not in (None, "")},
         cluster=next((one for one in row.clusters if one.startswith("template ")), None),
         tools=_names(row.metadata.get("tools")),

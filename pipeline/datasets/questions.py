@@ -33,6 +33,8 @@ def make(order: Order) -> Iterator[Row]:
 
 def _row(one: Dialogue, name: str) -> Row:
     metadata = {"stratum": one.family, "clusters": [f"template {one.template}"], "accepted": [list(words) for words in one.gold]}
+    if one.family == "yesno":
+        metadata["refused"] = ["no", "false", "not true", "incorrect"] if "yes" in one.gold[0] else ["yes", "true", "not false", "correct"]
     return Row(id=name, messages=(Message(role="user", content=one.prompt),), answer=", ".join(words[0] for words in one.gold), metadata=metadata)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,20 @@ def item(*groups: tuple[str, ...], asked: str = "?") -> Item:
 )
 def test_words_are_whole(groups: list[tuple[str, ...]], text: str, right: bool) -> None:
     assert holds(item(*groups), text) is right
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("Yes, it is.", True),
+        ("It is true. There is no doubt.", True),
+        ("It is not true.", False),
+        ("No. That is true of others.", False),
+        ("It is.", False),
+    ],
+)
+def test_the_first_verdict_counts(text: str, right: bool) -> None:
+    assert holds(replace(item(("yes", "true")), refused=("no", "false", "not true")), text) is right
 
 
 @given(st.text(string.ascii_lowercase + " ", max_size=60), st.text(string.ascii_lowercase, min_size=1, max_size=6))
