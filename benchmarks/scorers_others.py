@@ -99,7 +99,7 @@ def main():
         far = [
             max((abs(a - b) / max(1.0, abs(b)) for a, b in zip(case["ours"], function(*case["given"]), strict=True)), default=0.0) for case in cases
         ]
-        report[name] = {"beside": beside, "cases": len(cases), "differ": sum(one > rounding for one in far), "largest": max(far)}
+        report[name] = {"beside": beside, "cases": len(cases), "differ": int(sum(one > rounding for one in far)), "largest": float(max(far))}
     json.dump(report, sys.stdout)
 
 
