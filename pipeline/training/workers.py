@@ -1,6 +1,7 @@
 """The other processes of a training that has several: started, joined, ended.
 
-Here: their start and end on this machine. Not here: sums over them (ranks.py), the training (pipeline/stages/train.py). They speak gloo over
+Here: their start and end on this machine. Not here: those that somebody else has started (torchrun.py), sums over them (ranks.py), the training
+(pipeline/stages/train.py). They speak gloo over
 loopback, with the environment variables of `torchrun`; each is told the stage's parameters on its standard input, prepares the same rows and trains
 the same student, and only the first rank, which is the stage's own process, writes.
 """
@@ -19,6 +20,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from interlock.errors import StageFailed
 from interlock.voice import SilentVoice
+from pipeline.training import torchrun
 from pipeline.training.ranks import Ranks
 
 HOST = "127.0.0.1"
@@ -34,6 +36,10 @@ def started(params: str, count: int) -> Iterator[Ranks]:
     if count == 1:
         yield Ranks()
         return
+    if meeting := os.environ.get(torchrun.MEETING):
+        with _met(meeting, params, count) as ranks:
+            yield ranks
+        return
     store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     others = [_start(params, rank, count, store.port) for rank in range(1, count)]
     try:
@@ -47,6 +53,22 @@ def started(params: str, count: int) -> Iterator[Ranks]:
         for other in others:
             other.kill()
             other.wait()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _met(meeting: str, params: str, count: int) -> Iterator[Ranks]:
+    """Rank 0 of those that `torchrun` has started, and ends: where one of them fails it ends this process too."""
+    try:
+        store = torchrun.store_at(meeting)
+    except RuntimeError as problem:
+        remedy = "start torchrun and its recipe's stages on one machine, or without torchrun: interlock train RECIPE --set train.processes=N"
+        raise StageFailed(f"the processes that torchrun started do not answer: {problem}", remedy=remedy) from None
+    store.set(torchrun.WORK, params)
+    try:
+        yield _join(store, 0, count)
+    finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -76,22 +98,27 @@ def _start(params: str, rank: int, count: int, port: int) -> subprocess.Popen[by
     return other
 
 
-def _join(store: TCPStore, rank: int, count: int) -> Ranks:
+def _join(store: dist.Store, rank: int, count: int) -> Ranks:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
     return Ranks(rank, count)
 
 
-def main() -> int:
-    """Another rank: trains along and leaves nothing behind."""
+def along(params: str, store: dist.Store, rank: int, count: int) -> None:
+    """Another rank: trains along and leaves nothing behind. params: the stage's, in JSON."""
     from pipeline.stages.train import Params, prepare, train
 
-    params = Params.model_validate_json(sys.stdin.read())
-    ready = prepare(params, SilentVoice())
+    known = Params.model_validate_json(params)
+    ready = prepare(known, SilentVoice())
+    store.set(f"ready {rank}", "")
+    train(known, ready, _join(store, rank, count), SilentVoice())
+    dist.destroy_process_group()
+
+
+def main() -> int:
+    """A rank that `started` has started."""
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = TCPStore(HOST, int(os.environ["MASTER_PORT"]), is_master=False)
-    store.set(f"ready {rank}", "")
-    train(params, ready, _join(store, rank, count), SilentVoice())
-    dist.destroy_process_group()
+    along(sys.stdin.read(), store, rank, count)
     return 0
 
 
