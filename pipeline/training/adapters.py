@@ -3,6 +3,8 @@
 Here: the sum, which maps get one, and its end in the weights. Not here: what else changes (model.py), where states are kept (state.py).
 y = W x + b + (alpha / rank) · B A dropout(x), with A [rank, in] drawn at random and B [out, rank] zero, so that a training starts from the student as
 it is (Hu et al. 2021, arXiv:2106.09685 §4.1). A map keeps its own names, so whatever reads a student reads an adapted one.
+Where weights are rounded while they are trained (quantization.py) there is no sum beside W: what is rounded, and computed with, is all of
+W + (alpha / rank) · B A.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from interlock.errors import UsageError
 from pipeline.training.settings import Lora
@@ -33,14 +36,35 @@ class Adapted(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in] → [..., out]."""
+        if parametrize.is_parametrized(self, "weight"):  # the adapter is in it
+            return F.linear(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias) + self.scale * F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
 
     @torch.no_grad()
     def merged(self) -> Linear:
         """The plain map that computes the same without dropout; new memory, for the weight may be mapped from a file."""
-        plain = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        plain.weight, plain.bias = nn.Parameter(self.weight + self.scale * (self.lora_B @ self.lora_A)), self.bias
-        return plain
+        return self.plain(self.summed(self.weight))
+
+    def plain(self, weight: Tensor) -> Linear:
+        """A map without adapter that has this weight."""
+        made = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        made.weight, made.bias = nn.Parameter(weight), self.bias
+        return made
+
+    def summed(self, weight: Tensor) -> Tensor:
+        """weight [out, in] with the adapter's product."""
+        return weight + self.scale * (self.lora_B @ self.lora_A)
+
+
+class Within(nn.Module):
+    """The weight of an adapted map with its adapter in it, for what comes after it in a parametrization."""
+
+    def __init__(self, of: Adapted) -> None:
+        super().__init__()
+        self.of = (of,)  # no submodule: the map has this one
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.of[0].summed(weight)
 
 
 def adapt(student: Student, lora: Lora, seed: int) -> None:
@@ -56,14 +80,14 @@ def adapt(student: Student, lora: Lora, seed: int) -> None:
         torch.manual_seed(seed)
         for name, one in maps.items():
             if name in chosen:
-                _replace(student, name, Adapted(one, lora))
+                replace(student, name, Adapted(one, lora))
 
 
 def merge(student: Student) -> None:
-    """Every adapter becomes part of its map's weight: the student is a plain one again."""
+    """Every adapter becomes part of its map's weight: the student is a plain one again. Those in rounded weights have become so before."""
     for name, one in list(student.named_modules()):
         if isinstance(one, Adapted):
-            _replace(student, name, one.merged())
+            replace(student, name, one.merged())
 
 
 def _meant(target: str, maps: dict[str, nn.Linear]) -> Sequence[str]:
@@ -77,6 +101,7 @@ def _meant(target: str, maps: dict[str, nn.Linear]) -> Sequence[str]:
     return found
 
 
-def _replace(student: Student, name: str, module: nn.Module) -> None:
+def replace(student: Student, name: str, module: nn.Module) -> None:
+    """Put a module where the one of that name is."""
     parent, _, own = name.rpartition(".")
     setattr(student.get_submodule(parent), own, module)

@@ -72,8 +72,8 @@ class Trained(nn.Module):
     def end(self) -> None:
         """Nothing is trained any more: the student becomes what its checkpoint has, a plain one."""
         self.eval()
-        merge(self.student)
         settle(self.student)
+        merge(self.student)
 
 
 def freeze(student: Student, parts: Sequence[str]) -> None:

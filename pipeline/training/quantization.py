@@ -16,11 +16,14 @@ from torch.nn.utils import parametrize
 
 from pipeline.coreml.compression.symmetric import INT4_BLOCK, INT8_BLOCK, Bits, fixed, stored
 from pipeline.coreml.compression.touched import matrices
+from pipeline.training.adapters import Adapted, Within, replace
 from pipeline.training.settings import Quantization
 from runtime.student.model import Student
 
 # A method's bits, and the elements per scale that a conversion takes where nobody says otherwise.
 METHODS: dict[str, tuple[Bits, int]] = {"int8": (8, INT8_BLOCK), "int4": (4, INT4_BLOCK)}
+# Matrices that no package has: they end in others.
+ADAPTER = ("lora_A", "lora_B")
 
 
 class _Straight(torch.autograd.Function):
@@ -52,20 +55,35 @@ def group_of(chosen: Quantization) -> int:
 
 
 def quantise(student: Student, chosen: Quantization) -> None:
-    """From now on the student computes with rounded matrices; what is trained are the exact ones behind them."""
+    """From now on the student computes with rounded matrices; what is trained are the exact ones behind them, or the adapters in them."""
     bits, block = METHODS[chosen.method][0], group_of(chosen)
     for name in matrices(student):
         parent, _, own = name.rpartition(".")
-        parametrize.register_parametrization(student.get_submodule(parent), own, Rounded(bits, block))
+        if own in ADAPTER:
+            continue
+        module = student.get_submodule(parent)
+        if isinstance(module, Adapted):
+            parametrize.register_parametrization(module, own, Within(module))
+        parametrize.register_parametrization(module, own, Rounded(bits, block))
 
 
 @torch.no_grad()
 def settle(student: Student) -> None:
-    """The rounded weights become the student's own, so that the checkpoint is what its package is: storing them again changes no bit."""
-    for module in list(student.modules()):
+    """The rounded weights become the student's own, so that the checkpoint is what its package is: storing them again changes no bit. Adapters that
+    were in them are part of them then."""
+    for name, module in list(student.named_modules()):
         if not parametrize.is_parametrized(module, "weight"):
             continue
-        rounded = module.get_submodule("parametrizations.weight.0")
+        chain = module.get_submodule("parametrizations.weight")
+        assert isinstance(chain, parametrize.ParametrizationList)
+        *before, rounded = chain
         assert isinstance(rounded, Rounded)
+        exact: Tensor = chain.get_parameter("original")
+        for one in before:
+            exact = one(exact)
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
-        module.weight = nn.Parameter(fixed(module.get_parameter("weight"), rounded.bits, rounded.block))
+        weight = fixed(exact, rounded.bits, rounded.block)
+        if isinstance(module, Adapted):
+            replace(student, name, module.plain(weight))
+        else:
+            module.weight = nn.Parameter(weight)

@@ -151,6 +151,6 @@ class Settings(Frozen):
             raise ValueError("processes with other pairs would wait for each other's layers: give one of `sharded` and `code_mode`")
         if self.lora is not None and self.frozen:
             raise ValueError("with `lora` all but the adapters and its `whole` parts is frozen: leave `frozen` out")
-        if self.lora is not None and self.quantization is not None:
-            raise ValueError("adapters end in weights that `quantization` would have to round: give one of `lora` and `quantization`")
+        if self.lora is not None and self.lora.dropout and self.quantization is not None:
+            raise ValueError("with `quantization` a weight is rounded with its adapter in it, and dropout has nothing to drop: give `lora.dropout` 0")
         return self

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from interlock.contracts.checkpoint import ModelArch
-from pipeline.coreml.compression.symmetric import stored
+from pipeline.coreml.compression.symmetric import fixed, stored
 from pipeline.coreml.compression.touched import matrices
 from pipeline.training import evaluation, step
+from pipeline.training.adapters import Adapted
 from pipeline.training.estimate import estimated
 from pipeline.training.loop import fit
 from pipeline.training.model import Trained
@@ -111,6 +112,41 @@ def test_an_estimate_has_the_rounded_copy_in_it() -> None:
     assert found.memory_bytes["activations"] - exact.memory_bytes["activations"] == pytest.approx(copies, rel=0.2)
 
 
-def test_adapters_and_rounding_are_one_too_many() -> None:
-    with pytest.raises(ValidationError, match="give one of `lora` and `quantization`"):
-        settings(lora={}, quantization=ROW)
+LORA: dict[str, Any] = {"rank": 2, "targets": ["wq", "mlp"]}
+
+
+def test_an_adapter_learns_within_the_rounded_weight() -> None:
+    """Forward: by what a package would store for W + s · B A. Backward: a weight's gradient G, as a plain student with those weights has it, gives
+    s · Bᵀ G to A and s · G Aᵀ to B."""
+    chosen, ids = settings(clip=1e6), torch.arange(4, 20)[None]
+    of, other = trained(settings(clip=1e6, quantization=ROW, lora=LORA)), plain()
+    assert torch.equal(of.student(ids).logits, rounded(plain())(ids).logits)  # B is 0 at the start
+    adapted = {name: one for name, one in of.student.named_modules() if isinstance(one, Adapted)}
+    assert len(adapted) == 4
+    for name, one in adapted.items():
+        torch.nn.init.normal_(one.lora_B, std=0.1)
+        other.get_parameter(f"{name}.weight").data += one.scale * (one.lora_B @ one.lora_A).detach()
+    exact = Trained(rounded(other), chosen, SPECIAL)
+    assert torch.equal(of.student(ids).logits, exact.student(ids).logits)
+    found, full = gradients(of, chosen), gradients(exact, chosen)
+    assert {name.rpartition(".")[2] for name in found if name.startswith("student.")} == {"lora_A", "lora_B"}
+    for name, one in adapted.items():
+        whole = one.scale * full[f"student.{name}.weight"]
+        torch.testing.assert_close(found[f"student.{name}.lora_A"], one.lora_B.T @ whole)
+        torch.testing.assert_close(found[f"student.{name}.lora_B"], whole @ one.lora_A.T)
+
+
+def test_the_end_of_adapters_is_what_a_package_has() -> None:
+    chosen = settings(steps=4, quantization={"method": "int4"}, lora=LORA, patience=3, ema=0.5)
+    of, start = trained(chosen), plain()
+    fit(of, data(), chosen, None, Ranks(), lambda *_: None)
+    assert [name for name, _ in of.student.named_parameters()] == [name for name, _ in start.named_parameters()]
+    for name, one in matrices(of.student).items():
+        assert torch.equal(stored(one, 4, 32), one), name
+        learnt = name.split(".")[-2] in ("wq", "w1", "w2", "w3")
+        assert torch.equal(fixed(start.get_parameter(name), 4, 32), one) is not learnt, name
+
+
+def test_dropout_of_adapters_and_rounding_are_one_too_many() -> None:
+    with pytest.raises(ValidationError, match=r"give `lora\.dropout` 0"):
+        settings(lora={"dropout": 0.1}, quantization=ROW)
