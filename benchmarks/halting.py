@@ -15,8 +15,6 @@ from typing import Any
 from benchmarks import entry
 from interlock import command
 
-SECOND = str(Path(__file__).with_name("halting_second.safetensors"))
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = command.words(argv)
@@ -27,14 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--answers", type=Path, default=Path("models/answers"), metavar="DIR", help="with folders development and fresh (%(default)s)"
     )
-    parser.add_argument("--beside", default=SECOND, metavar="FILE", help="another head, asked the same (default: the second one of SmolLM2)")
     parser.add_argument("--unknown", action="store_true", help="also fit a head without each family, and judge it on that (minutes)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (%(default)s)")
 
     def work(options: argparse.Namespace) -> dict[str, Any]:
         from benchmarks.halting_figures import measure  # torch, only now: --help is instant
 
-        return measure(options.checkpoint, (options.head, options.beside), options.answers, options.threads, unknown=options.unknown)
+        return measure(options.checkpoint, options.head, options.answers, options.threads, unknown=options.unknown)
 
     return entry.run(parser, given, work, table)
 
@@ -50,12 +47,9 @@ def table(report: dict[str, Any]) -> list[str]:
         f"{'':34} {'cut':>26} {'saved of after completion':>28} {'AUC at ends':>12} {'hard':>7} {'Brier':>7} {'ECE':>7}",
         _figures("development, out of fold", report["development"]),
         _figures("fresh", fresh),
-        _figures("fresh, the other head", report["beside"]),
         f"{'':34} lost content: {report['lost']} answers; of all tokens saved {fresh['saved_of_all_tokens']:.1%}",
         "",
         "reliability on fresh answers (places, said, true): " + "  ".join(f"{n}: {said:.2f} {true:.2f}" for n, said, true in report["reliability"]),
-        "",
-        "the head saves more than the other one by {:.1%} to {:.1%} of the tokens after completion, paired".format(*report["beside"]["gain"]),
         "",
         f"{'rule, threshold from development':34} {'cut':>12} {'saved':>8} {'hard AUC':>9} {'head saves more, points, paired':>34}",
     ]

@@ -25,18 +25,17 @@ from pipeline.halting.threshold import Stop, choose, share_saved, stops
 from pipeline.halting.traces import Trace, traces
 
 
-def measure(checkpoint: Path, names: tuple[str, str], answers: Path, threads: int, *, unknown: bool) -> dict[str, Any]:
-    """Collect what is not there yet, and judge the first of two heads beside the second. Raises ContractError for a head of other weights."""
+def measure(checkpoint: Path, name: str, answers: Path, threads: int, *, unknown: bool) -> dict[str, Any]:
+    """Collect what is not there yet, and judge a head. Raises ContractError for one of other weights."""
     torch.set_num_threads(threads)
     voice = for_terminal()
-    reads = [head.read(find(name)) for name in names]
+    read = head.read(find(name))
     asked = open_checkpoint(checkpoint, voice)
-    for name, read in zip(names, reads, strict=True):
-        head.check_backbone(find(name), read, asked.model.student.state_dict())
+    head.check_backbone(find(name), read, asked.model.student.state_dict())
     development = traces(asked.answers(dialogues("development"), answers / "development", voice))
     fresh = traces(asked.answers(dialogues("fresh"), answers / "fresh", voice))
     with voice.task("judge the head"):
-        return {"name": names[0], **report(reads[0], development, fresh, unknown=unknown), "beside": _beside(reads[1], reads[0], fresh)}
+        return {"name": name, **report(read, development, fresh, unknown=unknown)}
 
 
 def report(read: head.Head, development: Sequence[Trace], fresh: Sequence[Trace], *, unknown: bool) -> dict[str, Any]:
@@ -61,15 +60,6 @@ def _scores(read: head.Head, some: Sequence[Trace]) -> tuple[Scores, float]:
     """Log-odds of each place, and the head's own threshold in log-odds."""
     weight, bias = (read.weight[1] - read.weight[0]).double().numpy(), float(read.bias[1] - read.bias[0])
     return Linear(weight, bias).scores(some), float(np.log(read.facts.threshold / (1 - read.facts.threshold)))
-
-
-def _beside(other: head.Head, mine: head.Head, fresh: Sequence[Trace]) -> dict[str, Any]:
-    """Another head with its own threshold on the same answers. `gain`: interval of what `mine` saves more, as in `_rule`."""
-    (theirs, other_threshold), (ours, threshold) = _scores(other, fresh), _scores(mine, fresh)
-    done = stops(fresh, theirs, other_threshold)
-    more = [one.saved - its.saved for one, its in zip(stops(fresh, ours, threshold), done, strict=True)]
-    gain = ratio_interval([trace.template for trace in fresh], more, [stop.after for stop in done])
-    return {"threshold": other.facts.threshold, **recipe.evidence(fresh, theirs, other_threshold), "gain": gain}
 
 
 def _rules(development: Sequence[Trace], fresh: Sequence[Trace], head_done: Sequence[Stop]) -> dict[str, Any]:
