@@ -22,8 +22,10 @@ from interlock.contracts.checkpoint import Arch, ModelArch, TokenizerInfo
 from interlock.contracts.io import kind_of
 from interlock.errors import UsageError
 from pipeline.sources.opening import open_source
-from runtime.backends.eager import EagerBackend
+from runtime.backends.eager import EagerBackend, eager_from
+from runtime.backends.held import Held
 from runtime.backends.protocol import Backend, Step, Vector
+from runtime.backends.tensors import as_array
 from runtime.engine.constraints.compiled import compile_constraint
 from runtime.engine.constraints.protocol import Constraint
 from runtime.engine.generate import advance, generate
@@ -169,7 +171,7 @@ def validity(calls: int) -> dict[str, Any]:
     tokenizer = byte_tokenizer()
     arch = Arch(d_model=32, n_layers=1, n_heads=2, n_kv_heads=1, d_head=16, d_ff=32, vocab_size=tokenizer.vocab_size, rope_theta=1e4, norm_eps=1e-5,
                 tie_embeddings=False, max_position=8192)  # fmt: skip
-    backend = EagerBackend(arch, ModelArch(), random_student(arch, ModelArch(), seed=1).state_dict().__getitem__, "float32")
+    backend = eager_from(random_student(arch, ModelArch(), seed=1))
     made, valid, replies = 0, 0, 0
     while made < calls:
         tools = parse_tools(random_tools(random.Random(replies)))  # noqa: S311
@@ -199,7 +201,7 @@ def _opened(spec: str) -> tuple[Backend[Any], Tokenizer]:
     digest = hashlib.sha256(files.tokenizer_json).hexdigest()
     info = TokenizerInfo(sha256=digest, vocab_size=files.vocab_size, bos_id=files.bos_id, eos_ids=files.eos_ids, add_bos=files.add_bos)
     tokenizer = Tokenizer(files.tokenizer_json, info, chat_template=files.chat_template)
-    return EagerBackend(foreign.arch, foreign.model_arch, foreign.load, "float32"), tokenizer
+    return EagerBackend(foreign.arch, foreign.model_arch, Held(lambda name: as_array(foreign.load(name)))), tokenizer
 
 
 def _compiling(tokenizer: Tokenizer, tools: Any) -> tuple[float, float]:

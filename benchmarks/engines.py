@@ -21,6 +21,7 @@ from pipeline.sources.opening import open_source
 from runtime.backends.checkpoint_codes import checkpoint_codes, packed_codes
 from runtime.backends.eager import EagerBackend
 from runtime.backends.held import Held, LoadCodes, Weights
+from runtime.backends.tensors import as_array
 from runtime.student.checkpoint import read_weights
 
 # Enough ordinary English for a prompt of 128 tokens and as many again to be continued with.
@@ -97,7 +98,7 @@ class Eager:
     """runtime.backends.eager over the model's weights."""
 
     def __init__(self, model: Model, weights: Weights) -> None:
-        self.backend = EagerBackend(model.arch, ModelArch(), Held(model.weights.__getitem__, weights, model.codes))
+        self.backend = EagerBackend(model.arch, ModelArch(), Held(lambda name: as_array(model.weights[name]), weights, model.codes))
         self.cache = self.backend.new_cache()
 
     def prefill(self, ids: list[int]) -> Tensor:

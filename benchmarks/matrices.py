@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interlock.errors import UsageError
-from runtime.backends.products import Tiled
+from runtime.backends.products import OfKernels, Tiled
 from runtime.kernels import Kernels, load, why
 
 LAYERS = 30
@@ -106,13 +106,13 @@ def _forms(kernels: Kernels) -> dict[str, tuple[Callable[[Shape], tuple[Tensor, 
             scale = torch.rand(shape[0], shape[1] // (width or shape[1])).half()
             return (codes, scale, scale * 15) if offset else (codes, scale)
 
-        return draw, lambda codes, scale, offset=None: kernels.blocks(codes, scale, offset, bits)
+        return draw, lambda *parts: OfKernels(kernels.blocks(*(part.numpy() for part in parts), *[None] * (3 - len(parts)), bits))
 
     return {
         "F.linear fp32": (lambda shape: (torch.randn(shape),), Linear),
         BASE: (lambda shape: (torch.randn(shape),), Tiled),
         "read of fp16 bytes": (lambda shape: (torch.randn(shape).half(),), Read),
-        "fp16": (lambda shape: (torch.randn(shape).half(),), kernels.dense),
+        "fp16": (lambda shape: (torch.randn(shape).half(),), lambda weight: OfKernels(kernels.dense(weight.numpy()))),
         "8 bits, per channel": packed(8, None, False),
         "8 bits, blocks": packed(8, 32, False),
         "4 bits, blocks, offset": packed(4, 32, True),

@@ -120,14 +120,12 @@ def _checkpoint(folder: Path, name: BackendName, weights: WeightsName) -> Loaded
     files = [checkpoint.WEIGHTS, checkpoint.TOKENIZER, *([checkpoint.CHAT_TEMPLATE] if contract.tokenizer.has_chat_template else [])]
     files += [checkpoint.BLOCKS] if weights == "packed" and contract.has_blocks else []
     _prove(folder, contract, files)
-    from runtime.student.checkpoint import read_weights
-
     codes = None
     if weights == "packed":
         from runtime.backends.checkpoint_codes import checkpoint_codes
 
         codes = checkpoint_codes(folder, contract)
-    made = _eager(contract.arch, contract.model_arch, read_weights(folder, contract).__getitem__, weights, codes)
+    made = _eager(contract.arch, contract.model_arch, checkpoint_weights(folder, contract).__getitem__, weights, codes)
     return Loaded(made, name, Tokenizer.load(folder, contract.tokenizer), contract.tokenizer, None, contract.digest, contract.training)
 
 
@@ -159,10 +157,21 @@ def _only_fp32(name: BackendName, weights: WeightsName) -> None:
 
 def exported_weights(file: Path) -> Callable[[str], Any]:
     """Weights by the student's names from an exported file, in fp16 as stored: what eager multiplies is then bit for bit what torchscript does."""
-    from runtime.backends.torchscript_file import stored_torchscript
+    from runtime.backends.mapped import exported
 
-    parameters = dict(stored_torchscript(file).named_parameters())
+    parameters = exported(file, "write the file again: interlock export --checkpoint <directory> --out <directory>")
     return lambda name: parameters[f"student.{name}"]
+
+
+def checkpoint_weights(folder: Path, contract: checkpoint.CheckpointContract) -> dict[str, Any]:
+    """Every tensor by name as stored, mapped from the file, checked against the contract. Raises ContractError."""
+    from runtime.backends.mapped import NAMES, safetensors
+    from runtime.student.fit import REMEDY, check_fit
+
+    path = folder / checkpoint.WEIGHTS
+    weights = safetensors(path, REMEDY)
+    check_fit(weights, {name: NAMES[weight.dtype] for name, weight in weights.items()}, contract, path)
+    return weights
 
 
 def _prove(folder: Path, contract: Contract, names: list[str]) -> None:

@@ -20,6 +20,7 @@ from pipeline.halting.dialogues import Dialogue
 from pipeline.halting.head import backbone_digest
 from pipeline.stages.calibrate import check_head
 from runtime.backends.products import Dtype
+from runtime.backends.tensors import as_tensor
 from runtime.engine.tokenizer import Tokenizer
 from runtime.load import exported_weights
 from runtime.student.checkpoint import load_student, student_from
@@ -62,6 +63,6 @@ def open_deployment(directory: Path, voice: Voice, dtype: Dtype = "bfloat16") ->
     arch, heads = exported.arch, ModelArch(use_halt_head=True)
     with voice.task(f"load {directory}"):
         load = exported_weights(directory / export.PREFILL)
-        student = student_from(arch, heads, {name: load(name).detach() for name in arch.weight_shapes(heads)})
+        student = student_from(arch, heads, {name: as_tensor(load(name)) for name in arch.weight_shapes(heads)})
         asked = Asked(Batched(student, dtype), Tokenizer.load(directory, manifest.tokenizer), backbone_digest(student.state_dict()))
     return asked, manifest.toy

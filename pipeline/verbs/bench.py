@@ -70,20 +70,19 @@ def table(reports: list[dict[str, Any]]) -> list[str]:
 
 def _measure(args: argparse.Namespace, name: Any, weights: Any) -> dict[str, Any]:
     """One configuration, in this process."""
-    import torch
-
     from runtime.bench import Lengths, measure
+    from runtime.kernels import threads
     from runtime.load import load
 
     if args.threads:
-        torch.set_num_threads(args.threads)
+        threads.use(args.threads)
     started = time.perf_counter()
     loaded = load(args.model, name, weights=weights)
     load_s = time.perf_counter() - started
     lengths = Lengths(tuple(args.prompts), tuple(args.answers), args.depth, args.rounds)
     found = measure(loaded.backend, loaded.info.vocab_size, lengths)
     notes = list(getattr(loaded.backend, "notes", ()))
-    return {"backend": name, "weights": weights, "threads": torch.get_num_threads(), "load_s": load_s, "notes": notes, **found}
+    return {"backend": name, "weights": weights, "threads": threads.count(), "load_s": load_s, "notes": notes, **found}
 
 
 def _child(args: argparse.Namespace, name: str, weights: str) -> dict[str, Any]:

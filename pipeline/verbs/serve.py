@@ -52,9 +52,9 @@ def run(args: argparse.Namespace, session: Session) -> int:
     settings = _settings(args)
     bound = server.bind(settings)  # before minutes of loading
     if args.threads:
-        import torch
+        from runtime.kernels import threads
 
-        torch.set_num_threads(args.threads)
+        threads.use(args.threads)
     with session.voice.task(f"load {args.model}"):
         loaded = load(args.model, args.backend, weights=args.weights, units=args.compute_units, mode=args.mode)
     name = args.model_name or args.model.absolute().name

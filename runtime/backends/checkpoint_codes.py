@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -67,7 +66,6 @@ def _codes(blocks: Affine, width: int) -> Codes:
     if width % size or count % (width // size):
         raise ValueError(f"{count} blocks of {size} for rows of {width}")
     spread = (-1, width // size)
-    codes = torch.from_numpy(blocks.codes.astype(np.int8 if blocks.minimum is None else np.uint8).reshape(-1, width))
-    scale = torch.from_numpy(blocks.scale.reshape(spread))
-    offset = None if blocks.minimum is None else torch.from_numpy(blocks.minimum.reshape(spread))
-    return Codes(codes, scale, offset, blocks.bits, added=offset is not None)
+    codes = blocks.codes.astype(np.int8 if blocks.minimum is None else np.uint8).reshape(-1, width)
+    offset = None if blocks.minimum is None else blocks.minimum.reshape(spread)
+    return Codes(codes, blocks.scale.reshape(spread), offset, blocks.bits, added=offset is not None)

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.kernels.products import Array, Floats, single
 
 # Columns that share a scale where codes are made here, if they divide the width: as in GGUF's Q8_0.
 BLOCK = 32
 TOP = 127
+# Rows at a time: floats on the way hold eight times what they become.
+PART = 1024
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,9 @@ class Codes:
     codes: int8 or uint8 [N, K], of `bits` bits; scale: fp16 or fp32 [N, K/B]; offset: the same shape, or None.
     """
 
-    codes: Tensor
-    scale: Tensor
-    offset: Tensor | None
+    codes: NDArray[np.int8] | NDArray[np.uint8]
+    scale: Array
+    offset: Array | None
     bits: int
     added: bool = False
 
@@ -34,44 +38,52 @@ class Codes:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.codes.shape)
 
-    def values(self) -> Tensor:
+    def values(self) -> Floats:
         """fp32 [N, K]."""
-        blocks = self.codes.float().view(*self.scale.shape, -1)
-        scale = self.scale.float()[..., None]
+        blocks = self.codes.astype(np.float32).reshape(*self.scale.shape, -1)
+        scale = self.scale.astype(np.float32)[..., None]
         if self.offset is None:
-            return (blocks * scale).view(self.shape)
-        offset = self.offset.float()[..., None]
-        return (blocks * scale + offset if self.added else (blocks - offset) * scale).view(self.shape)
+            return (blocks * scale).reshape(self.shape)
+        offset = self.offset.astype(np.float32)[..., None]
+        return (blocks * scale + offset if self.added else (blocks - offset) * scale).reshape(self.shape)
 
 
-def rounded(weight: Tensor) -> Codes:
-    """int8, symmetric, to the nearest, a scale in fp16 per row and 32 columns (or the whole row where 32 do not divide it). weight: any float [N, K].
+def rounded(weight: Array) -> Codes:
+    """int8, symmetric, to the nearest, a scale in fp16 per row and 32 columns (or the whole row where 32 do not divide it). weight: fp32, fp16 or
+    bf16 (as uint16) [N, K].
 
     Error of a weight: half a step, |max of its block| / 254, and what fp16 leaves of the scale, 2^-11 of the weight.
     """
     block = BLOCK if weight.shape[1] % BLOCK == 0 else weight.shape[1]
-    blocks = weight.float().view(len(weight), -1, block)
-    # the smallest normal fp16 keeps a block of zeros, or of less, from a scale of zero
-    scale = (blocks.abs().amax(2) / TOP).clamp_min(2.0**-14).half()
-    codes = (blocks / scale.float()[..., None]).round_().clamp_(-TOP, TOP).to(torch.int8)
-    return Codes(codes.view(weight.shape), scale, None, 8)
+    codes, scales = np.empty(weight.shape, np.int8), np.empty((len(weight), weight.shape[1] // block), np.float16)
+    for start in range(0, len(weight), PART):
+        blocks = single(weight[start : start + PART]).reshape(-1, scales.shape[1], block)
+        # the smallest normal fp16 keeps a block of zeros, or of less, from a scale of zero
+        scale = (np.abs(blocks).max(2) / np.float32(TOP)).clip(np.float32(2.0**-14)).astype(np.float16)
+        steps = blocks / scale.astype(np.float32)[..., None]
+        codes[start : start + PART] = np.rint(steps, out=steps).clip(-TOP, TOP, out=steps).reshape(-1, weight.shape[1])
+        scales[start : start + PART] = scale
+    return Codes(codes, scales, None, 8)
 
 
 def joined(parts: Sequence[Codes]) -> Codes:
     """Weights of one width below each other. What differs in form is brought to one that holds both: no value changes but by fp32 rounding."""
+    if len(parts) == 1:
+        return parts[0]
     forms = {(part.codes.dtype, part.scale.shape[1], part.scale.dtype, part.offset is None, part.added, part.bits) for part in parts}
     alike = list(parts) if len(forms) == 1 else [_widest(part, max(other.scale.shape[1] for other in parts)) for part in parts]
-    offset = None if alike[0].offset is None else torch.cat([part.offset for part in alike if part.offset is not None])
-    return Codes(torch.cat([part.codes for part in alike]), torch.cat([part.scale for part in alike]), offset, alike[0].bits, alike[0].added)
+    offset = None if alike[0].offset is None else np.concatenate([part.offset for part in alike if part.offset is not None])
+    codes, scale = (np.concatenate([getattr(part, name) for part in alike]) for name in ("codes", "scale"))
+    return Codes(codes, scale, offset, alike[0].bits, alike[0].added)
 
 
 def _widest(part: Codes, blocks: int) -> Codes:
     """The same in 8 bits from 0, fp32 scales and added offsets, and at least this many blocks per row."""
     times = blocks // part.scale.shape[1]
-    scale = part.scale.float()
-    offset = torch.zeros_like(scale) if part.offset is None else part.offset.float()
+    scale = part.scale.astype(np.float32)
+    offset = np.zeros_like(scale) if part.offset is None else part.offset.astype(np.float32)
     if part.offset is not None and not part.added:
         offset = -scale * offset
-    zero = 128 if part.codes.dtype is torch.int8 else 0
-    codes = (part.codes.short() + zero).to(torch.uint8)
-    return Codes(codes, scale.repeat_interleave(times, 1), (offset - zero * scale).repeat_interleave(times, 1), 8, added=True)
+    zero = 128 if part.codes.dtype == np.int8 else 0
+    codes = (part.codes.astype(np.int16) + zero).astype(np.uint8)
+    return Codes(codes, scale.repeat(times, 1), (offset - zero * scale).repeat(times, 1), 8, added=True)

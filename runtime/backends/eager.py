@@ -2,28 +2,31 @@
 
 Here: caches, and which positions go through the layers together. Not here: the layers themselves, in C (runtime/kernels/decoder.py) and in torch
 (forward.py), how weights are held (held.py), the reference that both must equal (runtime/student/model.py), the token loop (runtime/engine).
+With kernels no torch is imported: that alone would take longer than everything else up to the first token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from interlock.contracts.checkpoint import Arch, ModelArch
-from runtime.backends.forward import Forward
-from runtime.backends.held import Held, Weights, layers_of
-from runtime.backends.protocol import Step, Vector, check_batch, check_rewind, check_room, decode_one_by_one, score_one_by_one
-from runtime.kernels.decoder import Decoder, Shape
+from runtime.backends.held import Held, Matrix, Weights, layers_of
+from runtime.backends.protocol import Step, Vector, check_batch, check_rewind, check_room
+from runtime.backends.rotation import rotation_tables
+from runtime.kernels import Product
+from runtime.kernels.decoder import Decoder, Layer, Said, Shape
 from runtime.kernels.decoder import Sequence as Positions
-from runtime.student.model import Student
+from runtime.kernels.products import Floats
+
+if TYPE_CHECKING:
+    from runtime.student.model import Student
 
 # A short chat fits without growing; growth doubles, so that n tokens copy fewer than 2n slots.
 FIRST_SLOTS = 256
-# Rows per prompt chunk: the products are at full speed from 128 rows on, and the scores of one layer stay below 300 MB at position 8192.
+# Rows per prompt chunk: the products are at full speed from 128 rows on, and what lies between them stays small.
 CHUNK = 512
 
 
@@ -33,8 +36,10 @@ class EagerCache:
     def __init__(self, arch: Arch) -> None:
         self.arch, self.capacity = arch, arch.max_position
         self.position = 0
-        slots = min(FIRST_SLOTS, self.capacity)
-        self.slots = torch.empty(arch.n_layers, 2, arch.n_kv_heads, slots, arch.d_head)
+        self.slots = self._empty(min(FIRST_SLOTS, self.capacity))
+
+    def _empty(self, slots: int) -> Floats:
+        return np.empty((self.arch.n_layers, 2, self.arch.n_kv_heads, slots, self.arch.d_head), np.float32)
 
     def rewind(self, position: int) -> None:
         """Forget everything from `position` on. Raises ValueError unless 0 ≤ position ≤ self.position."""
@@ -61,9 +66,17 @@ class EagerCache:
         if needed > size:
             while size < needed:
                 size *= 2
-            grown = self.slots.new_empty(*self.slots.shape[:3], min(size, self.capacity), self.slots.shape[4])
+            grown = self._empty(min(size, self.capacity))
             grown[:, :, :, : self.position] = self.slots[:, :, :, : self.position]
             self.slots = grown
+
+
+class Steps(Protocol):
+    """What takes positions through all layers: C, or torch."""
+
+    def step(self, inputs: Floats, sequences: Sequence[Positions]) -> Said: ...
+
+    def prompt(self, inputs: Floats, sequence: Positions) -> Said: ...
 
 
 class EagerBackend:
@@ -73,15 +86,11 @@ class EagerBackend:
         """held: is asked once for each tensor of `arch.weight_shapes(heads)` that a step needs (not the self-evaluation head's)."""
         self.arch, self.notes = arch, held.notes
         layers = layers_of(arch, held)
-        self._forward = Forward(arch, layers)
-        self._embed = held.table("embed.weight")
-        self._head = self._embed if arch.tie_embeddings else held.product("lm_head.weight")
-        self._norm_f = held.small("norm_f.weight")
+        self._embed = held.matrix("embed.weight")
+        head = self._embed if arch.tie_embeddings else held.matrix("lm_head.weight")
         self.weight_bytes = held.nbytes
-        self._halt = (held.small("halt_head.weight"), held.small("halt_head.bias")) if heads.use_halt_head else None
-        shape = Shape(arch.d_model, arch.n_heads, arch.n_kv_heads, arch.d_head, arch.d_ff, arch.sliding_window, arch.norm_eps)
-        tables = self._forward.tables
-        self._decoder = Decoder(held.kernels, shape, layers, tables, self._norm_f, self._head, self._halt) if held.kernels else None
+        halt = (held.small("halt_head.weight"), held.small("halt_head.bias")) if heads.use_halt_head else None
+        self._steps = _steps(arch, held, layers, held.small("norm_f.weight"), head, halt)
 
     @property
     def capacity(self) -> int:
@@ -90,7 +99,6 @@ class EagerBackend:
     def new_cache(self) -> EagerCache:
         return EagerCache(self.arch)
 
-    @torch.inference_mode()
     def prefill(self, ids: Sequence[int], cache: EagerCache) -> Step:
         """Append tokens in chunks. See Backend.prefill."""
         if not len(ids):
@@ -98,64 +106,72 @@ class EagerBackend:
         if len(ids) == 1:
             return self.decode(ids[0], cache)
         cache.reserve(len(ids))
-        for chunk in torch.split(torch.tensor(ids, dtype=torch.int64), CHUNK):
-            x = self._forward.rows(self._embed.select(chunk), cache.slots, cache.position)
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            said = self._steps.prompt(self._inputs(chunk), Positions(cache.slots, cache.position, len(chunk)))
             cache.position += len(chunk)
-        return self._step(x[-1])
+        return _each(said)[0]
 
-    @torch.inference_mode()
     def decode(self, inp: int | Vector, cache: EagerCache) -> Step:
         """Append one token or one latent vector [d]. See Backend.decode."""
         cache.reserve(1)
-        if self._decoder is not None:
-            return self._steps(self._decoder, self._inputs([inp]), [cache], 1)[0]
-        x = self._forward.vector(self._inputs([inp])[0], cache.slots, cache.position)
-        cache.position += 1
-        return self._step(x)
+        return self._step([inp], [cache], 1)[0]
 
-    @torch.inference_mode()
     def decode_many(self, inputs: Sequence[int | Vector], caches: Sequence[EagerCache]) -> list[Step]:
         """All sequences go through the layers together: the weights are read once. See Backend.decode_many."""
-        if self._decoder is None or not inputs:
-            return decode_one_by_one(self, inputs, caches)
         check_batch(self.capacity, inputs, caches)
         for cache in caches:
             cache.reserve(1)
-        return self._steps(self._decoder, self._inputs(inputs), caches, 1)
+        return self._step(inputs, caches, 1) if len(inputs) else []
 
-    @torch.inference_mode()
     def score(self, ids: Sequence[int], cache: EagerCache) -> list[Step]:
         """All tokens go through the layers together. See Backend.score."""
-        if self._decoder is None or not len(ids):
-            return score_one_by_one(self, ids, cache)
         cache.reserve(len(ids))
-        return self._steps(self._decoder, self._inputs(ids), [cache], len(ids))
+        return self._step(ids, [cache], len(ids)) if len(ids) else []
 
-    def _inputs(self, inputs: Sequence[int | Vector]) -> Tensor:
+    def _inputs(self, inputs: Sequence[int | Vector]) -> Floats:
         """[rows, d]: embeddings of tokens, vectors as they are."""
-        tokens = self._embed.select(torch.tensor([0 if isinstance(inp, np.ndarray) else inp for inp in inputs]))
+        rows = _rows(self._embed, [0 if isinstance(inp, np.ndarray) else inp for inp in inputs])
         for row, inp in enumerate(inputs):
             if isinstance(inp, np.ndarray):
-                tokens[row] = torch.from_numpy(inp)
-        return tokens
+                rows[row] = inp
+        return rows
 
-    @staticmethod
-    def _steps(decoder: Decoder, inputs: Tensor, caches: Sequence[EagerCache], count: int) -> list[Step]:
+    def _step(self, inputs: Sequence[int | Vector], caches: Sequence[EagerCache], count: int) -> list[Step]:
         """`count` inputs to each cache, which has room for them; the steps in the order of the inputs."""
-        logits, halts, hidden = decoder.step(inputs, [Positions(cache.slots, cache.position, count) for cache in caches])
+        said = self._steps.step(self._inputs(inputs), [Positions(cache.slots, cache.position, count) for cache in caches])
         for cache in caches:
             cache.position += count
-        wide = [None] * len(inputs) if halts is None else list(halts.numpy())
-        return [Step(*row) for row in zip(logits.numpy(), wide, hidden.numpy(), strict=True)]
+        return _each(said)
 
-    def _step(self, x: Tensor) -> Step:
-        """x: [d], the residual stream after the last block."""
-        hidden = self._forward.norm(x, self._norm_f)
-        halt = None if self._halt is None else F.linear(hidden, *self._halt).numpy()
-        return Step(self._head.vector(hidden).numpy(), halt, hidden.numpy())
+
+def _each(said: Said) -> list[Step]:
+    logits, halts, hidden = said
+    return [Step(*row) for row in zip(logits, [None] * len(logits) if halts is None else halts, hidden, strict=True)]
+
+
+def _rows(table: Matrix, index: Sequence[int]) -> Floats:
+    if isinstance(table, Product):
+        return table.select(np.array(index, np.int64))
+    import torch
+
+    rows: Floats = table.select(torch.tensor(index)).numpy()
+    return rows
+
+
+def _steps(arch: Arch, held: Held, layers: list[Layer[Matrix]], norm: Floats, head: Matrix, halt: tuple[Floats, Floats] | None) -> Steps:
+    tables = rotation_tables(arch)
+    if held.kernels is None:
+        from runtime.backends.forward import TorchDecoder
+
+        return TorchDecoder(arch, cast("Any", layers), tables, norm, cast("Any", head), halt)
+    shape = Shape(arch.d_model, arch.n_heads, arch.n_kv_heads, arch.d_head, arch.d_ff, arch.sliding_window, arch.norm_eps)
+    return Decoder(held.kernels, shape, cast("list[Layer[object]]", layers), tables, norm, head, halt)
 
 
 def eager_from(student: Student, weights: Weights = "fp32") -> EagerBackend:
     """A fast backend with copies of a student's weights: one that trains on must not change half of it."""
+    from runtime.backends.tensors import as_array
+
     state = student.state_dict()
-    return EagerBackend(student.arch, student.heads, Held(lambda name: state[name].clone(), weights))
+    return EagerBackend(student.arch, student.heads, Held(lambda name: as_array(state[name].clone()), weights))

@@ -1,12 +1,13 @@
-"""The decoder in torch, on weights in any layout: prompts, and single steps where there are no kernels.
+"""The decoder in torch, where there are no kernels.
 
-Here: one position and one chunk of positions through all blocks. Not here: layouts of weights (products.py, held.py), the same step in C
+Here: one position and one chunk of positions through all blocks. Not here: layouts of weights (products.py, held.py), the same in C
 (runtime/kernels/decoder.py), the reference forward pass that both must equal (runtime/student/model.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +15,76 @@ from torch import Tensor
 
 from interlock.contracts.checkpoint import Arch
 from runtime.backends.products import Product
-from runtime.kernels.decoder import Layer
-from runtime.student.rope import rope_tables
+from runtime.kernels.decoder import Layer, Said
+from runtime.kernels.decoder import Sequence as Positions
+from runtime.kernels.products import Floats
+
+
+class TorchDecoder:
+    """What runtime.kernels.decoder.Decoder does: the same calls, one row after another where rows must not meet in a sum."""
+
+    def __init__(
+        self,
+        arch: Arch,
+        layers: Sequence[Layer[Product]],
+        tables: tuple[Floats, Floats],
+        norm: Floats,
+        head: Product,
+        halt: tuple[Floats, Floats] | None,
+    ) -> None:
+        """As Decoder, with torch's products."""
+        self._forward = Forward(arch, [_in_torch(layer) for layer in layers], (torch.from_numpy(tables[0]), torch.from_numpy(tables[1])))
+        self._norm, self._head = torch.from_numpy(norm), head
+        self._halt = None if halt is None else (torch.from_numpy(halt[0]), torch.from_numpy(halt[1]))
+
+    @torch.inference_mode()
+    def step(self, inputs: Floats, sequences: Sequence[Positions]) -> Said:
+        """See Decoder.step."""
+        rest, rows = iter(torch.from_numpy(inputs)), []
+        for sequence in sequences:
+            slots = torch.from_numpy(sequence.slots)
+            rows += [self._forward.vector(next(rest), slots, sequence.position + number) for number in range(sequence.count)]
+        return self._said(torch.stack(rows))
+
+    @torch.inference_mode()
+    def prompt(self, inputs: Floats, sequence: Positions) -> Said:
+        """See Decoder.prompt."""
+        x = self._forward.rows(torch.from_numpy(inputs), torch.from_numpy(sequence.slots), sequence.position)
+        return self._said(x[-1:])
+
+    def _said(self, x: Tensor) -> Said:
+        """x: [rows, d], the residual stream after the last block."""
+        hidden = self._forward.norm(x, self._norm)
+        logits = torch.stack([self._head.vector(row) for row in hidden])
+        return logits.numpy(), None if self._halt is None else F.linear(hidden, *self._halt).numpy(), hidden.numpy()
+
+
+@dataclass(frozen=True)
+class _Block:
+    """As Layer, in torch."""
+
+    norm1: Tensor
+    qkv: Product
+    bias: Tensor | None
+    qk_norm: Tensor | None
+    rotates: bool
+    out: Product
+    norm2: Tensor
+    gate_up: Product
+    down: Product
+
+
+def _in_torch(layer: Layer[Product]) -> _Block:
+    bias, qk_norm = (None if part is None else torch.from_numpy(part) for part in (layer.bias, layer.qk_norm))
+    norm1, norm2 = torch.from_numpy(layer.norm1), torch.from_numpy(layer.norm2)
+    return _Block(norm1, layer.qkv, bias, qk_norm, layer.rotates, layer.out, norm2, layer.gate_up, layer.down)
 
 
 class Forward:
     """Residual stream, norms, rotation and attention are fp32, whatever the weights are."""
 
-    def __init__(self, arch: Arch, layers: Sequence[Layer[Product]]) -> None:
-        self.arch, self.layers = arch, layers
-        self.tables = rope_tables(arch)
+    def __init__(self, arch: Arch, layers: Sequence[_Block], tables: tuple[Tensor, Tensor]) -> None:
+        self.arch, self.layers, self.tables = arch, layers, tables
 
     def vector(self, x: Tensor, cache: Tensor, position: int) -> Tensor:
         """One position through all blocks. x: [d] → [d]; `cache`, fp32 [L, 2, H_kv, slots, D], takes the new slot."""
@@ -60,7 +121,7 @@ class Forward:
             x = x + layer.down.rows(F.silu(gate) * up)
         return x
 
-    def _heads(self, layer: Layer[Product], fused: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    def _heads(self, layer: _Block, fused: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """fused: [..., (H + 2·H_kv)·D], the layer's product → queries and keys as attention takes them [..., H + H_kv, D], values [..., H_kv, D]."""
         both = self.arch.n_heads + self.arch.n_kv_heads
         heads = (fused if layer.bias is None else fused + layer.bias).view(*fused.shape[:-1], -1, self.arch.d_head)

@@ -7,50 +7,28 @@ checkpoint_codes.py, package_codes.py), what is computed with a layer (forward.p
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
 from interlock.contracts.checkpoint import Arch
-from runtime.backends import products
 from runtime.backends.codes import Codes, joined, rounded
+from runtime.kernels import Product, why
 from runtime.kernels import load as load_kernels
-from runtime.kernels import why
 from runtime.kernels.decoder import Layer
-from runtime.kernels.products import Dense, Function
+from runtime.kernels.products import Array, Floats, brain, single
+
+if TYPE_CHECKING:
+    from runtime.backends.products import Table
 
 # fp32: every weight exactly as given; bf16: rounded; int8: rounded to blocks of codes; packed: the source's own codes, where it has them.
 Weights = Literal["fp32", "bf16", "int8", "packed"]
-# A tensor by its name, in any float dtype: a mapping's `__getitem__`, or a reader of one tensor at a time. It may be kept, and must not change.
-Load = Callable[[str], Tensor]
-# Up to here the kernels' product on fp16 takes less time than widening the weight.
-FEW = 16
+# A tensor by its name, in fp32, fp16 or bf16 (as uint16): a mapping's `__getitem__`, or a reader of one at a time. It may be kept.
+Load = Callable[[str], Array]
 # The codes of a weight by its name, None where it has none.
 LoadCodes = Callable[[str], Codes | None]
-
-
-class Exact(Dense):
-    """fp32, or fp16 as stored: decoding reads half as much, and every value is the same. Prompts are multiplied in fp32 by torch."""
-
-    def rows(self, x: Tensor) -> Tensor:
-        if self.weight.dtype is torch.float16 and len(x) <= FEW:
-            return super().rows(x)
-        return F.linear(x, self.weight.float())
-
-
-class Brain(Dense):
-    """bf16. Decoding rounds no activation. Prompts run on the processor's bf16 units (AMX, AVX-512 BF16) where it has them, on a copy in oneDNN's own
-    order that the first of them makes: without it they take 1.3 times as long."""
-
-    def rows(self, x: Tensor) -> Tensor:
-        return self._prompts.rows(x)
-
-    @cached_property
-    def _prompts(self) -> products.Product:
-        return products.product(self.weight, "bfloat16")
+# The kernels' product, or without kernels torch's.
+Matrix: TypeAlias = Union[Product, "Table"]
 
 
 class Held:
@@ -64,31 +42,29 @@ class Held:
         by = "kernels" if self.kernels else "multiplied by torch, codes widened to fp32"
         self.notes = (f"{weights} weights, {by}: {why()}",)
 
-    def product(self, *names: str) -> products.Product:
+    def matrix(self, *names: str) -> Matrix:
         """Of some weights [N, K] below each other."""
-        return self.table(*names)
-
-    def table(self, *names: str) -> products.Table:
-        """The same, whose rows are also looked up."""
-        made = self._table(names)
+        made = self._matrix(names)
         self.nbytes += made.nbytes
         return made
 
-    def _table(self, names: tuple[str, ...]) -> products.Table:
+    def _matrix(self, names: tuple[str, ...]) -> Matrix:
         codes = self._all_codes(names)
+        if codes is not None and self.kernels is not None:
+            return self.kernels.blocks(codes.codes, codes.scale, codes.offset, codes.bits, added=codes.added)
         if codes is not None:
-            return products.table(codes.values(), "float32") if self.kernels is None else self.kernels.blocks(
-                codes.codes, codes.scale, codes.offset, codes.bits, added=codes.added
-            )  # fmt: skip
+            return _in_torch(codes.values(), "fp32")
         parts = [self._load(name) for name in names]
-        weight = parts[0] if len(parts) == 1 else torch.cat(parts)
+        weight = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if self.kernels is None:
-            return products.table(weight, "bfloat16" if self._weights == "bf16" else "float32")
-        return _dense(self.kernels.dense_function, weight, self._weights)
+            return _in_torch(weight, self._weights)
+        if self._weights == "bf16":
+            return self.kernels.dense(brain(weight))
+        return self.kernels.dense(weight if weight.dtype == np.float16 else single(weight))
 
-    def small(self, name: str) -> Tensor:
+    def small(self, name: str) -> Floats:
         """A norm, a bias or a head of a few rows, in fp32 of its own."""
-        return self._load(name).to(torch.float32, copy=True).contiguous()
+        return np.array(single(self._load(name)), order="C")
 
     def _all_codes(self, names: tuple[str, ...]) -> Codes | None:
         """None where one of them has none."""
@@ -101,29 +77,30 @@ class Held:
         return joined(whole) if len(whole) == len(names) else None
 
 
-def layers_of(arch: Arch, held: Held) -> list[Layer[products.Product]]:
+def layers_of(arch: Arch, held: Held) -> list[Layer[Matrix]]:
     """The blocks of a model, queries, keys and values as one product, and gate and up as one."""
     return [_layer(arch, held, number) for number in range(arch.n_layers)]
 
 
-def _layer(arch: Arch, held: Held, number: int) -> Layer[products.Product]:
+def _layer(arch: Arch, held: Held, number: int) -> Layer[Matrix]:
     block = f"blocks.{number}."
     attention = [f"{block}attn.{name}" for name in ("wq", "wk", "wv")]
     norms = ((f"{block}attn.{name}.weight", count) for name, count in (("q_norm", arch.n_heads), ("k_norm", arch.n_kv_heads)))
     return Layer(
         norm1=held.small(f"{block}norm1.weight"),
-        qkv=held.product(*(f"{name}.weight" for name in attention)),
-        bias=torch.cat([held.small(f"{name}.bias") for name in attention]) if arch.attention_bias else None,
-        qk_norm=torch.cat([held.small(name).expand(count, -1) for name, count in norms]) if arch.qk_norm else None,
+        qkv=held.matrix(*(f"{name}.weight" for name in attention)),
+        bias=np.concatenate([held.small(f"{name}.bias") for name in attention]) if arch.attention_bias else None,
+        qk_norm=np.concatenate([np.tile(held.small(name), (count, 1)) for name, count in norms]) if arch.qk_norm else None,
         rotates=number not in arch.no_rope_layers,
-        out=held.product(f"{block}attn.wo.weight"),
+        out=held.matrix(f"{block}attn.wo.weight"),
         norm2=held.small(f"{block}norm2.weight"),
-        gate_up=held.product(f"{block}mlp.w1.weight", f"{block}mlp.w3.weight"),
-        down=held.product(f"{block}mlp.w2.weight"),
+        gate_up=held.matrix(f"{block}mlp.w1.weight", f"{block}mlp.w3.weight"),
+        down=held.matrix(f"{block}mlp.w2.weight"),
     )
 
 
-def _dense(function: Function, weight: Tensor, weights: Weights) -> Dense:
-    if weights == "bf16":
-        return Brain(function, weight.bfloat16())
-    return Exact(function, weight if weight.dtype is torch.float16 else weight.float())
+def _in_torch(weight: Array, weights: Weights) -> Table:
+    from runtime.backends.products import table
+    from runtime.backends.tensors import as_tensor
+
+    return table(as_tensor(weight), "bfloat16" if weights == "bf16" else "float32")

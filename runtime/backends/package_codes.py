@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from interlock.errors import UsageError
 from runtime.backends.codes import Codes
 from runtime.backends.held import Load, LoadCodes
+from runtime.kernels.products import Floats, single
 from runtime.mil.program import Block, Constant, Program, TensorType
 
 OPERATION = "constexpr_blockwise_shift_scale"
@@ -40,10 +39,9 @@ class Stored:
     def codes(self, rows: int | None = None) -> Codes:
         """All of them, or the first rows."""
         count = self.shape[0] if rows is None else min(rows, self.shape[0])
-        data, scale = _first(self.data, count), torch.from_numpy(_first(self.scale, count))
-        offset = None if self.offset is None else torch.from_numpy(_first(self.offset, count))
+        offset = None if self.offset is None else _first(self.offset, count)
         assert isinstance(self.data.type, TensorType)
-        return Codes(torch.from_numpy(data), scale, offset, self.data.type.dtype.bits)
+        return Codes(_first(self.data, count), _first(self.scale, count), offset, self.data.type.dtype.bits)
 
 
 def package_codes(program: Program, weights: Load) -> LoadCodes:
@@ -58,14 +56,14 @@ def package_codes(program: Program, weights: Load) -> LoadCodes:
     by_shape: dict[tuple[int, int], list[Stored]] = {}
     for item in found.values():
         by_shape.setdefault(item.shape, []).append(item)
-    samples: dict[int, Tensor] = {}
+    samples: dict[int, Floats] = {}
 
     def load(name: str) -> Codes | None:
         wanted = weights(name)
-        candidates = by_shape.get((wanted.shape[0], wanted.shape[1]), []) if wanted.dim() == 2 else []
-        rows = wanted[:ROWS].float()
-        scale = float(rows.abs().median()) or 1.0
-        distances = [(float((_sample(item, samples) - rows).abs().median()) / scale, at) for at, item in enumerate(candidates)]
+        candidates = by_shape.get((wanted.shape[0], wanted.shape[1]), []) if wanted.ndim == 2 else []
+        rows = single(wanted[:ROWS])
+        scale = float(np.median(np.abs(rows))) or 1.0
+        distances = [(float(np.median(np.abs(_sample(item, samples) - rows))) / scale, at) for at, item in enumerate(candidates)]
         distance, at = min(distances, default=(1.0, 0))
         return candidates[at].codes() if distance < ALIKE else None
 
@@ -120,7 +118,7 @@ def _first(constant: Constant, count: int) -> NDArray[Any]:
     return np.array(Constant(TensorType(kind.dtype, (count, k)), constant.content[: count * bits // 8]).array())
 
 
-def _sample(item: Stored, samples: dict[int, Tensor]) -> Tensor:
+def _sample(item: Stored, samples: dict[int, Floats]) -> Floats:
     if id(item) not in samples:
         samples[id(item)] = item.codes(ROWS).values()
     return samples[id(item)]

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime import kernels
+
 Dtype = Literal["float32", "bfloat16"]
 TILE = 32
 # From here on one product over a copy in [K, N] beats a batch of tiles (at 128 rows it costs 10 % more, at 512 it saves 7 %).
@@ -137,6 +139,22 @@ class PackedBFloat16:
     def rows(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self.weight, None, "none", [], "")
         return out.float()
+
+
+class OfKernels:
+    """A product of runtime/kernels between tensors: their memory is shared, not copied."""
+
+    def __init__(self, product: kernels.Product) -> None:
+        self._product, self.nbytes = product, product.nbytes
+
+    def vector(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self._product.vector(x.numpy()))
+
+    def rows(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self._product.rows(x.numpy()))
+
+    def select(self, index: Tensor) -> Tensor:
+        return torch.from_numpy(self._product.select(index.numpy()))
 
 
 def product(weight: Stored, dtype: Dtype) -> Product:

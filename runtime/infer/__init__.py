@@ -38,21 +38,37 @@ def run(args: argparse.Namespace, session: Session) -> int:
     options.check(args)
     requests, form = requests_of(args), form_of(args)
     from runtime.load import load
-    from runtime.orchestration.judges import opening
 
-    judges = opening.read(args.judge)
+    judges = _judges(args.judge)
     if args.threads:
-        import torch
+        from runtime.kernels import threads
 
-        torch.set_num_threads(args.threads)
+        threads.use(args.threads)
     directory = args.model.parent if args.model.suffix == ".pt" else args.model  # the guide names an exported file
     with session.voice.task(f"load {directory}"):
         loaded = load(directory, args.backend, weights=args.weights, units=args.compute_units, mode=args.mode)
     asked = orchestrator(args, loaded, directory, form, session.voice)
-    judge = opening.opened(judges) if judges else None
+    judge = _opened(judges)
     if args.source:
         return _batch(args, requests, asked, judge, judges, session.voice)
     return _one(args, requests[0], asked, judge, session.voice)
+
+
+def _judges(words: list[str]) -> list[Asked]:
+    """Their module, with HTTP and TLS, only for who has one."""
+    if not words:
+        return []
+    from runtime.orchestration.judges import opening
+
+    return opening.read(words)
+
+
+def _opened(judges: list[Asked]) -> Judge | None:
+    if not judges:
+        return None
+    from runtime.orchestration.judges import opening
+
+    return opening.opened(judges)
 
 
 def orchestrator(args: argparse.Namespace, loaded: Loaded, directory: Path, form: Form, voice: Voice) -> InferenceOrchestrator:

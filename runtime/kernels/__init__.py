@@ -5,7 +5,7 @@
         print(why())                              # no compiler, for example: the caller widens and uses torch
     else:
         head = kernels.blocks(codes, scale, None, bits=8)
-        logits = head.vector(hidden)              # [K] fp32 → [N] fp32
+        logits = head.vector(hidden)              # [K] fp32 → [N] fp32, numpy arrays: torch is not imported here
 
 Here: the C source (csrc, one file per instruction set), its compilation and cache (build.py), its proof at load (proof.py), the products
 (products.py), a step (decoder.py). Not here: products by torch (runtime/backends/products.py), how a model's weights are held, the fallback.

@@ -2,6 +2,7 @@
 
     decoder = Decoder(kernels, shape, layers, tables, norm, head, halt)
     logits, halts, hidden = decoder.step(embeddings, [Sequence(slots, position, count), …])
+    logits, halts, hidden = decoder.prompt(embeddings, Sequence(slots, position, count))
 
 Here: what C is told of a model, and the call. Not here: the C (csrc/step.h), a backend's caches and what they may hold (runtime/backends/eager.py).
 Why: between the products of one token lie a thousand small operations, which take torch 11 ms and C below one (SmolLM2-135M). Rows of a call do not
@@ -13,13 +14,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from runtime.kernels.products import Dense, Kernels, Product
+from runtime.kernels import threads
+from runtime.kernels.products import Dense, Floats, Kernels, Product, address
 
+# Logits [rows, V], halt logits [rows, 2] where there is a halt head, and hidden states after the final norm [rows, d]: fp32, and the caller's own.
+Said: TypeAlias = tuple[Floats, Floats | None, Floats]
 # A narrow matrix (576 outputs) has 36 groups of rows: more threads would wait for each other longer than they work.
 MOST_THREADS = 8
 
@@ -45,13 +48,13 @@ class Layer(Generic[Product_co]):
     """One block. norms: fp32 [d]; qkv: [(H + 2·H_kv)·D, d], its bias fp32; qk_norm: fp32 [H + H_kv, D]; out: [d, H·D]; gate_up: [2·d_ff, d];
     down: [d, d_ff]; rotates: whether queries and keys are."""
 
-    norm1: Tensor
+    norm1: Floats
     qkv: Product_co
-    bias: Tensor | None
-    qk_norm: Tensor | None
+    bias: Floats | None
+    qk_norm: Floats | None
     rotates: bool
     out: Product_co
-    norm2: Tensor
+    norm2: Floats
     gate_up: Product_co
     down: Product_co
 
@@ -60,7 +63,7 @@ class Layer(Generic[Product_co]):
 class Sequence:
     """`count` new positions from `position` on in a cache, fp32 [L, 2, H_kv, room, D], contiguous, with room for them."""
 
-    slots: Tensor
+    slots: Floats
     position: int
     count: int
 
@@ -96,10 +99,10 @@ class Decoder:
         kernels: Kernels,
         shape: Shape,
         layers: Many[Layer[object]],
-        tables: tuple[Tensor, Tensor],
-        norm: Tensor,
+        tables: tuple[Floats, Floats],
+        norm: Floats,
         head: object,
-        halt: tuple[Tensor, Tensor] | None,
+        halt: tuple[Floats, Floats] | None,
     ) -> None:
         """Every product is one of these kernels. tables: cos and sin, fp32 [positions, D/2]; norm: fp32 [d], after the last block; halt: weight and
         bias, fp32 [2, d] and [2]."""
@@ -115,32 +118,36 @@ class Decoder:
             _matrix(self._halt) if self._halt else _Matrix(), _floats(halt[1]) if halt else None, shape.epsilon,
         )  # fmt: skip
 
-    def step(self, inputs: Tensor, sequences: Many[Sequence]) -> tuple[Tensor, Tensor | None, Tensor]:
-        """inputs: fp32 [rows, d], those of the sequences in turn; their slots are written.
+    def step(self, inputs: Floats, sequences: Many[Sequence]) -> Said:
+        """inputs: fp32 [rows, d], those of the sequences in turn; their slots are written. As many threads as threads.py says."""
+        return self._run(inputs, sequences, sum(sequence.count for sequence in sequences), whole=False)
 
-        Returns logits [rows, V], halt logits [rows, 2] and hidden states after the final norm [rows, d], all fp32 and new. As many threads as torch.
-        """
+    def prompt(self, inputs: Floats, sequence: Sequence) -> Said:
+        """The same of one sequence, and what is said is of its last input alone: rows is 1. Products add in the order that is fastest for many."""
+        return self._run(inputs, [sequence], 1, whole=True)
+
+    def _run(self, inputs: Floats, sequences: Many[Sequence], said: int, *, whole: bool) -> Said:
+        """said: rows that results are wanted of, the last ones."""
         rows = sum(sequence.count for sequence in sequences)
-        if inputs.shape != (rows, self._shape.d_model) or inputs.dtype is not torch.float32:
-            raise ValueError(f"fp32 [{rows}, {self._shape.d_model}], not {inputs.dtype} {tuple(inputs.shape)}")
-        hidden = inputs.clone(memory_format=torch.contiguous_format)
-        logits = torch.empty(rows, self._head.n)
-        halts = torch.empty(rows, 2) if self._halt else None
+        if inputs.shape != (rows, self._shape.d_model) or inputs.dtype != np.float32:
+            raise ValueError(f"fp32 [{rows}, {self._shape.d_model}], not {inputs.dtype} {inputs.shape}")
+        hidden = np.array(inputs, order="C")
+        logits = np.empty((said, self._head.n), np.float32)
+        halts = np.empty((said, 2), np.float32) if self._halt else None
         described = (_Sequence * len(sequences))(*map(self._place, sequences))
-        halt_at = None if halts is None else halts.data_ptr()
-        model = ctypes.addressof(self._model)
-        threads = min(torch.get_num_threads(), MOST_THREADS)
-        if self._step(model, described, len(described), hidden.data_ptr(), logits.data_ptr(), halt_at, threads):
+        halt_at = None if halts is None else address(halts)
+        model, used = ctypes.addressof(self._model), min(threads.count(), MOST_THREADS)
+        if self._step(model, described, len(described), address(hidden), address(logits), halt_at, whole, used):
             raise MemoryError(f"no memory for a step of {rows} rows")
-        return logits, halts, hidden
+        return logits, halts, hidden[rows - said :]
 
     def _place(self, sequence: Sequence) -> _Sequence:
         slots = sequence.slots
         expected = (len(self._layers), 2, self._shape.n_kv_heads, slots.shape[3], self._shape.d_head)
-        fits = slots.shape == expected and slots.dtype is torch.float32 and slots.is_contiguous()
+        fits = slots.shape == expected and slots.dtype == np.float32 and slots.flags.c_contiguous
         if not fits or not 0 <= sequence.position <= sequence.position + sequence.count <= min(slots.shape[3], self._positions):
             raise ValueError(f"a cache of {expected}, not {tuple(slots.shape)}, for positions {sequence.position} and {sequence.count} more")
-        return _Sequence(slots.data_ptr(), slots.shape[3], sequence.position, sequence.count)
+        return _Sequence(address(slots), slots.shape[3], sequence.position, sequence.count)
 
 
 def _described(layer: Layer[object]) -> _Layer:
@@ -159,7 +166,7 @@ def _own(product: object) -> Product:
     return product
 
 
-def _floats(tensor: Tensor) -> int:
-    if tensor.dtype is not torch.float32 or not tensor.is_contiguous() or not tensor.is_cpu:
-        raise ValueError(f"contiguous fp32 on the CPU, not {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}")
-    return tensor.data_ptr()
+def _floats(array: Floats) -> int:
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise ValueError(f"contiguous fp32, not {array.dtype} {array.shape}")
+    return address(array)

@@ -23,7 +23,7 @@ _pointer, _count = ctypes.c_void_p, ctypes.c_int64
 ARGUMENTS = {
     "dense": (_pointer, _pointer, _pointer, _count),
     "blocks": (_pointer, _pointer, _pointer, _count),
-    "step": (_pointer, _pointer, _count, _pointer, _pointer, _pointer, ctypes.c_int32),
+    "step": (_pointer, _pointer, _count, _pointer, _pointer, _pointer, ctypes.c_int32, ctypes.c_int32),
 }
 CHOICES = ("off", "avx512", "avx2", "neon", "generic")
 

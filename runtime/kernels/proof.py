@@ -7,10 +7,9 @@ shapes and values (the tests).
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from runtime.kernels.products import TYPES, Kernels, Product
+from runtime.kernels.products import BRAIN, TYPES, Kernels, Product, brain, single
 
 # Far above the error model of products.py for these shapes (1e-5), far below what one wrong code, scale or column makes (1e-3 and more).
 TOLERANCE = 1e-4
@@ -25,8 +24,9 @@ def mismatch(kernels: Kernels) -> str | None:
     for n, k, blocks, rows in SHAPES:
         x = random.standard_normal((rows, k)).astype(np.float32)
         for dtype in TYPES:
-            weight = torch.from_numpy(random.standard_normal((n, k))).to(dtype)
-            if problem := _compare(kernels.dense(weight), weight.double().numpy(), x):
+            drawn = random.standard_normal((n, k)).astype(np.float32)
+            weight = brain(drawn) if dtype == BRAIN else drawn.astype(dtype)
+            if problem := _compare(kernels.dense(weight), single(weight).astype(np.float64), x):
                 return f"{dtype} [{n}, {k}]: {problem}"
         for bits in (4, 8):
             if problem := _blocks(kernels, random, bits, (n, k, blocks), x):
@@ -42,9 +42,9 @@ def _blocks(kernels: Kernels, random: np.random.Generator, bits: int, shape: tup
     offset = (random.random((n, blocks)) * 8).astype(np.float16)
     unsigned = random.integers(0, 1 << bits, (n, k)).astype(np.uint8)
     signed = (unsigned.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)
-    plain = kernels.blocks(torch.from_numpy(signed), torch.from_numpy(scale), None, bits)
-    shifted = kernels.blocks(torch.from_numpy(unsigned), torch.from_numpy(narrow), torch.from_numpy(offset), bits)
-    added = kernels.blocks(torch.from_numpy(unsigned), torch.from_numpy(narrow), torch.from_numpy(offset), bits, added=True)
+    plain = kernels.blocks(signed, scale, None, bits)
+    shifted = kernels.blocks(unsigned, narrow, offset, bits)
+    added = kernels.blocks(unsigned, narrow, offset, bits, added=True)
     wide = [np.repeat(values.astype(np.float64), k // blocks, 1) for values in (scale, narrow, offset)]
     return (
         _compare(plain, wide[0] * signed, x)
@@ -55,18 +55,14 @@ def _blocks(kernels: Kernels, random: np.random.Generator, bits: int, shape: tup
 
 def _compare(product: Product, weight: NDArray[np.float64], x: NDArray[np.float32]) -> str | None:
     """weight: the same in fp64, [n, k]."""
-    given = torch.from_numpy(x)
     limit = TOLERANCE * (np.abs(x) @ np.abs(weight).T)
     expected = x.astype(np.float64) @ weight.T
-    if (
-        not (np.abs(product.rows(given).numpy() - expected) <= limit).all()
-        or not (np.abs(product.vector(given[0]).numpy() - expected[0]) <= limit[0]).all()
-    ):
+    if not (np.abs(product.rows(x) - expected) <= limit).all() or not (np.abs(product.vector(x[0]) - expected[0]) <= limit[0]).all():
         return "a product differs from numpy's"
-    if not np.allclose(product.select(torch.arange(product.n)).numpy(), weight, rtol=1e-6, atol=1e-6):
+    if not np.allclose(product.select(np.arange(product.n)), weight, rtol=1e-6, atol=1e-6):
         return "a row differs from its values"
-    poisoned = given.clone()
-    poisoned[0, -1] = float("nan")
-    if not product.rows(poisoned)[0].isnan().all():
+    poisoned = x.copy()
+    poisoned[0, -1] = np.nan
+    if not np.isnan(product.rows(poisoned)[0]).all():
         return "NaN is lost"
     return None

@@ -5,7 +5,6 @@ Here: weights into a Student, by name and shape. Not here: the contract's own ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,11 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from interlock.contracts.checkpoint import WEIGHTS, Arch, CheckpointContract, ModelArch
-from interlock.errors import ContractError, Violation, refuse
+from interlock.errors import refuse
+from runtime.student.fit import REMEDY, check_fit
 from runtime.student.model import RMSNorm, Student
-
-REMEDY = "write the checkpoint again: interlock import SOURCE --out DIRECTORY"
-STORED = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
 def load_student(directory: Path, contract: CheckpointContract) -> Student:
@@ -38,27 +35,8 @@ def read_weights(directory: Path, contract: CheckpointContract) -> dict[str, Ten
             weights = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (OSError, SafetensorError) as problem:
         raise refuse(path, "", expected="a safetensors file", found=problem, remedy=REMEDY) from problem
-    violations = [*differences(weights, contract.arch.weight_shapes(contract.model_arch), path), *_mistyped(weights, contract.dtype, path)]
-    if violations:
-        raise ContractError(*violations, remedy=REMEDY)
+    check_fit(weights, {name: str(weight.dtype).removeprefix("torch.") for name, weight in weights.items()}, contract, path)
     return weights
-
-
-def differences(weights: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path) -> Iterator[Violation]:
-    """What keeps `weights` from being the tensors that an architecture needs: one violation per tensor, in the architecture's order."""
-    for name, shape in expected.items():
-        if name not in weights:
-            yield Violation(str(path), name, f"a tensor of shape {list(shape)}", "nothing")
-        elif tuple(weights[name].shape) != shape:
-            yield Violation(str(path), name, f"shape {list(shape)}", f"{list(weights[name].shape)}")
-    for name in sorted(weights.keys() - expected.keys()):
-        yield Violation(str(path), name, "no such tensor in this architecture", f"shape {list(weights[name].shape)}")
-
-
-def _mistyped(weights: dict[str, Tensor], dtype: str, path: Path) -> Iterator[Violation]:
-    for name, weight in weights.items():
-        if STORED.get(weight.dtype) != dtype:
-            yield Violation(str(path), name, f"dtype {dtype}, as its contract says", str(weight.dtype).removeprefix("torch."))
 
 
 def student_from(arch: Arch, heads: ModelArch, weights: dict[str, Tensor]) -> Student:

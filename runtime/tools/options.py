@@ -47,9 +47,11 @@ class Form:
 
     def hold(self, tokenizer: Tokenizer, params: GenerationParams) -> GenerationParams:
         """Parameters that hold an answer to the description, where there is one. Raises UsageError."""
+        if self.source is None:
+            return params
         from runtime.engine.constraints.compiled import compile_constraint
 
-        return replace(params, constraint=compile_constraint(tokenizer, self.source)) if self.source else params
+        return replace(params, constraint=compile_constraint(tokenizer, self.source))
 
     def ask(self, tokenizer: Tokenizer, messages: Sequence[Message], params: GenerationParams) -> Asked:
         """A prompt that tells the tools, and parameters that hold an answer to them. Raises as `ask_with_tools`."""

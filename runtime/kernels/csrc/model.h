@@ -72,9 +72,10 @@ struct job {
     const struct sequence *sequences;
     int64_t count, rows; /* sequences, and inputs of all of them */
     int64_t slots;       /* the most that one row may see */
+    int whole;           /* a prompt: the rows are wanted for what they leave in the cache, and the last one for what the model says */
     float *x;            /* [rows, d]: embeddings, in the end what the model's last norm makes of them */
-    float *logits;       /* [rows, vocabulary] */
-    float *halt;         /* [rows, 2] */
+    float *logits;       /* [rows, vocabulary], of a prompt [1, vocabulary] */
+    float *halt;         /* [rows, 2], of a prompt [1, 2] */
     float *qkv, *mixed, *change, *gate_up; /* products of all rows */
     struct meeting meeting;
 };

@@ -6,7 +6,7 @@
 
 #define TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
 #define NAME(product) product##_neon
-enum { HALF_OUTS = 2, HALF_ROWS = 2, BLOCK_ROWS = 2 };
+enum { PANEL_OUTS = 2, PANEL_ROWS = 2, BLOCK_ROWS = 2 };
 
 typedef struct {
     float32x4_t at[4];

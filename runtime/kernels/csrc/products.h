@@ -1,7 +1,7 @@
 /* The products, written once: each instruction set's file defines the words below and includes this.
  *
  *   TARGET                  the attribute under which its functions are compiled
- *   HALF_OUTS, HALF_ROWS    how many fp16 matrix rows by how many activations its registers hold sums for
+ *   PANEL_OUTS, PANEL_ROWS  how many matrix rows by how many activations its registers hold sums for
  *   BLOCK_ROWS              how many activations against one group of a packed matrix (1, 2, 4 or 8)
  *   lanes                   16 fp32; sums: 16 int32
  *   splat, load, load_half, load_brain, store, plus (a + b), fused (a * b + c), total (sum of the lanes)
@@ -166,34 +166,47 @@ SHARED TARGET void dense_each(const struct dense *w, int64_t from, int64_t to, c
     else each_of_type(w, BRAIN, from, to, x, y, rows);
 }
 
-/* HALF_OUTS rows of fp16 times HALF_ROWS activations: each value is loaded and widened once for several products. */
-INLINE TARGET void half_panel(const struct dense *w, int64_t n, const float *x, float *y)
+/* PANEL_OUTS matrix rows times PANEL_ROWS activations: each value is loaded and widened once for several products. */
+INLINE TARGET void dense_panel(const struct dense *w, const int type, int64_t n, const float *x, float *y)
 {
-    const uint16_t *weight = (const uint16_t *)w->weight + n * w->k;
-    lanes sum[HALF_OUTS][HALF_ROWS];
+    const void *weight = moved(w->weight, type, n * w->k);
+    lanes sum[PANEL_OUTS][PANEL_ROWS];
     int64_t k = 0;
-    UNROLL for (int o = 0; o < HALF_OUTS; o++) UNROLL for (int r = 0; r < HALF_ROWS; r++) sum[o][r] = splat(0);
+    UNROLL for (int o = 0; o < PANEL_OUTS; o++) UNROLL for (int r = 0; r < PANEL_ROWS; r++) sum[o][r] = splat(0);
     for (; k + GROUP <= w->k; k += GROUP) {
-        UNROLL for (int o = 0; o < HALF_OUTS; o++) {
-            prefetch(weight + o * w->k + k);
-            const lanes wide = load_half(weight + o * w->k + k);
-            UNROLL for (int r = 0; r < HALF_ROWS; r++) sum[o][r] = fused(wide, load(x + r * w->k + k), sum[o][r]);
+        UNROLL for (int o = 0; o < PANEL_OUTS; o++) {
+            prefetch(moved(weight, type, o * w->k + k));
+            const lanes wide = load_dense(weight, type, o * w->k + k);
+            UNROLL for (int r = 0; r < PANEL_ROWS; r++) sum[o][r] = fused(wide, load(x + r * w->k + k), sum[o][r]);
         }
     }
-    UNROLL for (int o = 0; o < HALF_OUTS; o++) UNROLL for (int r = 0; r < HALF_ROWS; r++) {
+    UNROLL for (int o = 0; o < PANEL_OUTS; o++) UNROLL for (int r = 0; r < PANEL_ROWS; r++) {
         float value = total(sum[o][r]);
-        for (int64_t rest = k; rest < w->k; rest++) value += half_to_float(weight[o * w->k + rest]) * x[r * w->k + rest];
+        for (int64_t rest = k; rest < w->k; rest++) value += one_float(weight, type, o * w->k + rest) * x[r * w->k + rest];
         y[r * w->n + n + o] = value;
     }
 }
 
-/* x: [rows, k] → y: [rows, n]. Many rows of fp16 go in panels, which add in another order. Returns 0. */
+INLINE TARGET void panels_of_type(const struct dense *w, const int type, int64_t from, int64_t to, const float *x, float *y, int64_t rows)
+{
+    for (int64_t n = from; n < to; n += PANEL_OUTS)
+        for (int64_t r = 0; r < rows; r += PANEL_ROWS) dense_panel(w, type, n, x + r * w->k, y + r * w->n);
+}
+
+/* The same for many activations, in panels, which add in another order. */
+SHARED TARGET void dense_many(const struct dense *w, int64_t from, int64_t to, const float *x, float *y, int64_t rows)
+{
+    const int64_t outs = to - (to - from) % PANEL_OUTS, paired = rows - rows % PANEL_ROWS;
+    if (w->type == SINGLE) panels_of_type(w, SINGLE, from, outs, x, y, paired);
+    else if (w->type == HALF) panels_of_type(w, HALF, from, outs, x, y, paired);
+    else panels_of_type(w, BRAIN, from, outs, x, y, paired);
+    dense_each(w, from, outs, x + paired * w->k, y + paired * w->n, rows - paired);
+    dense_each(w, outs, to, x, y, rows);
+}
+
+/* x: [rows, k] → y: [rows, n]. Returns 0. */
 EXPORT TARGET int NAME(dense)(const struct dense *w, const float *x, float *y, int64_t rows)
 {
-    const int64_t outs = w->type == HALF ? w->n - w->n % HALF_OUTS : 0, paired = rows - rows % HALF_ROWS;
-    for (int64_t n = 0; n < outs; n += HALF_OUTS)
-        for (int64_t r = 0; r < paired; r += HALF_ROWS) half_panel(w, n, x + r * w->k, y + r * w->n);
-    dense_each(w, 0, outs, x + paired * w->k, y + paired * w->n, rows - paired);
-    dense_each(w, outs, w->n, x, y, rows);
+    dense_many(w, 0, w->n, x, y, rows);
     return 0;
 }

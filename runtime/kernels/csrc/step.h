@@ -145,12 +145,13 @@ static TARGET void attention(const struct job *job, int64_t number, const struct
 struct part {
     int64_t from, to;
 };
-SHARED TARGET struct part multiplied(const struct matrix *matrix, const float *x, float *y, int64_t rows, const struct own *own, int id, int threads)
+SHARED TARGET struct part multiplied(const struct matrix *matrix, const float *x, float *y, int64_t rows, int whole, const struct own *own, int id, int threads)
 {
     if (matrix->dense) {
         const struct dense *w = matrix->dense;
         const struct part part = {share(w->n, id, threads), share(w->n, id + 1, threads)};
-        dense_each(w, part.from, part.to, x, y, rows);
+        if (whole) dense_many(w, part.from, part.to, x, y, rows);
+        else dense_each(w, part.from, part.to, x, y, rows);
         return part;
     }
     const struct blocks *w = matrix->blocks;
@@ -197,30 +198,32 @@ static TARGET void run(struct job *job, const struct own *own, int id)
     for (int64_t number = 0; number < m->layers; number++) {
         const struct layer *layer = m->layer + number;
         normed_rows(job, layer->norm1, own->input);
-        multiplied(&layer->qkv, own->input, job->qkv, job->rows, own, id, threads);
+        multiplied(&layer->qkv, own->input, job->qkv, job->rows, job->whole, own, id, threads);
         meet(meeting);
         int64_t row = 0, unit = 0;
         for (int64_t i = 0; i < job->count; row += job->sequences[i].count, i++)
             for (int64_t head = 0; head < m->kv_heads; head++, unit++)
                 if (unit % threads == id) attention(job, number, job->sequences + i, row, head, own);
         meet(meeting);
-        added(job, multiplied(&layer->out, job->mixed, job->change, job->rows, own, id, threads));
+        added(job, multiplied(&layer->out, job->mixed, job->change, job->rows, job->whole, own, id, threads));
         meet(meeting);
         normed_rows(job, layer->norm2, own->input);
-        multiplied(&layer->gate_up, own->input, job->gate_up, job->rows, own, id, threads);
+        multiplied(&layer->gate_up, own->input, job->gate_up, job->rows, job->whole, own, id, threads);
         meet(meeting);
         gated(job, own->input);
-        added(job, multiplied(&layer->down, own->input, job->change, job->rows, own, id, threads));
+        added(job, multiplied(&layer->down, own->input, job->change, job->rows, job->whole, own, id, threads));
         meet(meeting);
     }
     normed_rows(job, m->norm, own->input);
-    multiplied(&m->head, own->input, job->logits, job->rows, own, id, threads);
+    const int64_t said = job->whole ? 1 : job->rows;
+    const float *hidden = own->input + (job->rows - said) * m->d;
+    multiplied(&m->head, hidden, job->logits, said, 0, own, id, threads);
     meet(meeting);
     if (id) return;
     memcpy(job->x, own->input, (size_t)(job->rows * m->d) * sizeof(float));
     if (!m->halt.dense) return;
-    multiplied(&m->halt, own->input, job->halt, job->rows, own, 0, 1);
-    for (int64_t r = 0; r < job->rows; r++)
+    multiplied(&m->halt, hidden, job->halt, said, 0, own, 0, 1);
+    for (int64_t r = 0; r < said; r++)
         for (int i = 0; i < 2; i++) job->halt[2 * r + i] += m->halt_bias[i];
 }
 
@@ -232,11 +235,12 @@ static TARGET void *work(void *argument)
     return NULL;
 }
 
-/* x: [rows, d], embeddings → hidden states; logits: [rows, vocabulary]; halt: [rows, 2] or NULL. Rows are the inputs of the sequences in turn, whose
- * slots are written. Returns 0, or 1 where there is no memory; then nothing is written. */
-EXPORT TARGET int NAME(step)(const struct model *m, const struct sequence *sequences, int64_t count, float *x, float *logits, float *halt, int32_t threads)
+/* x: [rows, d], embeddings → hidden states; logits: [rows, vocabulary]; halt: [rows, 2] or NULL; whole: see struct job. Rows are the inputs of the
+ * sequences in turn, whose slots are written. Returns 0, or 1 where there is no memory; then nothing is written. */
+EXPORT TARGET int NAME(step)(const struct model *m, const struct sequence *sequences, int64_t count, float *x, float *logits, float *halt, int32_t whole,
+                             int32_t threads)
 {
-    struct job job = {.model = m, .sequences = sequences, .count = count, .x = x, .logits = logits, .halt = halt};
+    struct job job = {.model = m, .sequences = sequences, .count = count, .whole = whole, .x = x, .logits = logits, .halt = halt};
     for (int64_t i = 0; i < count; i++) job.rows += sequences[i].count, job.slots = most(job.slots, sequences[i].position + sequences[i].count);
     int64_t tiles = 0, blocks = 0;
     measure(&m->head, &tiles, &blocks);

@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from runtime.backends.products import Product
+from runtime.backends.products import OfKernels, Product
 from runtime.kernels import Product as Packed
 from runtime.kernels import load, why
 from runtime.mil.program import TensorType
@@ -28,7 +26,7 @@ class PackedWeights(Weights):
     def __init__(self) -> None:
         super().__init__()
         self._kernels = load()
-        self._made: dict[tuple[object, ...], Packed] = {}
+        self._made: dict[tuple[object, ...], OfKernels] = {}
         self.notes = (f"packed weights: {why()}",) if self._kernels else (f"weights widened to fp32: {why()}",)
 
     def rows(self, matrix: Matrix) -> Selects:
@@ -38,18 +36,19 @@ class PackedWeights(Weights):
     def product(self, matrix: Matrix) -> Product:
         return super().product(matrix) if self._kernels is None or form(matrix.parts[0])[0] == "dense" else self._packed(matrix)
 
-    def _packed(self, matrix: Matrix) -> Packed:
+    def _packed(self, matrix: Matrix) -> OfKernels:
         assert self._kernels is not None
         key = matrix.key()
         if key not in self._made:
             if form(matrix.parts[0])[0] == "half":
-                self._made[key] = self._kernels.dense(_joined([part.array() for part in matrix.parts]))
+                made: Packed = self._kernels.dense(np.concatenate([part.array() for part in matrix.parts]))
             else:
                 parts = [_blocks(part) for part in matrix.parts]
-                codes, scale = (_joined([part[at] for part in parts]) for at in (0, 1))
-                offset = _joined([part[2] for part in parts]) if parts[0][2] is not None else None
-                self._made[key] = self._kernels.blocks(codes, scale, offset, parts[0][3])
-            self.size_bytes += self._made[key].nbytes
+                codes, scale = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
+                offset = np.concatenate([part[2] for part in parts if part[2] is not None]) if parts[0][2] is not None else None
+                made = self._kernels.blocks(codes, scale, offset, parts[0][3])
+            self._made[key] = OfKernels(made)
+            self.size_bytes += made.nbytes
             for part in matrix.parts:
                 release(part)
         return self._made[key]
@@ -78,8 +77,3 @@ def _blocks(constant: Fixed) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] |
     given = constant.given
     offset = given["offset"].array() if "offset" in given else None
     return given["data"].array(), given["scale"].array(), offset, _type(given["data"]).dtype.bits
-
-
-def _joined(parts: list[Any]) -> Tensor:
-    """Rows of all parts, in memory of their own."""
-    return torch.from_numpy(np.concatenate(parts))

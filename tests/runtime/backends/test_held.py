@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fakes.quantised_checkpoints import kinds_of, write_quantised
@@ -18,7 +19,9 @@ from runtime.backends.checkpoint_codes import checkpoint_codes
 from runtime.backends.codes import Codes, joined, rounded
 from runtime.backends.eager import EagerBackend, eager_from
 from runtime.backends.held import Held, Weights
+from runtime.backends.tensors import as_array
 from runtime.kernels import library
+from runtime.load import checkpoint_weights
 from runtime.numerics import psnr_db
 from runtime.student.checkpoint import read_weights, student_from
 from runtime.student.model import Student
@@ -101,15 +104,15 @@ def test_packed_is_the_checkpoint_itself(tmp_path: Path, monkeypatch: pytest.Mon
     for name in kinds:
         found = codes(name)
         assert found is not None
-        torch.testing.assert_close(found.values(), weights[name], rtol=1e-6, atol=1e-7)
-    close(EagerBackend(student.arch, student.heads, Held(weights.__getitem__, "packed", codes)), student, PACKED_DB)
+        torch.testing.assert_close(torch.from_numpy(found.values()), weights[name], rtol=1e-6, atol=1e-7)
+    close(EagerBackend(student.arch, student.heads, Held(lambda name: as_array(weights[name]), "packed", codes)), student, PACKED_DB)
 
 
 def test_a_weight_without_codes_is_held_exactly(tmp_path: Path) -> None:
     student = tiny_student(ModelArch(), **WIDTHS)
     kinds = dict(list(kinds_of(student).items())[:3])
     contract = write_quantised(tmp_path / "made", student, kinds)
-    held = Held(read_weights(tmp_path / "made", contract).__getitem__, "packed", checkpoint_codes(tmp_path / "made", contract))
+    held = Held(checkpoint_weights(tmp_path / "made", contract).__getitem__, "packed", checkpoint_codes(tmp_path / "made", contract))
     close(EagerBackend(student.arch, student.heads, held), student, PACKED_DB)
 
 
@@ -141,25 +144,25 @@ def test_blocks_that_do_not_fit_are_refused(tmp_path: Path, harm: str) -> None:
 @given(st.integers(1, 9), st.sampled_from([1, 31, 32, 64, 96]), st.integers(0, 2**32), st.sampled_from([1.0, 1e-8, 1e4, 0.0]))
 def test_int8_is_within_half_a_step(rows: int, columns: int, seed: int, size: float) -> None:
     weight = size * torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
-    codes = rounded(weight)
+    codes = rounded(weight.numpy())
     block = columns // codes.scale.shape[1]
     largest = weight.view(rows, -1, block).abs().amax(2).repeat_interleave(block, 1)
     # half a step; a scale that fp16 rounds, by 2^-11, moves codes of up to 127 steps and the ends of the range; below 2^-14 steps stay that size
-    assert ((codes.values() - weight).abs() <= largest * (0.5 / 127 + 2.0**-10) + 2.0**-15).all()
+    assert ((torch.from_numpy(codes.values()) - weight).abs() <= largest * (0.5 / 127 + 2.0**-10) + 2.0**-15).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), min_size=1, max_size=4), st.integers(0, 2**32))
 def test_codes_of_any_forms_stand_below_each_other(parts: list[tuple[int, int]], seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    random = np.random.default_rng(seed)
 
     def made(form: int, rows: int) -> Codes:
         signed, bits, blocks = form in (0, 1), 4 if form in (1, 2) else 8, 2 if form == 4 else 4
         low = -(1 << (bits - 1)) if signed else 0
-        codes = torch.randint(low, low + (1 << bits), (rows, 64), generator=generator).to(torch.int8 if signed else torch.uint8)
-        scale, offset = (torch.randn(rows, blocks, generator=generator).half() for _ in range(2))
+        codes = random.integers(low, low + (1 << bits), (rows, 64)).astype(np.int8 if signed else np.uint8)
+        scale, offset = (random.standard_normal((rows, blocks)).astype(np.float16) for _ in range(2))
         return Codes(codes, scale, None if form == 0 else offset, bits, added=form in (2, 4))
 
     given_parts = [made(*part) for part in parts]
     whole = joined(given_parts)
-    torch.testing.assert_close(whole.values(), torch.cat([part.values() for part in given_parts]), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(whole.values(), np.concatenate([part.values() for part in given_parts]), rtol=1e-5, atol=1e-3)

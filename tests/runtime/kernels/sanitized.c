@@ -7,11 +7,11 @@
 
 typedef int product_dense(const struct dense *, const float *, float *, int64_t);
 typedef int product_blocks(const struct blocks *, const float *, float *, int64_t);
-typedef int model_step(const struct model *, const struct sequence *, int64_t, float *, float *, float *, int32_t);
+typedef int model_step(const struct model *, const struct sequence *, int64_t, float *, float *, float *, int32_t, int32_t);
 const char *variants(void);
 #define DECLARE(name) product_dense dense_##name; product_blocks blocks_##name; model_step step_##name
 #define CALL(name) (strstr(variants(), #name) ? dense_##name(&dense, x, y, rows) + blocks_##name(&blocks, x, y, rows) : 0)
-#define STEP(name) (strstr(variants(), #name) ? step_##name(&model, sequences, count, inputs, logits, halt, threads) : 0)
+#define STEP(name) (strstr(variants(), #name) ? step_##name(&model, sequences, count, inputs, logits, halt, whole, threads) : 0)
 
 DECLARE(generic);
 #if defined(__x86_64__)
@@ -95,8 +95,10 @@ static int steps(void)
         at->position = below(20), at->count = 1 + below(4), at->room = at->position + at->count, rows += at->count;
         at->slots = keep(bytes(model.layers * 2 * model.kv_heads * at->room * size * 4));
     }
-    float *inputs = keep(bytes(rows * model.d * 4)), *logits = keep(malloc((size_t)(rows * model.vocabulary * 4)));
-    float *halt = model.halt.dense ? keep(malloc((size_t)(rows * 8))) : NULL;
+    const int32_t whole = (int32_t)below(2);
+    const int64_t said = whole ? 1 : rows;
+    float *inputs = keep(bytes(rows * model.d * 4)), *logits = keep(malloc((size_t)(said * model.vocabulary * 4)));
+    float *halt = model.halt.dense ? keep(malloc((size_t)(said * 8))) : NULL;
     for (int64_t j = 0; j < rows * model.d && below(2); j++) inputs[j] = (float)below(2000) / 1000 - 1;
     const int32_t threads = 1 + (int32_t)below(3);
     return STEP_ALL;

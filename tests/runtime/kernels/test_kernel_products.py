@@ -14,11 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from runtime.backends.tensors import as_array
 from runtime.kernels.products import Blocks, Kernels
 
 UNIT = 2.0**-24
 Array = NDArray[Any]
 EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+def drawn(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(shape).standard_normal(shape, np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,7 @@ class Case:
         return scale * codes + offset if self.added else scale * (codes - offset)
 
     def product(self, kernels: Kernels) -> Blocks:
-        offset = None if self.offset is None else torch.from_numpy(self.offset)
-        return kernels.blocks(torch.from_numpy(self.codes), torch.from_numpy(self.scale), offset, self.bits, added=self.added)
+        return kernels.blocks(self.codes, self.scale, self.offset, self.bits, added=self.added)
 
     def bound(self) -> Array:
         """[T, N]: the model that products.py states, tile by tile."""
@@ -86,10 +90,10 @@ def cases(draw: Callable[..., Any]) -> Case:
 @EXAMPLES
 def test_blocks_stay_inside_their_error_model(kernels: Kernels, case: Case) -> None:
     product = case.product(kernels)
-    expected, x = case.x.astype(np.float64) @ case.weight().T, torch.from_numpy(case.x)
-    assert (np.abs(product.rows(x).numpy() - expected) <= case.bound()).all()
+    expected, x = case.x.astype(np.float64) @ case.weight().T, case.x
+    assert (np.abs(product.rows(x) - expected) <= case.bound()).all()
     # each row is what it is alone, bit for bit: batches of sequences rely on it
-    assert all(torch.equal(product.vector(alone), row) for alone, row in zip(x, product.rows(x), strict=True))
+    assert all(np.array_equal(product.vector(alone), row) for alone, row in zip(x, product.rows(x), strict=True))
 
 
 @given(case=cases())
@@ -99,15 +103,15 @@ def test_selected_rows_are_the_values_themselves(kernels: Kernels, case: Case) -
     offset = np.float32(0) if case.offset is None else np.repeat(case.offset.astype(np.float32), case.width, 1)
     codes, scale = case.codes.astype(np.float32), np.repeat(case.scale.astype(np.float32), case.width, 1)
     expected = codes * scale + offset if case.added else (codes - offset) * scale
-    np.testing.assert_array_equal(case.product(kernels).select(torch.from_numpy(index)).numpy(), expected[index])
+    np.testing.assert_array_equal(case.product(kernels).select(index), expected[index])
 
 
 @given(case=cases())
 @EXAMPLES
 def test_instruction_sets_agree_to_the_last_bit(runnable: dict[str, Kernels], case: Case) -> None:
     """Integer sums are exact and floats are added in one order, fused: only `generic` rounds twice."""
-    found = [case.product(kernels).rows(torch.from_numpy(case.x)) for name, kernels in runnable.items() if name != "generic"]
-    assert all(torch.equal(found[0], other) for other in found)
+    found = [case.product(kernels).rows(case.x) for name, kernels in runnable.items() if name != "generic"]
+    assert all(np.array_equal(found[0], other) for other in found)
 
 
 @given(
@@ -119,7 +123,7 @@ def test_floats_stay_inside_their_error_model(kernels: Kernels, n: int, k: int, 
     random = np.random.default_rng(seed)
     weight = torch.from_numpy(random.standard_normal((n, k)) * (1e-7 if tiny else 1)).to(dtype)  # 1e-7: subnormal in fp16
     x = random.standard_normal((rows, k)).astype(np.float32)
-    found = kernels.dense(weight).rows(torch.from_numpy(x)).numpy()
+    found = kernels.dense(as_array(weight)).rows(x)
     exact = weight.double().numpy()
     bound = (k + 8) * UNIT * (np.abs(x).astype(np.float64) @ np.abs(exact).T)
     assert found.shape == (rows, n)
@@ -132,8 +136,8 @@ def test_every_fp16_value_is_widened_exactly(kernels: Kernels) -> None:
     body = torch.zeros(1 << 16, 16, dtype=torch.float16)
     body[:, 3] = every
     for weight in (every[:, None], body):
-        product = kernels.dense(weight)
-        torch.testing.assert_close(product.vector(torch.ones(product.k)), every.float(), rtol=0, atol=0, equal_nan=True)
+        product = kernels.dense(weight.numpy())
+        np.testing.assert_array_equal(product.vector(np.ones(product.k, np.float32)), every.float().numpy())
 
 
 def _block_case(n: int = 21, width: int = 40, blocks: int = 3, bits: int = 4) -> Case:
@@ -148,10 +152,10 @@ def _block_case(n: int = 21, width: int = 40, blocks: int = 3, bits: int = 4) ->
 @pytest.mark.parametrize("column", [0, 39, 40, 71, 119])
 def test_a_value_that_is_not_finite_reaches_every_output_of_its_row_only(kernels: Kernels, value: float, column: int) -> None:
     case = _block_case()
-    x = torch.from_numpy(case.x).clone()
+    x = case.x.copy()
     x[4, column] = value
-    for product in (case.product(kernels), kernels.dense(torch.zeros(21, 120, dtype=torch.float16))):
-        finite = product.rows(x).isfinite()
+    for product in (case.product(kernels), kernels.dense(np.zeros((21, 120), np.float16))):
+        finite = np.isfinite(product.rows(x))
         assert not finite[4].any()
         assert finite[[0, 1, 2, 3, 5, 6, 7, 8]].all()
 
@@ -160,7 +164,7 @@ def test_a_value_that_is_not_finite_reaches_every_output_of_its_row_only(kernels
 def test_extreme_activations_are_right_or_not_finite(kernels: Kernels, magnitude: float) -> None:
     case = _block_case(bits=8)
     case = Case(case.codes, case.scale, case.offset, 8, np.full((1, 120), magnitude, np.float32))
-    found, expected = case.product(kernels).rows(torch.from_numpy(case.x)).numpy(), case.x.astype(np.float64) @ case.weight().T
+    found, expected = case.product(kernels).rows(case.x), case.x.astype(np.float64) @ case.weight().T
     finite = np.isfinite(found)
     assert (np.abs(found - expected) <= case.bound())[finite].all()
     assert finite.all() or magnitude > 1e30
@@ -168,47 +172,47 @@ def test_extreme_activations_are_right_or_not_finite(kernels: Kernels, magnitude
 
 def test_no_rows_give_no_rows(kernels: Kernels) -> None:
     case = _block_case()
-    for product in (case.product(kernels), kernels.dense(torch.ones(21, 120).half())):
-        assert product.rows(torch.empty(0, 120)).shape == (0, 21)
-        assert product.select(torch.empty(0, dtype=torch.int64)).shape == (0, 120)
+    for product in (case.product(kernels), kernels.dense(np.ones((21, 120), np.float16))):
+        assert product.rows(np.empty((0, 120), np.float32)).shape == (0, 21)
+        assert product.select(np.empty(0, np.int64)).shape == (0, 120)
 
 
 def test_fp16_is_multiplied_where_it_lies(kernels: Kernels) -> None:
-    weight = torch.randn(8, 64).half()
+    weight = drawn(8, 64).astype(np.float16)
     product = kernels.dense(weight)
-    assert product.weight.data_ptr() == weight.data_ptr()
+    assert np.shares_memory(product.weight, weight)
     assert product.nbytes == 8 * 64 * 2
-    assert torch.equal(product.select(torch.tensor([3, 3])), weight[[3, 3]].float())
+    assert np.array_equal(product.select(np.array([3, 3])), weight[[3, 3]].astype(np.float32))
 
 
 def test_four_bit_codes_take_four_bits(kernels: Kernels) -> None:
-    product = kernels.blocks(torch.zeros(32, 64, dtype=torch.uint8), torch.ones(32, 2).half(), None, 4)
+    product = kernels.blocks(np.zeros((32, 64), np.uint8), np.ones((32, 2), np.float16), None, 4)
     assert (product.n, product.k, product.nbytes) == (32, 64, 32 * 64 // 2 + 32 * 2 * 2)
 
 
 def test_activations_need_not_be_contiguous(kernels: Kernels) -> None:
     case = _block_case()
-    x = torch.randn(120, 9).T
-    for product in (case.product(kernels), kernels.dense(torch.randn(120, 21).half().T)):
-        assert torch.equal(product.rows(x), product.rows(x.contiguous()))
-        assert torch.equal(product.vector(x[0]), product.rows(x[:1])[0])
+    x = drawn(120, 9).T
+    for product in (case.product(kernels), kernels.dense(drawn(120, 21).astype(np.float16).T)):
+        assert np.array_equal(product.rows(x), product.rows(np.ascontiguousarray(x)))
+        assert np.array_equal(product.vector(x[0]), product.rows(x[:1])[0])
 
 
 def test_weights_need_not_be_contiguous(kernels: Kernels) -> None:
-    codes, scale = torch.randint(0, 16, (64, 32), dtype=torch.uint8), torch.rand(2, 32).half()
-    x = torch.randn(3, 64)
-    expected = kernels.blocks(codes.T.contiguous(), scale.T.contiguous(), scale.T.contiguous() * 8, 4).rows(x)
-    assert torch.equal(kernels.blocks(codes.T, scale.T, scale.T * 8, 4).rows(x), expected)
+    codes, scale = np.arange(64 * 32, dtype=np.uint8).reshape(64, 32) & 15, drawn(2, 32).astype(np.float16)
+    x = drawn(3, 64)
+    expected = kernels.blocks(codes.T.copy(), scale.T.copy(), scale.T.copy() * 8, 4).rows(x)
+    assert np.array_equal(kernels.blocks(codes.T, scale.T, scale.T * 8, 4).rows(x), expected)
 
 
 def test_products_of_several_threads_do_not_meet(kernels: Kernels) -> None:
     product = _block_case().product(kernels)
-    given_rows = [torch.randn(5, 120) for _ in range(4)]
+    given_rows = [drawn(5, 120) for _ in range(4)]
     expected = [product.rows(x) for x in given_rows]
     wrong: list[int] = []
 
     def work(i: int) -> None:
-        wrong.extend(i for _ in range(50) if not torch.equal(product.rows(given_rows[i]), expected[i]))
+        wrong.extend(i for _ in range(50) if not np.array_equal(product.rows(given_rows[i]), expected[i]))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
@@ -218,9 +222,9 @@ def test_products_of_several_threads_do_not_meet(kernels: Kernels) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("x", [torch.ones(119), torch.ones(120).double(), torch.ones(1, 120), torch.ones(120, device="meta")])
-def test_wrong_activations_never_reach_c(kernels: Kernels, x: torch.Tensor) -> None:
-    for product in (_block_case().product(kernels), kernels.dense(torch.ones(21, 120).half())):
+@pytest.mark.parametrize("x", [np.ones(119, np.float32), np.ones(120), np.ones((1, 120), np.float32)])
+def test_wrong_activations_never_reach_c(kernels: Kernels, x: Array) -> None:
+    for product in (_block_case().product(kernels), kernels.dense(np.ones((21, 120), np.float16))):
         with pytest.raises(ValueError, match="fp32 activations of 120 columns"):
             product.vector(x)
 
@@ -229,27 +233,27 @@ def test_wrong_activations_never_reach_c(kernels: Kernels, x: torch.Tensor) -> N
 def test_rows_beside_the_weight_are_refused(kernels: Kernels, index: int) -> None:
     """31 would be a row of padding."""
     with pytest.raises(IndexError):
-        _block_case().product(kernels).select(torch.tensor([index]))
+        _block_case().product(kernels).select(np.array([index]))
 
 
-CODES, SCALE = torch.zeros(4, 64, dtype=torch.uint8), torch.ones(4, 2).half()
+CODES, SCALE = np.zeros((4, 64), np.uint8), np.ones((4, 2), np.float16)
 
 
 @pytest.mark.parametrize(
     ("codes", "scale", "offset", "bits", "told"),
     [
-        (CODES.int(), SCALE, None, 4, "int8 or uint8"),
+        (CODES.astype(np.int32), SCALE, None, 4, "int8 or uint8"),
         (CODES, SCALE, None, 9, "1 to 8 bits"),
         (CODES[:0], SCALE[:0], None, 4, "int8 or uint8"),
-        (CODES, torch.ones(4, 3).half(), None, 4, "a scale per row and block"),
-        (CODES, SCALE.double(), None, 4, "fp16 or fp32"),
+        (CODES, np.ones((4, 3), np.float16), None, 4, "a scale per row and block"),
+        (CODES, SCALE.astype(np.float64), None, 4, "fp16 or fp32"),
         (CODES, SCALE, SCALE[:, :1], 4, "offsets as scales"),
         (CODES + 16, SCALE, None, 4, "more than 4 bits"),
-        (CODES.view(torch.int8) + 8, SCALE, None, 4, "more than 4 bits"),
+        (CODES.view(np.int8) + np.int8(8), SCALE, None, 4, "more than 4 bits"),
     ],
 )
 def test_impossible_weights_are_refused(kernels: Kernels, codes: Any, scale: Any, offset: Any, bits: int, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         kernels.blocks(codes, scale, offset, bits)
     with pytest.raises(ValueError, match="a matrix in fp32, fp16 or bf16"):
-        kernels.dense(torch.ones(3, 4).double())
+        kernels.dense(np.ones((3, 4)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fakes.relatives import ALL, RELATIVES, relative_student
@@ -12,7 +13,9 @@ from fakes.students import BOTH_HEADS, some_ids, tiny_student
 
 from runtime.backends.eager import EagerBackend, eager_from
 from runtime.backends.held import Held
+from runtime.backends.tensors import as_array
 from runtime.kernels import library
+from runtime.kernels import threads as counted
 from runtime.kernels.decoder import Sequence
 from runtime.kernels.products import Kernels
 from runtime.numerics import psnr_db
@@ -27,9 +30,9 @@ def chosen(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
+    before = counted.count()
     yield
-    torch.set_num_threads(before)
+    counted.use(before)
 
 
 def said(backend: EagerBackend, ids: list[int]) -> torch.Tensor:
@@ -46,6 +49,18 @@ def test_steps_are_the_students(fields: dict[str, Any]) -> None:
     assert psnr_db(student(torch.tensor([ids])).logits[0], said(eager_from(student), ids)) >= 105
 
 
+@pytest.mark.parametrize("fields", [{}, *RELATIVES.values(), ALL], ids=["llama", *RELATIVES, "all"])
+def test_prompts_are_the_students(fields: dict[str, Any]) -> None:
+    """In pieces of 7, 1 and 32: with and without what is left over of a panel."""
+    student = relative_student(**fields) if fields else tiny_student()
+    ids = some_ids(student.arch, 40).tolist()
+    backend = eager_from(student)
+    cache = backend.new_cache()
+    for piece in (ids[:7], ids[7:8], ids[8:]):
+        step = backend.prefill(piece, cache)
+    assert psnr_db(student(torch.tensor([ids])).logits[0, -1], torch.from_numpy(step.logits)) >= 105
+
+
 @pytest.mark.parametrize("d_head", [2, 8, 18, 64, 80])
 def test_heads_of_any_size(d_head: int) -> None:
     student = tiny_student(n_layers=2, d_head=d_head, d_model=50, d_ff=37)
@@ -58,10 +73,10 @@ def test_heads_of_any_size(d_head: int) -> None:
 def test_threads_and_neighbours_change_no_bit(weights: Any) -> None:
     student = tiny_student(d_ff=100)
     backend = eager_from(student, weights)
-    torch.set_num_threads(1)
+    counted.use(1)
     alone = said(backend, some_ids(student.arch, 12).tolist())
     for count in (1, 2, 3, 5):
-        torch.set_num_threads(count)
+        counted.use(count)
         others = [backend.new_cache() for _ in range(10)]
         for at, token in enumerate(some_ids(student.arch, 12).tolist()):
             steps = backend.decode_many([*([3 * at] * 4), token, *([5 * at] * 5)], others)
@@ -77,22 +92,21 @@ def test_what_is_not_finite_is_not_hidden() -> None:
     first[5] = float("nan")
     broken, whole = backend.decode_many([first, 4], caches)
     assert torch.from_numpy(broken.logits).isnan().all() and torch.from_numpy(whole.logits).isfinite().all()
-    caches[1].slots[0, 0, 0, 0, 0] = float("inf")
+    caches[1].slots[0, 0, 0, 0, 0] = np.inf
     assert not torch.from_numpy(backend.decode(5, caches[1]).logits).isfinite().any()
 
 
 def test_wrong_memory_never_reaches_c() -> None:
     student: Student = tiny_student()
-    backend = EagerBackend(student.arch, BOTH_HEADS, Held(student.state_dict().__getitem__))
-    decoder, cache = backend._decoder, backend.new_cache()
-    assert decoder is not None
-    x, d = torch.zeros(1, student.arch.d_model), student.arch.d_model
+    backend = EagerBackend(student.arch, BOTH_HEADS, Held(lambda name: as_array(student.state_dict()[name])))
+    decoder, cache = backend._steps, backend.new_cache()
+    x, d = np.zeros((1, student.arch.d_model), np.float32), student.arch.d_model
     for inputs, slots, position in (
-        (torch.zeros(2, d), cache.slots, 0),
-        (x.double(), cache.slots, 0),
+        (np.zeros((2, d), np.float32), cache.slots, 0),
+        (x.astype(np.float64), cache.slots, 0),
         (x, cache.slots[:2], 0),
-        (x, cache.slots.transpose(0, 1), 0),
-        (x, cache.slots.half(), 0),
+        (x, cache.slots.swapaxes(0, 1), 0),
+        (x, np.zeros_like(cache.slots, np.float16), 0),
         (x, cache.slots, cache.slots.shape[3]),
         (x, cache.slots, -1),
     ):
