@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.kernels.products import Array, Floats, single
+from runtime.kernels.products import PART, Array, Floats, single
 
 # Columns that share a scale where codes are made here, if they divide the width: as in GGUF's Q8_0.
 BLOCK = 32
 TOP = 127
-# Rows at a time: floats on the way hold eight times what they become.
-PART = 1024
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,14 @@ def rounded(weight: Array) -> Codes:
     """
     block = BLOCK if weight.shape[1] % BLOCK == 0 else weight.shape[1]
     codes, scales = np.empty(weight.shape, np.int8), np.empty((len(weight), weight.shape[1] // block), np.float16)
-    for start in range(0, len(weight), PART):
-        blocks = single(weight[start : start + PART]).reshape(-1, scales.shape[1], block)
+    rows = max(1, PART // weight.shape[1])
+    for start in range(0, len(weight), rows):
+        blocks = single(weight[start : start + rows]).reshape(-1, scales.shape[1], block)
         # the smallest normal fp16 keeps a block of zeros, or of less, from a scale of zero
         scale = (np.abs(blocks).max(2) / np.float32(TOP)).clip(np.float32(2.0**-14)).astype(np.float16)
         steps = blocks / scale.astype(np.float32)[..., None]
-        codes[start : start + PART] = np.rint(steps, out=steps).clip(-TOP, TOP, out=steps).reshape(-1, weight.shape[1])
-        scales[start : start + PART] = scale
+        codes[start : start + rows] = np.rint(steps, out=steps).clip(-TOP, TOP, out=steps).reshape(-1, weight.shape[1])
+        scales[start : start + rows] = scale
     return Codes(codes, scales, None, 8)
 
 

@@ -96,6 +96,8 @@ def address(array: Array) -> int:
 
 # As the enumeration in csrc/kernels.h. numpy has no bf16: here, and wherever weights are held, its bits stand as uint16.
 BRAIN = np.dtype(np.uint16)
+# Elements that are converted at a time: in fp32 they stay in the second-level cache from one operation to the next.
+PART = 1 << 16
 TYPES: dict[np.dtype[Any], int] = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, BRAIN: 2}
 
 
@@ -111,12 +113,19 @@ def brain(weight: Array) -> NDArray[np.uint16]:
     """Any of the types as bf16, rounded to nearest, ties to even; NaN stays NaN."""
     if weight.dtype == BRAIN:
         return weight
-    wide = single(weight)
-    bits = np.ascontiguousarray(wide).view(np.uint32)
-    found = ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype(np.uint16)
-    if (lost := np.isnan(wide)).any():  # rounding up could carry a NaN's lowest bits to infinity
-        found[lost] = 0x7FC0
-    return found
+    found = np.empty(weight.size, np.uint16)
+    whole = np.ascontiguousarray(weight).reshape(-1)
+    for start in range(0, weight.size, PART):
+        wide = np.array(single(whole[start : start + PART]))
+        lost, bits = np.isnan(wide), wide.view(np.uint32)
+        odd = bits >> 16
+        odd &= 1
+        odd += 0x7FFF
+        bits += odd
+        bits >>= 16
+        bits[lost] = 0x7FC0  # rounding up could carry a NaN's lowest bits to infinity
+        found[start : start + PART] = bits
+    return found.reshape(weight.shape)
 
 
 class Dense(Product):
