@@ -11,6 +11,7 @@ import json
 import math
 import mmap
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ STORAGES: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "HalfStor
 NAMES: dict[np.dtype[Any], str] = {np.dtype("<f4"): "float32", np.dtype("<f2"): "float16", BRAIN: "bfloat16"}
 # A header of a thousand layers has 2 MB; safetensors itself refuses more than this.
 HEADER_BYTES = 100 << 20
+
+
+# What reading damaged bytes raises.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError, RecursionError, NotImplementedError)
 
 
 class _Unfit(ValueError):
@@ -59,7 +64,7 @@ def _opened(path: Path, remedy: str, kind: str, read: Callable[[IO[bytes], memor
         raise refuse(path, "", expected=problem.expected, found=problem.found, remedy=remedy) from problem
     except ContractError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, IndexError, pickle.UnpicklingError, zipfile.BadZipFile) as problem:
+    except (*_DAMAGE, pickle.UnpicklingError, zipfile.BadZipFile, struct.error) as problem:
         raise refuse(path, "", expected=kind, found=problem, remedy=remedy) from problem
 
 

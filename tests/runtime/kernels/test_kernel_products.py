@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.backends.tensors import as_array
-from runtime.kernels.products import Blocks, Kernels
+from runtime.backends.tensors import as_array, as_tensor
+from runtime.kernels.products import Blocks, Kernels, brain, single
 
 UNIT = 2.0**-24
 Array = NDArray[Any]
@@ -227,6 +227,15 @@ def test_wrong_activations_never_reach_c(kernels: Kernels, x: Array) -> None:
     for product in (_block_case().product(kernels), kernels.dense(np.ones((21, 120), np.float16))):
         with pytest.raises(ValueError, match="fp32 activations of 120 columns"):
             product.vector(x)
+
+
+def test_bf16_is_rounded_as_torch_rounds_it() -> None:
+    """Every pattern of the upper half with some of the lower, ties and NaN among them, and fp16."""
+    bits = (np.arange(1 << 16, dtype=np.uint32)[:, None] << 16) + np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    for values in (bits.view(np.float32), np.arange(1 << 16).astype(np.uint16).view(np.float16)[None]):
+        found, expected = as_tensor(brain(values)), torch.from_numpy(values).bfloat16()
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+        np.testing.assert_array_equal(single(brain(values)), expected.float().numpy())
 
 
 @pytest.mark.parametrize("index", [-1, 21, 31])
