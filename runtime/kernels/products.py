@@ -84,7 +84,8 @@ class Product:
             raise MemoryError(f"no memory to quantise {rows} rows of {self.k} activations")
 
     def _check(self, index: NDArray[np.int64]) -> None:
-        if index.size and not 0 <= (least := int(np.min(index))) <= (most := int(np.max(index))) < self.n:
+        least, most = (int(np.min(index)), int(np.max(index))) if index.size else (0, 0)
+        if least < 0 or most >= self.n:
             raise IndexError(f"rows {least} to {most} of a weight that has {self.n}")
 
 
