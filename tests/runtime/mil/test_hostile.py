@@ -218,6 +218,7 @@ def sources() -> dict[str, tuple[Path, dict[str, Any]]]:
 
 @pytest.mark.export
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.train  # once: the reader is the same in every environment
 def test_two_thousand_changed_packages_run_or_are_refused(tmp_path: Path) -> None:
     """Of the program and of the records of the weight file; what still opens is run."""
     rng, counts = random.Random(0), {"refused when opened": 0, "refused when run": 0, "run": 0}
