@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,14 +31,40 @@ SIZE = TOKENIZER.vocab_size
 LATENT = LatentParams(bot_id=1, eot_id=2, max_spans=2, max_slots=3)
 
 
+class Known(ListCache):
+    """Every one is known to `made` for as long as somebody holds it."""
+
+    def __init__(self, ids: list[int], made: list[weakref.ref[Known]]) -> None:
+        super().__init__(ids)
+        self.made = made
+        made.append(weakref.ref(self))
+
+    def copy(self, position: int) -> Known:
+        return Known(self.ids[:position], self.made)
+
+
+class Uncopied(Known):
+    copy: Any = None
+
+
 class Hashing(FunctionBackend):
     """Logits that depend on every input so far and on its order; a latent vector counts as an id."""
+
+    cache: ClassVar[type[Known]] = Known
 
     def __init__(self, capacity: int = 600) -> None:
         super().__init__(self._said, capacity)
         self.halt_of: Callable[[Sequence[int]], Vector] | None = self._halt
         self.pieces: list[tuple[int, int]] = []  # position and length of what prefill was given
         self.slowness = 0.0
+        self.made: list[weakref.ref[Known]] = []
+
+    def new_cache(self) -> ListCache:
+        return self.cache([], self.made)
+
+    def held_bytes(self) -> int:
+        """Of the caches that anybody still holds."""
+        return sum(cache.size_bytes for cache in (one() for one in self.made) if cache is not None)
 
     def _said(self, ids: Sequence[int]) -> Vector:
         return np.random.default_rng([len(ids), *(token % 1000 for token in ids[-40:]), sum(ids)]).normal(size=SIZE).astype(np.float32)
@@ -61,12 +88,7 @@ class Hashing(FunctionBackend):
 class Moved(Hashing):
     """Its caches cannot be copied."""
 
-    def new_cache(self) -> ListCache:
-        return Uncopied()
-
-
-class Uncopied(ListCache):
-    copy: Any = None
+    cache = Uncopied
 
 
 @dataclass
@@ -118,21 +140,24 @@ limits = st.builds(Limits, running=st.integers(1, 5), waiting=st.just(100), kept
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from([Hashing, Moved]),
-    requests=st.lists(st.tuples(prompts, asked, st.sampled_from(["wait", "go on", "cancel"])), min_size=1, max_size=10),
+    requests=st.lists(st.tuples(prompts, asked, st.sampled_from(["wait", "go on"]) | st.integers(0, 9)), min_size=1, max_size=10),
     chosen=limits,
 )
-def test_each_gets_what_it_would_get_alone(kind: Callable[[], Hashing], requests: list[Any], chosen: Limits) -> None:
-    """In any order of arrival, beside any others, with any of them cancelled at any moment, with prefixes shared or not."""
+def test_each_gets_what_it_would_get_alone_and_what_is_cancelled_leaves_nothing(
+    kind: Callable[[], Hashing], requests: list[Any], chosen: Limits
+) -> None:
+    """In any order of arrival, beside any others, with prefixes shared or not; a number is the step of its own at which one is cancelled. At the end
+    nobody holds a cache but those that are kept for what comes later."""
     backend = kind()
     scheduler = Scheduler(backend, chosen)
     running = []
     try:
         for ids, params, then in requests:
             one = watched(backend, ids, params)
-            (job,) = scheduler.submit([(one.turn, one.told)])
-            if then == "cancel":
+            (job,) = scheduler.submit([(one.turn, cancelling(scheduler, then) if isinstance(then, int) else one.told)])
+            if then == 0:
                 scheduler.cancel(job)
-            else:
+            elif not isinstance(then, int):
                 running.append((one, ids, params))
             if then == "wait":
                 one.result()
@@ -141,8 +166,20 @@ def test_each_gets_what_it_would_get_alone(kind: Callable[[], Hashing], requests
             assert plain(found) == plain(alone)
             assert "".join(one.pieces) == alone.text
         _settled(scheduler)
+        assert backend.held_bytes() == scheduler.counts()[2]
     finally:
         scheduler.close()
+
+
+def cancelling(scheduler: Scheduler[Any], last: int) -> Callable[[Job[Any]], None]:
+    """A listener that has had enough at that step."""
+    steps = itertools.count(1)
+
+    def told(job: Job[Any]) -> None:
+        if next(steps) == last:
+            scheduler.cancel(job)
+
+    return told
 
 
 def _settled(scheduler: Scheduler[Any]) -> None:
