@@ -19,7 +19,7 @@ from interlock.command import guarded
 from interlock.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
 # Where a stage finds the others: the driver passes variables of this prefix on.
 MEETING = "INTERLOCK_TORCHRUN"
@@ -55,7 +55,7 @@ def place() -> Place | None:
 
 def store_at(meeting: str, *, hosts: bool = False) -> Store:
     """The store of one attempt. Raises RuntimeError where nobody answers there."""
-    from torch.distributed import PrefixStore, TCPStore
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
 
     address, _, attempt = meeting.rpartition(":")
     host, _, port = address.rpartition(":")

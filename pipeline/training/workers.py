@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 
 from torch import distributed as dist
-from torch._C._distributed_c10d import TCPStore
+from torch._C._distributed_c10d import Store, TCPStore
 
 from interlock.errors import StageFailed
 from interlock.voice import SilentVoice
@@ -98,12 +98,12 @@ def _start(params: str, rank: int, count: int, port: int) -> subprocess.Popen[by
     return other
 
 
-def _join(store: dist.Store, rank: int, count: int) -> Ranks:
+def _join(store: Store, rank: int, count: int) -> Ranks:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
     return Ranks(rank, count)
 
 
-def along(params: str, store: dist.Store, rank: int, count: int) -> None:
+def along(params: str, store: Store, rank: int, count: int) -> None:
     """Another rank: trains along and leaves nothing behind. params: the stage's, in JSON."""
     from pipeline.stages.train import Params, prepare, train
 
