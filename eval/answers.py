@@ -17,12 +17,22 @@ Reason = Literal["eos", "stop", "halt", "length", "position_limit"]
 
 
 @dataclass(frozen=True)
+class Ran:
+    """A program of the model that was run. how: why it ended; message: what was told beside its output, nothing where it is `done`; held: what it was
+    confined by (runtime/confinement)."""
+
+    how: str
+    message: str
+    held: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Answered:
     """text: the last thing that was said; reason: why it ended.
 
     passes: positions after the prompt that the answer took, latent slots among them; problems: codes of latent mode; prompt_tokens: of all prompts
     together; turns: what was said before the text, where it took several rounds, each with its role; calls: of tools, in order; malformed: blocks of
-    calls that could not be read; numbers: what was measured along the way, one number per position.
+    calls that could not be read; numbers: what was measured along the way, one number per position; ran: programs, in order.
     """
 
     text: str
@@ -36,6 +46,7 @@ class Answered:
     calls: tuple[Made, ...] = ()
     malformed: int = 0
     numbers: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    ran: tuple[Ran, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """As it stands on disk: what is not there is left out."""

@@ -24,7 +24,7 @@ class Item:
     answer: the truth in one text; accepted: groups of words, each of which has to be in an answer by one of its spellings; refused: words that make
     an answer wrong if they come before those; steps: how many steps of reasoning lead to the answer; strata: what the item is like, for tables;
     cluster: what it shares with others (a template, a document), None where it stands alone. Of an item with tools: those offered, the expected
-    calls, and whether it is a control (`no_tool`, `decline`).
+    calls, whether it is a control (`no_tool`, `decline`), and whether it is one for code.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Item:
     tools: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
     behaviour: str = "normal"
+    for_code: bool = False
 
     @property
     def given(self) -> str:

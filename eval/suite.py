@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from interlock.contracts.base import Frozen
+from interlock.errors import UsageError
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
-Asking = Literal["text", "latent", "halting", "parity", "tools"]
+Asking = Literal["text", "latent", "halting", "parity", "tools", "code"]
 
 
 class Claim(Frozen):
@@ -46,7 +47,7 @@ class Suite(Frozen):
     """asks: how an item is put to the model; scorers: what is made of its answers; split, items: which rows are asked, at most how many.
 
     `dataset` is absent where the rows are those that a student was trained beside: then one has to be named. `least` is how many items a gate needs
-    to be judged at all: below it, it is inconclusive whatever they show.
+    to be judged at all: below it, it is inconclusive whatever they show. `code_mode`: gates beside the others where its tools are called by programs.
     """
 
     name: Name
@@ -59,6 +60,23 @@ class Suite(Frozen):
     least: Annotated[int, Field(ge=1)] = 15
     max_new_tokens: Annotated[int, Field(ge=1, le=1 << 24)] = 256
     gates: dict[Name, Claim] = Field(default_factory=dict)
+    code_mode: dict[Name, Claim] = Field(default_factory=dict)
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether tools of its dataset are replayed."""
+        return self.asks in ("tools", "code")
+
+
+def in_code_mode(suite: Suite) -> Suite:
+    """A suite with tools, in which programs call them, and which asks directly beside. Raises UsageError for a suite without tools."""
+    if suite.asks != "tools":
+        raise UsageError(
+            f"suite `{suite.name}` asks without tools: there is nothing that a program could call",
+            remedy="name a suite that has them: contextual, tools",
+        )
+    asked = {"name": f"{suite.name}-code", "asks": "code", "scorers": (*suite.scorers, "code"), "gates": {**suite.gates, **suite.code_mode}}
+    return suite.model_copy(update=asked)
 
 
 def changed(suite: Suite, **values: Any) -> Suite:

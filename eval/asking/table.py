@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from eval.asking import Ask, Settings, halting, latent, parity, text, tools
+from eval.asking import Ask, Settings, code, halting, latent, parity, text, tools
 
-WAYS = {"text": text.opened, "latent": latent.opened, "halting": halting.opened, "parity": parity.opened, "tools": tools.opened}
+WAYS = {"text": text.opened, "latent": latent.opened, "halting": halting.opened, "parity": parity.opened, "tools": tools.opened, "code": code.opened}
 
 
 def opened(settings: Settings) -> Ask:

@@ -38,15 +38,20 @@ PROMPTS = hashlib.sha256(SYSTEM.encode()).hexdigest()
 
 def opened(settings: Settings) -> Ask:
     """Raises UsageError where there is no dataset with tools."""
+    broker = broker_of(settings)
+    model = settings.model
+    loaded = load(model.directory, model.backend, mode=model.mode)
+    return lambda item: {"text": dialogue(loaded, broker, item, settings.max_new_tokens)}
+
+
+def broker_of(settings: Settings) -> Broker:
+    """The replayed tools of the settings' dataset. Raises UsageError where there is none, or none with tools."""
     if settings.dataset is None:
         raise UsageError(
             "a suite that asks with tools needs a dataset that has them", remedy="name one with --dataset: interlock data make contextual"
         )
     contract = io.read_contract(settings.dataset / dataset.FILE, dataset.DatasetContract)
-    broker = replay.opened(settings.dataset, contract)
-    model = settings.model
-    loaded = load(model.directory, model.backend, mode=model.mode)
-    return lambda item: {"text": dialogue(loaded, broker, item, settings.max_new_tokens)}
+    return replay.opened(settings.dataset, contract)
 
 
 def dialogue(loaded: Loaded, broker: Broker, item: Item, max_new_tokens: int) -> Answered:
@@ -67,7 +72,7 @@ def dialogue(loaded: Loaded, broker: Broker, item: Item, max_new_tokens: int) ->
             break
         replies = [json.dumps(one.result, ensure_ascii=False) if one.result is not None else MISS for one in made]
         turns += [{"role": "assistant", "content": said.text}, *({"role": "tool", "content": reply} for reply in replies)]
-        messages += [{"role": "assistant", "content": said.text}, {"role": "user", "content": _response(replies)}]
+        messages += [{"role": "assistant", "content": said.text}, {"role": "user", "content": response(replies)}]
     return replace(said, text=reply.text, passes=passes, turns=tuple(turns), calls=tuple(calls), malformed=malformed)
 
 
@@ -78,5 +83,6 @@ def system(broker: Broker, item: Item) -> str:
     return SYSTEM.format(tools="\n".join(lines))
 
 
-def _response(replies: list[str]) -> str:
+def response(replies: list[str]) -> str:
+    """Results as they come back to the model."""
     return "\n".join(f"<tool_response>{reply}</tool_response>" for reply in replies)

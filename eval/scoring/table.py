@@ -11,13 +11,14 @@ from typing import Any
 from eval.answers import Answered
 from eval.figures import Metric
 from eval.items import Item
-from eval.scoring import Scorer, answers, calls, context, grounding, halting, latent, parity, privacy, speech
+from eval.scoring import Scorer, answers, calls, code, context, grounding, halting, latent, parity, privacy, speech
 from eval.suite import Suite
 from interlock.errors import UsageError
 
 SCORERS = {
     "answers": answers.SCORER,
     "calls": calls.SCORER,
+    "code": code.SCORER,
     "context": context.SCORER,
     "grounding": grounding.SCORER,
     "halting": halting.SCORER,

@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.calls import Call
 from eval.items import Item
+from pipeline.datasets.code_mode import eligible
 from pipeline.datasets.rows import Message, Row
 
 # What tables and filters are made of.
@@ -37,6 +38,7 @@ def _item(row: Row) -> Item:
         tools=_names(row.metadata.get("tools")),
         calls=tuple(Call(call.name, call.arguments) for call in calls),
         behaviour=str(row.metadata.get("expected_behaviour", "normal")),
+        for_code=eligible(row),
     )
 
 

@@ -9,7 +9,7 @@ and what another suite asked is not asked again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,6 +30,7 @@ from pipeline.driver.store import project_folder
 from pipeline.gates.rejected import EVIDENCE, Rejection
 
 if TYPE_CHECKING:
+    from eval.answers import Answers
     from eval.asking import Settings
     from eval.calls import Made
     from eval.items import Item
@@ -74,8 +75,8 @@ class Prepared:
 def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     ready = prepare(params, voice)
     with voice.task("load torch"):
-        from eval.asking.tools import PROMPTS as TOOL_PROMPTS
-        from eval.runners.deployment import PROMPTS
+        from eval.asking import code, tools
+        from eval.runners import deployment as plain
         from eval.running import answers_of
         from eval.scoring.table import metrics, row
         from eval.statistics import gates
@@ -96,13 +97,13 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         "runner": "deployment",
         "backend": params.backend,
         "decoding": evaluation.Decoding(temperature=0.0, seed=None, max_new_tokens=params.suite.max_new_tokens),
-        "prompts": TOOL_PROMPTS if params.suite.asks == "tools" else PROMPTS,
+        "prompts": {"code": code.PROMPTS, "tools": tools.PROMPTS}.get(params.suite.asks, plain.PROMPTS),
         "items": len(ready.items),
-        "fixtures": _use(ready, calls) if params.suite.asks == "tools" else None,
+        "fixtures": _use(ready, calls) if params.suite.has_tools else None,
         "gates": results,
         "verdict": gates.verdict(results),
     }
-    told = {**summary(params.suite, rows, figures), "asked": _asked(params, ready), "verdict": body["verdict"]}
+    told = {**summary(params.suite, rows, figures), "asked": {**_asked(params, ready), **_confined(found)}, "verdict": body["verdict"]}
     files = _files(body, rows, {**told, "gates": [gate.model_dump(mode="json") for gate in results]}, calls)
     if wrong := [gates.told(gate, figures[gate.metric].missed) for gate in results if gates.stops(gate)]:
         raise _failed(params, work, files, results, wrong, [ready.subject.digest, ready.source.digest])
@@ -148,7 +149,7 @@ def prepare(params: Params, voice: Voice) -> Prepared:
         directory = params.against or params.deployment
         second = Model(directory=directory, backend=params.against_backend or params.backend)
     items = sampled(whole, params.suite.items)
-    has_tools = params.suite.asks == "tools"
+    has_tools = params.suite.has_tools
     if has_tools:
         _check_coverage(params, source, items)
     settings = Settings(
@@ -194,6 +195,12 @@ def _asked(params: Params, ready: Prepared) -> dict[str, str]:
     second = ready.settings.against
     against = {"against": (ready.against or ready.subject).digest, "against_backend": second.backend} if second else {}
     return {**({"mode": params.mode} if params.mode else {}), **against}
+
+
+def _confined(found: Mapping[str, Answers]) -> dict[str, str]:
+    """What held the programs that were run: the same for all on one machine."""
+    held = {", ".join(ran.held) for said in found.values() for answer in said.values() for ran in answer.ran}
+    return {"confined_by": "; ".join(sorted(held))} if held else {}
 
 
 def _use(ready: Prepared, calls: Sequence[Made]) -> evaluation.FixtureUse:

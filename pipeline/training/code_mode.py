@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from pipeline.datasets.code_mode import eligible
 from pipeline.datasets.rows import Row
 from pipeline.training.examples import Example, Special, left_padded, right_padded
-from pipeline.training.losses.preference import preference_loss, prefers_code
+from pipeline.training.losses.preference import preference_loss
 from pipeline.training.losses.rows import Head
 from pipeline.training.losses.sums import TokenSum
 from pipeline.training.passes import Grown, run
@@ -25,20 +26,6 @@ from runtime.student.model import Student
 
 # The name of the loss, and of the share of pairs that are decided rightly among the ways of answering.
 LOSS, WAY = "code_mode", "preferred"
-
-
-def eligible(row: Row) -> bool:
-    """Whether a dialogue is one for code by the guide's rule: `metadata.eligible_for_code_mode` where it says so; else by its calls (those of the
-    rejected answer, or of `metadata.call_sequence`, included), its results (or `metadata.intermediate_sizes`) and `metadata.pii_tags_present`."""
-    said = row.metadata.get("eligible_for_code_mode")
-    if isinstance(said, bool):
-        return said
-    messages = [*(row.messages or ()), *([row.rejected] if row.rejected else [])]
-    calls, sequence, sizes = sum(len(one.calls or ()) for one in messages), row.metadata.get("call_sequence"), row.metadata.get("intermediate_sizes")
-    results = [len(one.content) for one in messages if one.role == "tool"]
-    results += [int(size) for size in sizes if isinstance(size, int)] if isinstance(sizes, list) else []
-    tools = max(calls, len(sequence) if isinstance(sequence, list) else 0)
-    return prefers_code(tools, max(results, default=0), personal=bool(row.metadata.get("pii_tags_present")))
 
 
 def counted(settings: CodeMode | None) -> Callable[[Row], bool]:

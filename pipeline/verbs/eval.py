@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.shipped import read_suite, shipped
-from eval.suite import Claim, Suite, changed
+from eval.suite import Claim, Suite, changed, in_code_mode
 from interlock.command import Session, emit
 from interlock.errors import GateFailed, UsageError
 from pipeline.verbs.quantities import bound, part
@@ -25,6 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(shipped())}, or a suite of your own by its path (NAME.toml)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="evaluation directory to make (default: evaluations/SUITE beside the model)")
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="dataset with the items (default: the suite's own, made beside --out)")
+    parser.add_argument("--code-mode", action="store_true",
+                        help="programs of the model call the tools, confined, beside direct calls: is it as good, for fewer tokens")  # fmt: skip
     parser.add_argument("--split", help="of the dataset (default: the suite's)")
     parser.add_argument("--n", type=int, metavar="N", help="ask no more items, chosen by a hash of their ids (default: the suite's number)")
     parser.add_argument("--backend", choices=BACKENDS, default="reference", help="what runs the model (default %(default)s: the package itself)")
@@ -74,7 +76,7 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
 
     from pipeline.stages import eval as evaluating
 
-    suite = read_suite(args.suite)
+    suite = in_code_mode(read_suite(args.suite)) if args.code_mode else read_suite(args.suite)
     out = args.out or Path(os.path.normpath(args.model / os.pardir)) / "evaluations" / suite.name
     parity = suite.asks == "parity" and not args.against
     try:

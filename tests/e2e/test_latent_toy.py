@@ -273,5 +273,6 @@ def test_a_shard_taken_over_ends_in_the_same_bytes_and_equal_runs_compare_as_suc
     assert report["gates_ok"] is True and (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "again" / "results.jsonl").read_bytes()
     two = interlock(*words, "--against-backend", "torchscript", "--out", "two", cwd=tmp_path, environ={"INTERLOCK_HOME": str(tmp_path / "home")})
     two.refused(2, "asks one model")
-    refused = shell.run([sys.executable, "-m", "eval.cli", *map(str, flags)], cwd=tmp_path, environ={"EVAL_CODE_MODE": "1"})
-    refused.refused(2, "EVAL_CODE_MODE")
+    environ = {"INTERLOCK_HOME": str(tmp_path / "home"), "EVAL_LATENT": "1", "EVAL_CODE_MODE": "1"}
+    refused = shell.run([sys.executable, "-m", "eval.cli", *map(str, flags)], cwd=tmp_path, environ=environ)
+    refused.refused(2, "asks without tools")

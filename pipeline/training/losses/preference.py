@@ -1,7 +1,7 @@
 """Code-mode preference: tokens that call tools from code become likelier, tokens of direct calls less likely.
 
-Here: the loss on the tokens that are there, whom it is for. Not here: which tokens of a pair these are (pipeline/training/code_mode.py), its weight
-over time (settings.py).
+Here: the loss on the tokens that are there. Not here: which tokens of a pair these are (pipeline/training/code_mode.py), whom it is for
+(pipeline/datasets/code_mode.py), its weight over time (settings.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from torch import Tensor
 from pipeline.training.losses.rows import LOGITS, Head, summed
 from pipeline.training.losses.sums import TokenSum
 from pipeline.training.losses.teachers import log_rest
-
-# The guide's rule of who is eligible.
-MANY_TOOLS, LONG_RESULT = 2, 10_000
 
 
 def preference_loss(student: Tensor, tokens: Tensor, marks: Tensor, head: Head = LOGITS) -> TokenSum:
@@ -30,8 +27,3 @@ def preference_loss(student: Tensor, tokens: Tensor, marks: Tensor, head: Head =
         return (logits.logsumexp(-1) - said).sum()
 
     return summed(loss, marks != 0, head.rows_at_a_time(student), student, tokens, marks)
-
-
-def prefers_code(tools: int, longest_result: int, personal: bool) -> bool:
-    """Whether a dialogue is one for code: many tools, a result of so many characters, or personal data that must not enter the context."""
-    return tools >= MANY_TOOLS or longest_result >= LONG_RESULT or personal

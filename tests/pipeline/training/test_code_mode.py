@@ -18,6 +18,7 @@ from interlock.contracts.checkpoint import CheckpointContract
 from interlock.contracts.dataset import Tools
 from interlock.errors import ContractError
 from interlock.voice import SilentVoice
+from pipeline.datasets.code_mode import eligible
 from pipeline.datasets.mapping import Fields, row_of
 from pipeline.datasets.rows import Row
 from pipeline.driver import stage
@@ -147,7 +148,7 @@ CALL = {"name": "t", "arguments": {}}
     ],
 )
 def test_pairs_count_where_the_guide_wants_code(fields: dict[str, Any], expected: bool) -> None:
-    assert code_mode.eligible(row_with(**fields)) == expected
+    assert eligible(row_with(**fields)) == expected
 
 
 @pytest.mark.parametrize(

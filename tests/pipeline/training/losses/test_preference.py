@@ -11,7 +11,8 @@ from fakes.teachings import ROWS, VOCABULARY, fp64, logits, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.losses.preference import preference_loss, prefers_code
+from pipeline.datasets.code_mode import prefers_code
+from pipeline.training.losses.preference import preference_loss
 from pipeline.training.settings import CodeMode
 
 pytestmark = pytest.mark.train
