@@ -12,15 +12,18 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from interlock.contracts.io import open_regular
-from interlock.errors import StageFailed
+from interlock.errors import ContractError, StageFailed
 from interlock.fs import Fs, make_parents, named_failures
 
 _DIGEST = 64
+_PATIENCE_S = 0.5  # a cleaner has a file's lock for as long as it takes to remove it
 
 
 class Journal:
@@ -76,16 +79,43 @@ def opened(path: Path, fs: Fs | None = None) -> Iterator[Journal]:
     Raises StageFailed where another process has it, ContractError where the path is no regular file.
     """
     fs = fs or Fs()
-    with named_failures(path):
-        make_parents(fs, path.parent)
-        fs.append(path, b"")
-        fs.fsync(path.parent)
-    with open_regular(path) as held:
-        try:
-            fcntl.flock(held.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StageFailed(f"another process writes `{path}`", remedy="wait until it has ended, or end it") from None
+    with _locked(path, fs):
         yield Journal(path, fs)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, fs: Fs) -> Iterator[None]:
+    """The lock of the file that lies there: a cleaner may take it between its opening and its lock, and then there is another one to be made."""
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        with named_failures(path):
+            make_parents(fs, path.parent)
+            fs.append(path, b"")
+            fs.fsync(path.parent)
+        try:
+            held = open_regular(path)
+        except ContractError:
+            if os.path.lexists(path):
+                raise
+            continue
+        with held:
+            try:
+                fcntl.flock(held.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() < end:
+                    time.sleep(0.01)
+                    continue
+                raise StageFailed(f"another process writes `{path}`", remedy="wait until it has ended, or end it") from None
+            if _lies(held.fileno(), path):
+                yield
+                return
+
+
+def _lies(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:

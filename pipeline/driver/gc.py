@@ -1,6 +1,6 @@
 """Cleaning: what nobody needs leaves the store; what a living builder, an output or its history names stays.
 
-Here: what is a root, what goes, in which order. Not here: checking what stays (fsck.py).
+Here: what is a root, what goes, in which order. Not here: checking what stays (fsck.py), answers of evaluations (answers.py).
 Roots: the objects that outputs lie for and can be rolled back to, everything these were made from as far as it is there, and what living builders
 hold. Beside the roots everything stays that is younger than the age given, and the youngest up to the size given.
 Nothing is taken from a builder: claims are read while the store's gate is closed to new ones, and an object leaves by one rename.
@@ -20,6 +20,7 @@ from interlock import fs
 from interlock.calls import claimed
 from interlock.errors import ContractError
 from interlock.locks import Lock
+from pipeline.driver import answers
 from pipeline.driver.outputs import Outputs
 from pipeline.driver.store import Store, age_s, leased
 
@@ -32,31 +33,46 @@ BATCH = 16
 
 @dataclass
 class Taken:
-    """What was, or in a dry run would be, removed; sizes in bytes. `kept` objects remain, `kept_bytes` of them."""
+    """What was, or in a dry run would be, removed; sizes in bytes. `kept` objects remain, `kept_bytes` of them;
+    `answers_bytes` of answers."""
 
     objects: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
     leftovers: int = 0
     locks: int = 0
     kept: int = 0
     kept_bytes: int = 0
+    answers_bytes: int = 0
 
     @property
     def freed_bytes(self) -> int:
-        return sum(entry["bytes"] for entry in (*self.objects, *self.rejected, *self.states))
+        return sum(entry["bytes"] for entry in (*self.objects, *self.rejected, *self.states, *self.answers))
 
 
-def collect(store: Store, outputs: Outputs, *, keep_s: float = GRACE_S, max_bytes: int | None = None, dry_run: bool = False) -> Taken:
+def collect(
+    store: Store, outputs: Outputs, *, keep_s: float = GRACE_S, max_bytes: int | None = None, max_answers: int | None = None, dry_run: bool = False
+) -> Taken:
     """Remove what no root reaches and what is older than `keep_s`, and of younger ones the oldest beyond `max_bytes`. Raises StageFailed.
+
+    Answers of evaluations go with the models that gave them, and, oldest first, whatever is beyond `max_answers` bytes.
 
     Actions stay: they are small, and a key whose object is gone is known without making it again.
     """
     if not store.root.is_dir():
-        return Taken()
+        return _without_answers(Taken(), store, outputs, keep_s, max_answers, dry_run)
     store.prepare()  # folders that were lost
     with Lock(store.root / "locks" / "collector").held():
-        return _collected(store, outputs, keep_s, max_bytes, dry_run)
+        return _without_answers(_collected(store, outputs, keep_s, max_bytes, dry_run), store, outputs, keep_s, max_answers, dry_run)
+
+
+def _without_answers(taken: Taken, store: Store, outputs: Outputs, keep_s: float, max_bytes: int | None, dry_run: bool) -> Taken:
+    gone = {entry["digest"] for entry in taken.objects}
+    living = (outputs.digests() | {path.name for path in _objects(store)}) - gone
+    folder = outputs.folder / "answers"
+    taken.answers, taken.answers_bytes = answers.take(store, folder, living, keep_s, max_bytes, dry_run=dry_run)
+    return taken
 
 
 def _collected(store: Store, outputs: Outputs, keep_s: float, max_bytes: int | None, dry_run: bool) -> Taken:

@@ -25,8 +25,8 @@ from interlock.contracts.evaluation import GateResult
 from interlock.errors import ContractError, GateFailed, UsageError, Violation
 from interlock.fs import Workspace, publish, workspace
 from interlock.voice import Voice
+from pipeline.driver import answers as stored
 from pipeline.driver import keys, stage
-from pipeline.driver.store import project_folder
 from pipeline.gates.rejected import EVIDENCE, Rejection
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         from eval.summary import figures_of, summary
 
     gates.check_known(metrics(params.suite), params.suite.gates)
-    with journal.opened(project_folder() / "answers" / f"{ready.run}.jsonl") as kept:
+    with journal.opened(stored.file_of(ready.run)) as kept:
+        stored.describe(kept, ready.run, [one.digest for one in (ready.subject, ready.against) if one])
         ask(params, ready, ready.items, kept, voice)
         found = answers_of(ready.items, kept)
     calls = [made for said in found.values() for answer in said.values() for made in answer.calls]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from fakes.byte_tokenizer import byte_tokenizer
+from fakes.function_backend import FunctionBackend
 
 from eval.broker import replay
 from eval.broker.replay import Broker
 from eval.calls import Call
 from eval.items import Item
-from fakes.byte_tokenizer import byte_tokenizer
-from fakes.function_backend import FunctionBackend
 from pipeline.datasets.world import REGISTRY
 from runtime.backends.protocol import Vector
 from runtime.load import Loaded
