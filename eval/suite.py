@@ -14,7 +14,7 @@ from interlock.contracts.base import Frozen
 from interlock.errors import UsageError
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
-Asking = Literal["text", "latent", "halting", "parity", "tools", "code"]
+Asking = Literal["text", "latent", "halting", "parity", "tools", "code", "reading"]
 
 
 class Claim(Frozen):
@@ -66,6 +66,11 @@ class Suite(Frozen):
     def has_tools(self) -> bool:
         """Whether tools of its dataset are replayed."""
         return self.asks in ("tools", "code")
+
+    @property
+    def compares(self) -> bool:
+        """Whether it asks two models."""
+        return self.asks in ("parity", "reading")
 
 
 def in_code_mode(suite: Suite) -> Suite:

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import torch
 
-from eval.asking import Ask, Settings, code, halting, latent, parity, text, tools
+from eval.asking import Ask, Settings, code, halting, latent, parity, reading, text, tools
 
-WAYS = {"text": text.opened, "latent": latent.opened, "halting": halting.opened, "parity": parity.opened, "tools": tools.opened, "code": code.opened}
+WAYS = {
+    "text": text.opened,
+    "latent": latent.opened,
+    "halting": halting.opened,
+    "parity": parity.opened,
+    "tools": tools.opened,
+    "code": code.opened,
+    "reading": reading.opened,
+}
 
 
 def opened(settings: Settings) -> Ask:

@@ -11,7 +11,7 @@ from typing import Any
 from eval.answers import Answered
 from eval.figures import Metric
 from eval.items import Item
-from eval.scoring import Scorer, answers, calls, code, context, grounding, halting, latent, parity, privacy, speech
+from eval.scoring import Scorer, answers, calls, code, context, grounding, halting, latent, parity, privacy, reading, speech
 from eval.suite import Suite
 from interlock.errors import UsageError
 
@@ -25,6 +25,7 @@ SCORERS = {
     "latent": latent.SCORER,
     "parity": parity.SCORER,
     "privacy": privacy.SCORER,
+    "reading": reading.SCORER,
     "speech": speech.SCORER,
 }
 

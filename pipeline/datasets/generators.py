@@ -6,10 +6,10 @@ Here: imports of all of them, so that the key of stage `data` has their source. 
 from __future__ import annotations
 
 from interlock.errors import UsageError
-from pipeline.datasets import arithmetic, automaton, contextual, needles, questions, toolcalls
+from pipeline.datasets import arithmetic, automaton, contextual, needles, passages, questions, toolcalls
 from pipeline.datasets.tasks import Task
 
-TASKS = {task.name: task for task in (automaton.TASK, arithmetic.TASK, toolcalls.TASK, contextual.TASK, questions.TASK, needles.TASK)}
+TASKS = {task.name: task for task in (automaton.TASK, arithmetic.TASK, toolcalls.TASK, contextual.TASK, questions.TASK, needles.TASK, passages.TASK)}
 
 
 def task(name: str) -> Task:

@@ -235,7 +235,7 @@ def _suite(asked: Evaluate) -> Suite:
     except ValidationError as error:
         raise UsageError(f"[evaluate.gates]: {error.errors(include_url=False)[0]['msg']}", remedy="write `NAME = {at_least = 0.9}`") from None
     suite = changed(read_suite(asked.suite), items=asked.items, split=asked.split, max_new_tokens=asked.max_new_tokens, gates=gates)
-    if suite.asks == "parity":
+    if suite.compares:
         raise UsageError(
             f"suite `{suite.name}` compares two models, and a recipe makes one", remedy=f"run it after the build: interlock eval DIR {suite.name}"
         )

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from eval.suite import Suite
 from interlock import journal
-from interlock.contracts import deployment, evaluation, io
-from interlock.contracts.base import InputRef
+from interlock.contracts import checkpoint, deployment, evaluation, io
+from interlock.contracts.base import Contract, InputRef
 from interlock.contracts.dataset import DatasetContract
 from interlock.contracts.evaluation import GateResult
 from interlock.errors import ContractError, GateFailed, UsageError, Violation
@@ -44,8 +44,9 @@ Mode = Literal["fp16", "fp32", "fast"]
 class Params(stage.Params):
     """`suite` is asked of `deployment` through `backend` (`mode`: of the reference runner), over the rows of `dataset`.
 
-    `against`, `against_backend`: the second model of suite `parity`; each is the first one's where only the other is given. `answers`: files that
-    shards of the same run wrote. `confidence`: of every interval, two-sided. `jobs`: processes that answer at once, which changes no answer.
+    `against`, `against_backend`: the second model of suites `parity` and `perplexity`; each is the first one's where only the other is given.
+    `answers`: files that shards of the same run wrote. `confidence`: of every interval, two-sided. `jobs`: processes that answer at once,
+    which changes no answer.
     """
 
     deployment: Path
@@ -66,7 +67,7 @@ class Prepared:
 
     subject: deployment.DeploymentContract
     source: DatasetContract
-    against: deployment.DeploymentContract | None
+    against: Contract | None
     items: list[Item]
     settings: Settings
     run: str
@@ -112,7 +113,7 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         work.write(name, data)
     inputs = [InputRef(kind="deployment", digest=ready.subject.digest), InputRef(kind="dataset", digest=ready.source.digest)]
     if ready.against and ready.against.digest != ready.subject.digest:
-        inputs.append(InputRef(kind="deployment", digest=ready.against.digest))
+        inputs.append(InputRef(kind=ready.against.kind, digest=ready.against.digest))
     return stage.Outcome(
         body,
         tuple(inputs),
@@ -131,9 +132,9 @@ def prepare(params: Params, voice: Voice) -> Prepared:
     from pipeline.datasets.items import items_of
     from pipeline.datasets.reading import read_split
 
-    subject = _model(params.deployment, params, voice)
+    subject = _model(params.deployment, deployment.DeploymentContract, params, voice)
     source = stage.read_input(params.dataset, DatasetContract, voice, toy=params.toy)
-    against = _model(params.against, params, voice) if params.against else None
+    against = _other(params.against, params, voice) if params.against else None
     whole = items_of(read_split(params.dataset, source, params.suite.split, voice))
     if not whole:
         place = f"/splits/{params.suite.split}"
@@ -143,12 +144,13 @@ def prepare(params: Params, voice: Voice) -> Prepared:
         )
     second = None
     if params.against or params.against_backend:
-        if params.suite.asks != "parity":
+        if not params.suite.compares:
             raise UsageError(
-                f"suite `{params.suite.name}` asks one model", remedy="leave --against and --against-backend out, or choose suite parity"
+                f"suite `{params.suite.name}` asks one model", remedy="leave --against and --against-backend out, or choose parity or perplexity"
             )
         directory = params.against or params.deployment
-        second = Model(directory=directory, backend=params.against_backend or params.backend)
+        usual = "eager" if isinstance(against, checkpoint.CheckpointContract) else params.backend
+        second = Model(directory=directory, backend=params.against_backend or usual)
     items = sampled(whole, params.suite.items)
     has_tools = params.suite.has_tools
     if has_tools:
@@ -183,12 +185,19 @@ def _records(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield str(file), record
 
 
-def _model(directory: Path, params: Params, voice: Voice) -> deployment.DeploymentContract:
-    found = stage.read_input(directory, deployment.DeploymentContract, voice, toy=params.toy)
+def _model(directory: Path, kind: type[stage.C], params: Params, voice: Voice) -> stage.C:
+    found = stage.read_input(directory, kind, voice, toy=params.toy)
     if found.toy and not params.toy:
-        wrong = Violation(str(directory / deployment.FILE), "/toy", "false, or an explicit --toy", "true: a toy deployment")
+        wrong = Violation(str(io.contract_path(directory, found.kind)), "/toy", "false, or an explicit --toy", f"true: a toy {found.kind}")
         raise ContractError(wrong, remedy="add --toy; the evaluation will be marked")
     return found
+
+
+def _other(directory: Path, params: Params, voice: Voice) -> Contract:
+    """The second model of a comparison: a deployment, or a checkpoint."""
+    if io.kind_of(directory) == "checkpoint":
+        return _model(directory, checkpoint.CheckpointContract, params, voice)
+    return _model(directory, deployment.DeploymentContract, params, voice)
 
 
 def _asked(params: Params, ready: Prepared) -> dict[str, str]:

@@ -31,8 +31,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, metavar="N", help="ask no more items, chosen by a hash of their ids (default: the suite's number)")
     parser.add_argument("--backend", choices=BACKENDS, default="reference", help="what runs the model (default %(default)s: the package itself)")
     parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes (default: fast)")
-    parser.add_argument("--against", type=Path, metavar="DIR", help="the other deployed directory of suite parity (default: the same)")
-    parser.add_argument("--against-backend", choices=BACKENDS, help="what runs the other model (default of parity: eager)")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="the other model of suites parity and perplexity: a deployed directory, or the checkpoint (default: the same directory)",
+    )
+    parser.add_argument(
+        "--against-backend",
+        choices=BACKENDS,
+        help="what runs the other model (default: eager for the same directory and for a checkpoint, else as --backend)",
+    )
     parser.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="processes that answer at once; no answer depends on it (default %(default)s)"
     )
@@ -78,7 +87,7 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
 
     suite = in_code_mode(read_suite(args.suite)) if args.code_mode else read_suite(args.suite)
     out = args.out or Path(os.path.normpath(args.model / os.pardir)) / "evaluations" / suite.name
-    parity = suite.asks == "parity" and not args.against
+    parity = suite.compares and not args.against
     try:
         gates = {name: Claim(at_least=least) for name, least in args.gates}
         chosen = changed(suite, items=args.n, split=args.split, max_new_tokens=args.max_new_tokens, gates=gates)

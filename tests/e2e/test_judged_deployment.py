@@ -58,7 +58,7 @@ def test_what_was_not_learnt_is_not_deployed(tmp_path: Path) -> None:
         assert said.code == 6 and "latent_accuracy: 0 of 20" in said.err and "missed 0-test-" in said.err, said.err
         states = {step["step"]: step["state"] for step in json.loads(said.out)["steps"]}
         assert states["deploy"] in ("made", "kept") and states["eval"] == "rejected"
-        assert not (tmp_path / "made").exists()
+        assert not (tmp_path / "made" / "deployed").exists()
     done = interlock("build", "mine.toml", "--set", "evaluate.gates={}", "--json", cwd=tmp_path, environ=environ)
     assert done.code == 0, done.err
     states = {step["step"]: step["state"] for step in json.loads(done.out)["steps"]}

@@ -11,7 +11,7 @@ from fakes.function_backend import FunctionBackend
 from fakes.latent_students import known_student, trained, write_checkpoint
 
 from eval.asking import Model, Settings
-from eval.asking.parity import along
+from eval.asking.divergence import compared
 from eval.asking.table import opened
 from eval.items import Item
 from eval.scoring.table import row
@@ -30,13 +30,17 @@ def test_the_divergence_is_torchs_at_every_token() -> None:
         return FunctionBackend(lambda ids: tables[table, len(ids) - 1].copy())
 
     ids, tokens = [1, 2, 3], [7, 8, 9, 10]
-    kl, same, change = along(logits_of(0), logits_of(1), ids, tokens)
+    found = compared(logits_of(0), logits_of(1), ids, tokens)
     ours, theirs = (torch.log_softmax(torch.from_numpy(tables[k, 2:6]).double(), -1) for k in (0, 1))
     expected = torch.nn.functional.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1)
-    assert kl == pytest.approx(expected.tolist(), rel=1e-8)
-    assert same == tuple(float(a == b) for a, b in zip(ours.argmax(-1), theirs.argmax(-1), strict=True))
+    assert found["kl"] == pytest.approx(expected.tolist(), rel=1e-8)
+    assert found["same_top"] == tuple(float(a == b) for a, b in zip(ours.argmax(-1), theirs.argmax(-1), strict=True))
     chosen = [(ours[k, token].exp() - theirs[k, token].exp()).item() for k, token in enumerate(tokens)]
-    assert change == pytest.approx(chosen, rel=1e-7)
+    assert found["p_change"] == pytest.approx(chosen, rel=1e-7)
+    for name, log in (("nll", ours), ("nll_against", theirs)):
+        lost = torch.nn.functional.cross_entropy(log, torch.tensor(tokens), reduction="none")
+        assert found[name] == pytest.approx(lost.tolist(), rel=1e-8)
+    assert compared(logits_of(0), logits_of(1), ids, []) == dict.fromkeys(found, ())
 
 
 @pytest.fixture(scope="module")
