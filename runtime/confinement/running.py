@@ -84,6 +84,9 @@ def run(
         asks, theirs = os.pipe()
         try:
             child = _started(place, theirs, output, errors, layers)
+        except BaseException:
+            os.close(asks)
+            raise
         finally:
             os.close(theirs)
         talk = _Talk(child, asks, answer, limits)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 
 RECIPE = """
 output = "made"
-outputs = ["deployed", "evaluation"]
+outputs = ["deployed", "evaluation", "checkpoint", "dataset"]
 toy = true
 
 [data]
@@ -67,3 +67,13 @@ def test_what_was_not_learnt_is_not_deployed(tmp_path: Path) -> None:
     assert summary["items"] == 20 and summary["means"]["latent_accuracy"] < 0.9
     assert (tmp_path / "made" / "evaluation" / "report.html").exists()
     assert json.loads((tmp_path / "made" / "deployed" / "deployment_manifest.json").read_text())["capabilities"]["latent_reasoning"] is True
+    # Its package and its checkpoint, along the same rows: the fp16 of the one is all that lies between them.
+    (tmp_path / "read.toml").write_text(
+        'description = "the rows, read"\nasks = "reading"\nscorers = ["reading"]\nitems = 20\n[gates.kl_mean]\nat_most = 1e-3\n'
+    )
+    words = ("eval", "made/deployed", "read.toml", "--dataset", "made/dataset", "--against", "made/checkpoint", "--toy", "--out", "read", "--json")
+    read = interlock(*words, cwd=tmp_path, environ=environ)
+    assert read.code == 0, read.err
+    told = json.loads(read.out)["summary"]
+    assert told["asked"]["against_backend"] == "eager" and 0 < told["figures"]["kl_max"]["measured"] < 1e-3
+    assert told["figures"]["perplexity_ratio"]["measured"] == pytest.approx(1, abs=1e-2) and told["figures"]["perplexity"]["measured"] > 2

@@ -27,7 +27,7 @@ def test_a_shipped_suite_names_what_there_is(name: str) -> None:
 
 
 def test_the_suites_of_the_guide_are_there() -> None:
-    assert shipped() == ["contextual", "halting", "latent", "needles", "parity", "smoke", "tools"]
+    assert shipped() == ["contextual", "halting", "latent", "needles", "parity", "perplexity", "smoke", "tools"]
 
 
 @pytest.mark.parametrize(
