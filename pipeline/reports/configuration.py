@@ -17,8 +17,11 @@ def show(resolved: Resolved) -> None:
         table.add_column(name, overflow="fold")
     for name, one in resolved.as_dict().items():
         cut = f"from {_said(one['asked'])}: {one['cut']}" if one["cut"] else ""
-        table.add_row(*map(cell, (name, _said(one["value"]), one["source"], cut)))
+        table.add_row(*map(cell, (name, _said(one["value"]), "file" if one["source"].startswith("file ") else one["source"], cut)))
     console().print(table)
+    # Once: in every row a long path would leave no room for the rest.
+    for file in sorted({one.source for one in resolved.fields.values() if one.source.startswith("file ")}):
+        print(file)
 
 
 def _said(value: object) -> str:

@@ -13,6 +13,8 @@ from interlock.errors import UsageError
 if TYPE_CHECKING:
     from runtime.serving.server import Settings
 
+LAST_PORT = 65_535
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="deployed directory, or checkpoint directory")
@@ -79,6 +81,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not value >= bound:
             raise UsageError(f"--{name.replace('_', '-')} {value}: at least {bound} is needed", remedy="give a greater number")
+    if args.port > LAST_PORT:  # the system would take the rest of a division
+        raise UsageError(f"--port {args.port}: the highest is {LAST_PORT}", remedy="give a smaller number; 0 takes any port that is free")
 
 
 def _settings(args: argparse.Namespace) -> Settings:

@@ -44,7 +44,7 @@ def read(path: Path) -> list[Request]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"`{path}` cannot be read ({error})", remedy="name a JSON lines file in UTF-8") from None
+        raise UsageError(f"`{path}` cannot be read ({getattr(error, 'strerror', None) or error})", remedy="name a JSON lines file in UTF-8") from None
     wrong, requests = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -87,7 +87,8 @@ def _efficiency(cost: Efficiency, asked: InferenceOrchestrator) -> dict[str, Any
 
 
 def _told(made: Generation) -> Iterator[str]:
-    yield f"{made.prompt_tokens} prompt tokens, {len(made.tokens)} generated"
+    forced = f" ({made.forced} of them without a choice)" if made.forced else ""
+    yield f"{made.prompt_tokens} prompt tokens, {len(made.tokens)} generated{forced}"
     if made.latent is not None:
         yield made.latent.told()
     if made.first_token_ms is not None:

@@ -103,7 +103,8 @@ def _json(path: Path, kind: type) -> Any:
     except (ValueError, RecursionError) as error:
         raise refuse(path, "", expected="JSON", found=error, remedy=remedy) from None
     if not isinstance(value, kind):
-        raise refuse(path, "", expected=f"a JSON {kind.__name__}", found=f"a JSON {type(value).__name__}", remedy=remedy)
+        names: dict[type, str] = {dict: "object", list: "list"}
+        raise refuse(path, "", expected=f"a JSON {names[kind]}", found=f"a JSON {names.get(type(value), type(value).__name__)}", remedy=remedy)
     return value
 
 
@@ -115,4 +116,4 @@ def _text(path: Path) -> str:
             raise refuse(path, "", expected=f"at most {_FILE_BYTES} bytes", found="more", remedy="shorten the file")
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"`{path}` cannot be read ({error})", remedy="name a file of text in UTF-8") from None
+        raise UsageError(f"`{path}` cannot be read ({getattr(error, 'strerror', None) or error})", remedy="name a file of text in UTF-8") from None

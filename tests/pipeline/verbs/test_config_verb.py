@@ -32,6 +32,7 @@ def test_show_names_source_and_cut_of_every_field(folder: Path, tmp_path: Path) 
     assert fields["max_new_tokens"]["source"] == "default" and fields["caws_tier"]["value"] == "tier_3"
     table = interlock(*words).out
     assert "command line" in table and "from 9: tier_2 allows 2" in table and "halt_probability_threshold" in table
+    assert table.endswith(f"\nfile {file}\n") and table.count(str(file)) == 1
 
 
 def test_what_cannot_hold_is_refused_with_its_source(folder: Path, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_wrong_files_and_options_are_refused(tmp_path: Path) -> None:
         form("--tool-choice", "auto")
     with pytest.raises(UsageError, match="cannot be read"):
         form("--json-schema", str(tmp_path / "none.json"))
+    with pytest.raises(ContractError, match=r"expected a JSON list, found a JSON object"):
+        form("--tools", write(tmp_path, "{}"))
     for option, text in (("--json-schema", "[]"), ("--json-schema", "{"), ("--tools", "{}"), ("--tools", "[" * 5000), ("--grammar", "a" * (2 << 20))):
         with pytest.raises(ContractError):
             form(option, write(tmp_path, text))
