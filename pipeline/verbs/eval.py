@@ -43,7 +43,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what runs the other model (default: eager for the same directory and for a checkpoint, else as --backend)",
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes that answer at once; no answer depends on it (default %(default)s)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that answer at once; no answer depends on it (default: 2 with 2 cores, 1 for a toy)",
     )
     parser.add_argument("--shard", type=part, metavar="I/N", help="ask the I-th of N parts alone, and write its answers into the folder --out")
     parser.add_argument("--answers", type=Path, nargs="+", default=[], metavar="FILE", help="answers that shards of the same run wrote")
@@ -94,13 +97,20 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
         chosen = Suite.model_validate({**dict(chosen), **({"gates": {}} if args.no_gates else {})})
         return evaluating.Params(
             out=out, toy=args.toy, deployment=args.model, dataset=args.dataset or _made(suite, out, session), suite=chosen, backend=args.backend,
-            mode=args.mode, against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=args.jobs,
+            mode=args.mode, against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=_jobs(args),
             answers=tuple(args.answers), confidence=args.confidence, again=" ".join(["interlock eval", *session.argv]),
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = {"items": "n"}.get(str(first["loc"][0]), str(first["loc"][0]).replace("_", "-"))
         raise UsageError(f"--{option} {first['input']}: {first['msg'].lower()}", remedy="see `interlock eval --help`") from None
+
+
+def _jobs(args: argparse.Namespace) -> int:
+    """Two, because each holds a model in memory; a toy answers sooner than a process starts."""
+    if args.jobs is not None:
+        return int(args.jobs)
+    return 1 if args.toy else min(2, os.cpu_count() or 1)
 
 
 def _made(suite: Suite, out: Path, session: Session) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import string
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,9 @@ from eval.answers import Answered
 from eval.items import Item
 from eval.scoring import privacy, speech
 from eval.scoring.answers import holds
+from pipeline.datasets.items import items_of
+from pipeline.datasets.questions import TASK
+from pipeline.datasets.tasks import Order
 
 pytestmark = pytest.mark.train
 
@@ -51,10 +53,18 @@ def test_words_are_whole(groups: list[tuple[str, ...]], text: str, right: bool) 
         ("It is not true.", False),
         ("No. That is true of others.", False),
         ("It is.", False),
+        ("A drum is indeed a musical instrument, and not a toy.", True),
+        ("Well, a drum is an instrument.", True),
+        ("A drum is not an instrument. It is an instrument.", False),
     ],
 )
 def test_the_first_verdict_counts(text: str, right: bool) -> None:
-    assert holds(replace(item(("yes", "true")), refused=("no", "false", "not true")), text) is right
+    """The words of task `questions`, of a claim that is true."""
+    (row,) = [
+        one for one in TASK.make(Order(0, "test", 60, {}, frozenset())) if one.messages and "fair to say that a drum is" in one.messages[0].content
+    ]
+    (asked,) = items_of([row])
+    assert asked.refused and holds(asked, text) is right
 
 
 @given(st.text(string.ascii_lowercase + " ", max_size=60), st.text(string.ascii_lowercase, min_size=1, max_size=6))
