@@ -34,6 +34,8 @@ def make(order: Order) -> Iterator[Row]:
 
 def _row(one: Dialogue, name: str) -> Row:
     metadata = {"stratum": one.family, "clusters": [f"template {one.template}"], "accepted": [list(words) for words in one.gold]}
+    if one.family == "continent":  # `in the European continent`
+        metadata["accepted"] = [[*words, *(f"{word}{'an' if word.endswith('e') else 'n'}" for word in words)] for words in one.gold]
     if one.family == "yesno":
         says, denies = ["yes", "true", "correct", "is indeed", f"is {_claimed(one)}"], ["no", "false", "incorrect", "not"]
         metadata |= {"accepted": [says], "refused": denies} if "yes" in one.gold[0] else {"accepted": [denies], "refused": says}

@@ -46,7 +46,7 @@ def sentence(gate: GateResult) -> str:
     if gate.method == "count":
         return f"{gate.measured:.0f} among {gate.n} items, {gate.claim} {gate.threshold:g}"
     interval = f"{gate.confidence:.0%} interval {gate.low:.4g} to {gate.high:.4g}"
-    found = f"{gate.measured:.4g} over {gate.n} items, {interval}, {gate.claim} {gate.threshold:g}"
+    found = f"measured {gate.measured:.4g} on {gate.n} items, {interval}; claimed {gate.claim} {gate.threshold:g}"
     return f"{found}; {more}" if (more := enough(gate)) else found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,18 +24,20 @@ Piece = tuple[Literal["same", "gone", "new"], str]
 
 @dataclass(frozen=True)
 class ItemView:
-    """One item: `missed` are the gates that it counts against (where nothing was claimed, the figures), `flip` is its change against another run,
-    `before` what was said there, by way."""
+    """One item: `missed` are the gates that it counts against (where nothing was claimed, the figures), `figures` those that it counts against
+    and no gate is about; `flip` is its change against another run, `before` what was said there, by way."""
 
     row: Mapping[str, Any]
     missed: tuple[str, ...]
+    figures: tuple[str, ...]
     flip: str
     words: str
     before: Mapping[str, str]
 
     @property
     def state(self) -> str:
-        return self.flip or ("missed" if self.missed else "right")
+        """`lost` or `gained` with the score, `gate`, `figure` or `nothing`: what it misses."""
+        return self.flip or ("gate" if self.missed else "figure" if self.figures else "nothing")
 
     def changes(self, way: str) -> list[Piece]:
         """What was said there and here, word by word; nothing where there is no difference."""
@@ -103,7 +105,7 @@ def view(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], summary: Ma
     told += tuple((name.replace("_", " "), str(value)[:16]) for name, value in summary.get("asked", {}).items())
     fixtures = body.get("fixtures")
     told += (("replayed calls", f"{fixtures.asked}, {fixtures.missed} of them without a recorded result"),) if fixtures else ()
-    items, left_out = _items(rows, _missed(gates, summary), {}, {})
+    items, left_out = _items(rows, gates, summary, {}, {})
     return View(body["suite"], body["verdict"], told, gates, summary, items, left_out)
 
 
@@ -112,31 +114,39 @@ def compared(base: View, rows: Sequence[Mapping[str, Any]], before: Sequence[Map
     flips = {item: f"lost {one.score}" for one in found for item in one.lost}
     flips |= {item: f"gained {one.score}" for one in found for item in one.gained if item not in flips}
     said = {row["id"]: {way: str(answer["text"]) for way, answer in row["answers"].items()} for row in before}
-    items, left_out = _items(rows, _missed(base.gates, base.summary), flips, said)
+    items, left_out = _items(rows, base.gates, base.summary, flips, said)
     return View(base.suite, base.verdict, base.told, base.gates, base.summary, items, left_out, tuple(found), other)
 
 
-def _missed(gates: Sequence[GateResult], summary: Mapping[str, Any]) -> dict[str, list[str]]:
-    """By item, the gated figures that it counts against."""
-    names = [gate.metric for gate in gates] or list(summary["figures"])
-    found: dict[str, list[str]] = {}
+def _missed(names: Iterable[str], summary: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """By item, the figures of these that it counts against."""
+    found: dict[str, tuple[str, ...]] = {}
     for name in names:
         for item in summary["figures"].get(name, {}).get("missed", ()):
-            found.setdefault(item, []).append(name)
+            found[item] = (*found.get(item, ()), name)
     return found
 
 
 def _items(
-    rows: Sequence[Mapping[str, Any]], missed: Mapping[str, Sequence[str]], flips: Mapping[str, str], before: Mapping[str, Mapping[str, str]]
+    rows: Sequence[Mapping[str, Any]],
+    gates: Sequence[GateResult],
+    summary: Mapping[str, Any],
+    flips: Mapping[str, str],
+    before: Mapping[str, Mapping[str, str]],
 ) -> tuple[tuple[ItemView, ...], int]:
-    """Lost ones first, then gained ones, then those that were missed, then by id."""
-    made = [_item(row, missed.get(row["id"], ()), flips.get(row["id"], ""), before.get(row["id"], {})) for row in rows]
-    order = {"lost": 0, "gained": 1, "": 2}
-    made.sort(key=lambda item: (order[item.flip.split(" ")[0]], not item.missed, item.row["id"]))
+    """Lost ones first, then gained ones, then those that a gate missed, those that a figure did, then by id."""
+    gated = [gate.metric for gate in gates] or list(summary["figures"])
+    missed, beside = _missed(gated, summary), _missed((name for name in summary["figures"] if name not in gated), summary)
+    made = [
+        ItemView(row, missed.get(row["id"], ()), beside.get(row["id"], ()), flips.get(row["id"], ""), _words(row), before.get(row["id"], {}))
+        for row in rows
+    ]
+    order = ("lost", "gained", "gate", "figure", "nothing")
+    made.sort(key=lambda item: (order.index(item.state.split(" ")[0]), item.row["id"]))
     return tuple(made[:MOST]), max(0, len(made) - MOST)
 
 
-def _item(row: Mapping[str, Any], missed: Sequence[str], flip: str, before: Mapping[str, str]) -> ItemView:
+def _words(row: Mapping[str, Any]) -> str:
+    """What a search looks at."""
     said = " ".join(str(answer["text"]) for answer in row["answers"].values())
-    words = f"{row['id']} {row['given']} {row['wanted']} {said}".casefold()
-    return ItemView(row, tuple(missed), flip, words[:4000], before)
+    return f"{row['id']} {row['given']} {row['wanted']} {said}".casefold()[:4000]

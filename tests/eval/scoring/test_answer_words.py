@@ -67,6 +67,14 @@ def test_the_first_verdict_counts(text: str, right: bool) -> None:
     assert asked.refused and holds(asked, text) is right
 
 
+def test_a_continent_may_be_named_by_its_adjective() -> None:
+    asked = [one for one in items_of(TASK.make(Order(0, "test", 60, {}, frozenset()))) if one.strata["stratum"] == "continent"]
+    assert {one.answer for one in asked} >= {"Europe", "Asia", "Africa"}
+    assert all(
+        holds(one, f"It lies in the {one.answer.replace('Europe', 'Europea')}n continent.") and not holds(one, "It lies there.") for one in asked
+    )
+
+
 @given(st.text(string.ascii_lowercase + " ", max_size=60), st.text(string.ascii_lowercase, min_size=1, max_size=6))
 def test_one_word_is_in_a_text_where_splitting_finds_it(text: str, word: str) -> None:
     assert holds(item((word,)), text) is (word in text.split())

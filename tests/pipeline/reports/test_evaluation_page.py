@@ -76,7 +76,7 @@ def test_flips_stand_first_then_what_was_missed(page: Page, file: Path, shown: V
     page.open(file)
     states = page.evaluate("[...document.querySelectorAll('details.item')].map(item => item.dataset.state)")
     assert len(states) == 60 == len(shown.items) and "lost" in states
-    rank = {"lost": 0, "gained": 1, "missed": 2, "right": 3}
+    rank = {"lost": 0, "gained": 1, "gate": 2, "figure": 3, "nothing": 4}
     assert [rank[state] for state in states] == sorted(rank[state] for state in states)
 
 
@@ -108,6 +108,13 @@ def test_an_item_can_be_read_whole(page: Page, file: Path) -> None:
     assert page.seen.dialogs == [] and page.evaluate("document.images.length") == 0 and "\u202e" not in text
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(item => item.id)")
     assert len(set(ids)) == len(ids) and page.evaluate("[...document.querySelectorAll('th')].every(cell => cell.scope)")
+
+
+def test_an_item_that_misses_a_figure_without_a_gate_does_not_look_right(shown: View) -> None:
+    states = {item.row["id"]: item.state for item in shown.items if not item.flip}
+    wrong = {item.row["id"] for item in shown.items if not item.flip and item.row["scores"]["right"] is False}
+    assert wrong and all(states[name] in ("gate", "figure") for name in wrong) and "nothing" in states.values()
+    assert all(item.state == "gate" or "right" in item.figures for item in shown.items if item.row["id"] in wrong)
 
 
 def test_what_changed_is_marked_word_by_word(page: Page, file: Path, shown: View) -> None:
