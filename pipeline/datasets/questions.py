@@ -6,7 +6,6 @@ head was fitted on), scoring (eval).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from interlock.errors import UsageError
@@ -37,16 +36,9 @@ def _row(one: Dialogue, name: str) -> Row:
     if one.family == "continent":  # `in the European continent`
         metadata["accepted"] = [[*words, *(f"{word}{'an' if word.endswith('e') else 'n'}" for word in words)] for words in one.gold]
     if one.family == "yesno":
-        says, denies = ["yes", "true", "correct", "is indeed", f"is {_claimed(one)}"], ["no", "false", "incorrect", "not"]
+        says, denies = ["yes", "true", "correct", "is indeed"], ["no", "false", "incorrect", "not"]
         metadata |= {"accepted": [says], "refused": denies} if "yes" in one.gold[0] else {"accepted": [denies], "refused": says}
     return Row(id=name, messages=(Message(role="user", content=one.prompt),), answer=", ".join(words[0] for words in one.gold), metadata=metadata)
-
-
-def _claimed(one: Dialogue) -> str:
-    """What is asked about, with its article: `an insect` of `Is a bee an insect?`. Many answer by saying it, and not with a yes."""
-    pattern = re.escape(one.template).replace(r"\{x\}", ".+").replace(r"\{y\}", "(.+)")
-    found = re.fullmatch(pattern, one.prompt, re.IGNORECASE)
-    return found[1] if found else one.about[1]
 
 
 SUMMARY = "short questions with known answers: capitals, sums, translations"

@@ -54,7 +54,7 @@ def test_words_are_whole(groups: list[tuple[str, ...]], text: str, right: bool) 
         ("No. That is true of others.", False),
         ("It is.", False),
         ("A drum is indeed a musical instrument, and not a toy.", True),
-        ("Well, a drum is an instrument.", True),
+        ('The sentence "a drum is an instrument" is not entirely true. While it is true', False),
         ("A drum is not an instrument. It is an instrument.", False),
     ],
 )
