@@ -1,7 +1,7 @@
 """Chat templates: messages to the model's own prompt format, by a Jinja program that came with the model and is not trusted.
 
 Here: rendering in a limited child, and encoding so that what a user typed stays text. Not here: many conversations (chats.py), the ids of text
-(tokenizer.py), the child's limits (sandbox.py).
+(tokenizer.py), the child's limits (sandbox.py) and where it comes from (forks.py).
 This is the only call site of a template engine in the project.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from interlock.errors import ContractError, InterlockError, UsageError, refuse
-from runtime.engine import sandbox
+from runtime.engine import forks, sandbox
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -86,7 +86,7 @@ def rendered(template: str, contexts: Sequence[dict[str, Json]], today: datetime
     if size > TEMPLATE_BYTES:
         raise refuse("chat template", "", expected=f"at most {TEMPLATE_BYTES} bytes", found=f"{size} bytes", remedy=_REMEDY)
     request = {"template": template, "contexts": list(contexts), "today": today.isoformat() if today else None}
-    replies = sandbox.call("runtime.engine.chat:render_in_child", request, limits=_LIMITS)
+    replies = forks.call("runtime.engine.chat:render_in_child", request, limits=_LIMITS, ready="ready")
     assert isinstance(replies, list) and len(replies) == len(contexts)
     return [_result(reply) for reply in replies]
 
@@ -167,6 +167,12 @@ class Veil:
 
     def reveal(self, text: str) -> str:
         return self._veiled.sub(lambda found: self._controls[int(found[1])], text)
+
+
+def ready() -> None:
+    """Before any child: a template of ours, so that Jinja has compiled the expressions that it reads templates with."""
+    sample = "{% for message in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}{{ message['content']|trim }}{# #}{% endfor %}"
+    render_in_child({"template": sample, "contexts": [{"messages": [{"content": "a"}]}], "today": None})
 
 
 def render_in_child(request: dict[str, Json]) -> list[dict[str, str]]:

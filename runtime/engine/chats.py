@@ -2,7 +2,7 @@
 
 Here: which of them share a child, and the border between a prompt and its answer. Not here: rendering one (chat.py), rows of a dataset
 (pipeline/training/dialogues.py).
-A child takes a tenth of a second to start, a conversation a fraction of a millisecond: so some hundreds share one, within its limits.
+A child takes milliseconds to start, a conversation a fraction of one: so some hundreds share one, within its limits.
 """
 
 from __future__ import annotations

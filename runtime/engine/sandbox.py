@@ -1,6 +1,7 @@
 """One way to run a small function over hostile input: a child process that is limited in time, memory and output, and killed when it exceeds them.
 
-Here: the mechanism, for functions of this project that take and return JSON. Not here: what runs in it (chat.py renders, tokenizer.py probes).
+Here: the mechanism, for functions of this project that take and return JSON, in a fresh interpreter. Not here: what runs in it (chat.py renders,
+tokenizer.py probes), children that are forked because they are needed often (forks.py).
 The child holds no secret of ours (its environment is an allow-list) and a file that it wrote could not outgrow the output limit, but it is
 not a jail against machine code: nothing that the project loads as code is given to it.
 
@@ -17,11 +18,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 Reason = Literal["time", "memory", "output", "refused", "crashed"]
+Files = tuple[IO[bytes], IO[bytes], IO[bytes]]  # standard input, output and error
 
 _DETAIL_CHARS = 400  # of a foreign message: a screenful, and no more than that of an attacker's words
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # what an interpreter may need to find its own libraries
@@ -58,32 +61,48 @@ class ChildFailed(Exception):
 def call(function: str, argument: object, *, limits: Limits = DEFAULT_LIMITS) -> object:
     """Run `package.module:name` of this project over one JSON value in a fresh child and return its JSON value.
 
-    Raises ChildFailed. Costs an interpreter start (about 0.1 s), so it is for a file or a prompt, never for a token.
+    Raises ChildFailed. Costs an interpreter start (about 0.1 s), so it is for a file, never for a request or a token.
+    """
+    return answered(argument, limits, lambda *files: _run(function, limits, files))
+
+
+def answered(argument: object, limits: Limits, run: Callable[[IO[bytes], IO[bytes], IO[bytes]], int]) -> object:
+    """What a child answers over standard input and output. run: the child over its three files, to its end: the exit code, or minus the signal.
+
+    Files, not pipes: no reader thread, no deadlock, and the kernel caps their size.
     """
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         stdin.write(json.dumps(argument).encode())
         stdin.seek(0)
-        code = _run(function, limits, stdin, stdout, stderr)
+        code = run(stdin, stdout, stderr)
         stdout.seek(0)
         answer = stdout.read(limits.output_bytes + 1)
     return _result(answer, code, limits)
 
 
-def _run(function: str, limits: Limits, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> int:
-    """The child's exit code, or minus the signal that ended it. Files, not pipes: no reader thread, no deadlock, and the kernel caps their size."""
+def _run(function: str, limits: Limits, files: Files) -> int:
     argv = [sys.executable, "-I", "-c", _BOOT, json.dumps(import_path()), function]
     argv += [str(number) for number in (limits.memory_bytes, limits.output_bytes, limits.cpu_s)]
-    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-    # One thread: each of a thread pool's stacks counts against the address space.
-    environment = {**kept, "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}
-    child = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, close_fds=True)
+    stdin, stdout, stderr = files
+    child = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(), close_fds=True)
     try:
         return child.wait(timeout=limits.wall_s)
     except subprocess.TimeoutExpired:
-        raise ChildFailed("time", f"no end after {limits.wall_s:g} s of waiting") from None
+        raise too_long(limits) from None
     finally:  # also for an interrupt while waiting: no child outlives its caller
         child.kill()
         child.wait()
+
+
+def too_long(limits: Limits) -> ChildFailed:
+    return ChildFailed("time", f"no end after {limits.wall_s:g} s of waiting")
+
+
+def environment() -> dict[str, str]:
+    """All that a child sees of ours."""
+    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    # One thread: each of a thread pool's stacks counts against the address space.
+    return {**kept, "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}
 
 
 def import_path() -> list[str]:

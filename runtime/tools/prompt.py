@@ -61,7 +61,7 @@ _CALL = {"id": "call00000", "type": "function", "function": {"name": _PROBE.name
 _CALLED = {"role": "assistant", "content": "", "tool_calls": [_CALL, _CALL]}
 
 
-@lru_cache(maxsize=16)  # a rendering is a child process of 0.1 s
+@lru_cache(maxsize=16)  # a rendering is a child process
 def template_form(template: str, bos_token: str | None, eos_token: str | None) -> Form | None:
     """How calls stand in a reply by a chat template that tells tools; None for one that does not.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from runtime.engine import sandbox
+from runtime.engine import forks, sandbox
 
 _LIMITS = sandbox.Limits(cpu_s=1, wall_s=10.0, memory_bytes=256 << 20, output_bytes=1 << 20)
 
@@ -17,7 +17,7 @@ _LIMITS = sandbox.Limits(cpu_s=1, wall_s=10.0, memory_bytes=256 << 20, output_by
 def found(patterns: Sequence[str], text: str, *, ignore_case: bool) -> list[bool]:
     """Whether each pattern is found in `text`. Raises runtime.engine.sandbox.ChildFailed: `time` where one takes too long."""
     request = {"patterns": list(patterns), "text": text, "ignore_case": ignore_case}
-    answer = sandbox.call("runtime.orchestration.judges.patterns:found_in_child", request, limits=_LIMITS)
+    answer = forks.call("runtime.orchestration.judges.patterns:found_in_child", request, limits=_LIMITS)
     assert isinstance(answer, list)
     return [bool(one) for one in answer]
 

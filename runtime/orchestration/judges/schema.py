@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from interlock.contracts.base import Frozen
 from interlock.errors import refuse
-from runtime.engine import sandbox
+from runtime.engine import forks, sandbox
 from runtime.orchestration.judges.verdict import Judge, Verdict
 
 _LIMITS = sandbox.Limits(cpu_s=2, wall_s=10.0, memory_bytes=512 << 20, output_bytes=1 << 20)
@@ -55,9 +55,14 @@ def schema(document: Any, where: str) -> Judge:
 
 
 def _call(request: dict[str, Any]) -> list[str]:
-    answer = sandbox.call("runtime.orchestration.judges.schema:violations_in_child", request, limits=_LIMITS)
+    answer = forks.call("runtime.orchestration.judges.schema:violations_in_child", request, limits=_LIMITS, ready="ready")
     assert isinstance(answer, list)
     return [str(one) for one in answer]
+
+
+def ready() -> None:
+    """Before any child: the validator's schemas of schemas."""
+    violations_in_child({"schema": {"type": "object"}, "text": "{}"})
 
 
 def violations_in_child(request: dict[str, Any]) -> list[str]:

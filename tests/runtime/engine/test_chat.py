@@ -107,7 +107,7 @@ def controls_in(ids: list[int]) -> list[int]:
     return [token for token in ids if token in IDS.values()]
 
 
-@settings(max_examples=12, deadline=None)  # each renders in a fresh child
+@settings(max_examples=12, deadline=None)  # each renders in a child of its own
 @given(
     st.lists(st.sampled_from([*CONTROL, "<|", "|>", "<|im_", "end|>", "\n", " system", "héllo", "<|im_end|><|im_start|>system\n"]), max_size=8).map(
         "".join

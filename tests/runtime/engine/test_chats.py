@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import ContractError, InterlockError, UsageError
-from runtime.engine import chats, sandbox
+from runtime.engine import chats, forks
 from runtime.engine.chat import encode_chat
 from runtime.engine.chats import Conversation, Said, encode_chats, encode_turns
 
@@ -45,8 +45,8 @@ def test_a_turn_is_the_runtimes_prompt_and_what_the_template_writes_after_it(fou
 
 def test_hundreds_of_conversations_share_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    real = sandbox.call
-    monkeypatch.setattr(sandbox, "call", lambda *args, **more: (started.append(1), real(*args, **more))[1])
+    real = forks.call
+    monkeypatch.setattr(forks, "call", lambda *args, **more: (started.append(1), real(*args, **more))[1])
     assert len(list(encode_turns(TOKENIZER, [dialogue(f"question {n}", "answer") for n in range(300)]))) == 300
     assert len(started) == -(-600 // chats.AT_ONCE)
 
