@@ -140,6 +140,7 @@ def test_concurrent_clients_get_their_own_texts(client: openai.OpenAI, loaded: L
 def test_two_seconds_of_mixed_load(server: Served) -> None:
     """Of the half hour that `python -m benchmarks.serving --soak` runs: clients that leave, do not read and send nonsense change nobody's answer."""
     told = soak(Server(server.port, "student", server.started["pid"]), 2, 6, count=8)
+    assert (told["differs"], told["anothers"]) == (0, 0)
     assert told["whole"] > 0 and told["left"] + told["unread"] + told["nonsense"] > 0
     assert server.process.poll() is None
 
