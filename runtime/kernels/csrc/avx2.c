@@ -6,7 +6,7 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define NAME(product) product##_avx2
-enum { PANEL_OUTS = 2, PANEL_ROWS = 2, BLOCK_ROWS = 2 };
+enum { PANEL_OUTS = 2, PANEL_ROWS = 2, DENSE_ROWS = 1, BLOCK_ROWS = 2 };
 
 typedef struct {
     __m256 low, high; /* lanes 0-7 and 8-15 */

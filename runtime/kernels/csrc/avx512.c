@@ -6,7 +6,7 @@
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
 #define NAME(product) product##_avx512
-enum { PANEL_OUTS = 4, PANEL_ROWS = 4, BLOCK_ROWS = 8 };
+enum { PANEL_OUTS = 4, PANEL_ROWS = 4, DENSE_ROWS = 4, BLOCK_ROWS = 8 };
 
 typedef __m512 lanes;
 typedef __m512i sums;

@@ -3,7 +3,7 @@
 
 #define TARGET
 #define NAME(product) product##_generic
-enum { PANEL_OUTS = 2, PANEL_ROWS = 2, BLOCK_ROWS = 2 };
+enum { PANEL_OUTS = 2, PANEL_ROWS = 2, DENSE_ROWS = 1, BLOCK_ROWS = 2 };
 
 #define EACH_LANE UNROLL for (int i = 0; i < GROUP; i++)
 

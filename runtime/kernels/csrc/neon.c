@@ -6,7 +6,7 @@
 
 #define TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
 #define NAME(product) product##_neon
-enum { PANEL_OUTS = 2, PANEL_ROWS = 2, BLOCK_ROWS = 2 };
+enum { PANEL_OUTS = 2, PANEL_ROWS = 2, DENSE_ROWS = 1, BLOCK_ROWS = 2 };
 
 typedef struct {
     float32x4_t at[4];

@@ -2,6 +2,7 @@
  *
  *   TARGET                  the attribute under which its functions are compiled
  *   PANEL_OUTS, PANEL_ROWS  how many matrix rows by how many activations its registers hold sums for
+ *   DENSE_ROWS              how many activations against one row of floats: each takes six registers of lanes
  *   BLOCK_ROWS              how many activations against one group of a packed matrix (1, 2, 4 or 8)
  *   lanes                   16 fp32; sums: 16 int32
  *   splat, load, load_half, load_brain, store, plus (a + b), fused (a * b + c), total (sum of the lanes)
@@ -133,29 +134,43 @@ INLINE TARGET lanes load_dense(const void *weight, const int type, int64_t at)
     return type == HALF ? load_half((const uint16_t *)weight + at) : load_brain((const uint16_t *)weight + at);
 }
 
-/* One matrix row times one activation. Six sums hide the latency of an addition; long turns of one stream are what memory reads fastest:
- * four matrix rows at a time took 26 ms, turns of 64 columns 14, these 12 (SmolLM2-135M in fp16 on Zen 4, where reading alone takes 9.5). */
-INLINE TARGET float dense_dot(const void *weight, const int type, const float *x, int64_t columns)
+/* One matrix row times `rows` activations → y[r * n]: each value of the matrix is loaded and widened once for all of them, and every activation's sums
+ * are in the order of one alone. Six sums hide the latency of an addition; long turns of one stream are what memory reads fastest: four matrix rows at
+ * a time took 26 ms, turns of 64 columns 14, these 12 (SmolLM2-135M in fp16 on Zen 4, where reading alone takes 9.5). `rows` is a constant after
+ * inlining. */
+INLINE TARGET void dense_dots(const void *weight, const int type, const float *x, int64_t columns, float *y, int64_t n, const int rows)
 {
     enum { SUMS = 6, TURN = 2 * SUMS * GROUP };
-    lanes sum[SUMS];
+    lanes sum[DENSE_ROWS][SUMS];
     int64_t k = 0;
-    UNROLL for (int i = 0; i < SUMS; i++) sum[i] = splat(0);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < SUMS; i++) sum[r][i] = splat(0);
     for (; k + TURN <= columns; k += TURN) {
         UNROLL for (int i = 0; i < 2 * SUMS; i++)
             if (type == SINGLE || i % 2 == 0) prefetch(moved(weight, type, k + GROUP * i));
-        UNROLL for (int i = 0; i < 2 * SUMS; i++) sum[i % SUMS] = fused(load_dense(weight, type, k + GROUP * i), load(x + k + GROUP * i), sum[i % SUMS]);
+        UNROLL for (int i = 0; i < 2 * SUMS; i++) {
+            const lanes wide = load_dense(weight, type, k + GROUP * i);
+            UNROLL for (int r = 0; r < rows; r++) sum[r][i % SUMS] = fused(wide, load(x + r * columns + k + GROUP * i), sum[r][i % SUMS]);
+        }
     }
-    for (; k + GROUP <= columns; k += GROUP) sum[0] = fused(load_dense(weight, type, k), load(x + k), sum[0]);
-    float value = total(plus(plus(plus(sum[0], sum[1]), plus(sum[2], sum[3])), plus(sum[4], sum[5])));
-    for (; k < columns; k++) value += one_float(weight, type, k) * x[k];
-    return value;
+    for (; k + GROUP <= columns; k += GROUP) {
+        const lanes wide = load_dense(weight, type, k);
+        UNROLL for (int r = 0; r < rows; r++) sum[r][0] = fused(wide, load(x + r * columns + k), sum[r][0]);
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        float value = total(plus(plus(plus(sum[r][0], sum[r][1]), plus(sum[r][2], sum[r][3])), plus(sum[r][4], sum[r][5])));
+        for (int64_t rest = k; rest < columns; rest++) value += one_float(weight, type, rest) * x[r * columns + rest];
+        y[r * n] = value;
+    }
 }
 
 INLINE TARGET void each_of_type(const struct dense *w, const int type, int64_t from, int64_t to, const float *x, float *y, int64_t rows)
 {
-    for (int64_t n = from; n < to; n++)
-        for (int64_t r = 0; r < rows; r++) y[r * w->n + n] = dense_dot(moved(w->weight, type, n * w->k), type, x + r * w->k, w->k);
+    for (int64_t n = from; n < to; n++) {
+        const void *weight = moved(w->weight, type, n * w->k);
+        int64_t r = 0;
+        for (; DENSE_ROWS > 1 && r + DENSE_ROWS <= rows; r += DENSE_ROWS) dense_dots(weight, type, x + r * w->k, w->k, y + r * w->n + n, w->n, DENSE_ROWS);
+        for (; r < rows; r++) dense_dots(weight, type, x + r * w->k, w->k, y + r * w->n + n, w->n, 1);
+    }
 }
 
 /* Matrix rows `from` to `to` for some activations, each as if it were alone: the sums are in the order of one row, whatever their number. */

@@ -71,7 +71,7 @@ def test_heads_of_any_size(d_head: int) -> None:
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "int8"])
 @pytest.mark.usefixtures("threads")
 def test_threads_and_neighbours_change_no_bit(weights: Any) -> None:
-    student = tiny_student(d_ff=100)
+    student = tiny_student(d_ff=200)  # wider than a turn of the sums
     backend = eager_from(student, weights)
     counted.use(1)
     alone = said(backend, some_ids(student.arch, 12).tolist())
