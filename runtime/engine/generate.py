@@ -31,8 +31,8 @@ def generate(
         cache = backend.new_cache()
         lookup = Lookup(params.drafts)
         while turn.reason is None:
-            if drafts := _drafts(turn, lookup, backend.capacity - cache.position - 1):
-                prove(backend, cache, turn, drafts)
+            if guessed := drafts(turn, lookup, backend.capacity - cache.position - 1):
+                prove(backend, cache, turn, guessed)
             else:
                 turn.take(advance(backend, cache, turn.inputs))
     except KeyboardInterrupt:
@@ -47,16 +47,16 @@ def advance(backend: Backend[CacheT], cache: CacheT, inputs: Sequence[int] | Vec
     return backend.prefill(inputs, cache) if len(inputs) > 1 or cache.position == 0 else backend.decode(inputs[0], cache)
 
 
-def prove(backend: Backend[CacheT], cache: CacheT, turn: Turn, drafts: Sequence[int]) -> None:
+def prove(backend: Backend[CacheT], cache: CacheT, turn: Turn, guessed: Sequence[int]) -> None:
     """Give the turn the steps of its next token and of as many drafts after it as it would have asked for, from one pass of the model.
 
     A step is, bit for bit, what `decode` returns, and the turn decides as ever: it says what it would have said.
     """
     start, inputs = cache.position, turn.inputs
     assert isinstance(inputs, list) and len(inputs) == 1
-    steps = backend.score([*inputs, *drafts], cache)
+    steps = backend.score([*inputs, *guessed], cache)
     taken = 0
-    for step, draft in zip(steps, [*drafts, None], strict=True):
+    for step, draft in zip(steps, [*guessed, None], strict=True):
         turn.take(step)
         taken += 1
         if turn.reason is not None or not isinstance(turn.inputs, list) or turn.inputs != [draft]:
@@ -64,8 +64,8 @@ def prove(backend: Backend[CacheT], cache: CacheT, turn: Turn, drafts: Sequence[
     cache.rewind(start + taken)
 
 
-def _drafts(turn: Turn, lookup: Lookup, room: int) -> list[int]:
-    """Guesses at what follows the token that is next; none before a prompt, after several tokens, or in a latent span."""
+def drafts(turn: Turn, lookup: Lookup, room: int) -> list[int]:
+    """Guesses at what follows the token that is next, at most `room`; none before a prompt, after several tokens, or in a latent span."""
     if isinstance(turn.inputs, np.ndarray) or len(turn.inputs) > 1 or turn.inputs[-1] != turn.history[-1] or not turn.steps:
         return []
     return lookup.after(turn.history)[: max(room, 0)]

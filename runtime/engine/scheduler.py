@@ -5,7 +5,7 @@ Here: who is run when, on one thread that owns the backend. Not here: one genera
 
 A step of the loop is one `decode_many` of everybody who is given one input, then pieces of prompts in turn, some CHUNK ids together: whoever is
 answering waits for one piece and not for a prompt. Pieces end at multiples of CHUNK whoever else runs, so that what is computed for a sequence does
-not depend on the others.
+not depend on the others. Who is alone may have drafts proven (lookup.py); beside others a further row costs as much as it could bring.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import numpy as np
 
 from interlock.errors import InterlockError, StageFailed
 from runtime.backends.protocol import Backend, CacheT, Copyable, Step, Vector
+from runtime.engine.generate import drafts, prove
+from runtime.engine.lookup import Lookup
 from runtime.engine.prefixes import LEAST, Prefixes, common
 from runtime.engine.turn import Turn
 
@@ -63,6 +65,10 @@ class Job(Generic[CacheT]):
     rest: list[int] | Vector = field(default_factory=list)
     round: int = 0
     cancelled: bool = False
+    lookup: Lookup = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lookup = Lookup(self.turn.drafts)
 
     @property
     def single(self) -> bool:
@@ -129,7 +135,7 @@ class Scheduler(Generic[CacheT]):
         while self._admit():
             self._round += 1
             if single := [job for job in self._running if job.single]:
-                self._guarded(single, self._decode)
+                self._guarded(single, self._decode_alone if len(self._running) == 1 else self._decode)
             self._read_prompts()
 
     def _admit(self) -> bool:
@@ -155,6 +161,18 @@ class Scheduler(Generic[CacheT]):
             if isinstance(inp, int) and not job.vectors:
                 job.fed.append(inp)
             self._guarded([job], functools.partial(self._took, step=step))
+
+    def _decode_alone(self, job: Job[CacheT]) -> None:
+        assert job.cache is not None
+        before = job.cache.position
+        guessed = drafts(job.turn, job.lookup, self._backend.capacity - before - 1)
+        if not guessed:
+            self._decode(job)
+            return
+        fed = [*job.rest, *guessed]
+        prove(self._backend, job.cache, job.turn, guessed)
+        job.fed += [] if job.vectors else fed[: job.cache.position - before]
+        self._after(job)
 
     def _read_prompts(self) -> None:
         """Pieces in turn, who waited longest first, until CHUNK ids were read."""
@@ -194,8 +212,12 @@ class Scheduler(Generic[CacheT]):
             self._took(job, step)
 
     def _took(self, job: Job[CacheT], step: Step) -> None:
-        """The step after the turn's inputs: what is next, or the end."""
+        """The step after the turn's inputs."""
         job.turn.take(step)
+        self._after(job)
+
+    def _after(self, job: Job[CacheT]) -> None:
+        """What is next, or the end."""
         job.rest = job.turn.inputs if isinstance(job.turn.inputs, np.ndarray) else list(job.turn.inputs)
         if job.turn.reason is not None and job.cache is not None and not job.cancelled:
             self._prefixes.keep(job.fed, job.cache)

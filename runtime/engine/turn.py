@@ -133,6 +133,11 @@ class Turn:
         return self._history
 
     @property
+    def drafts(self) -> int:
+        """How many tokens may be guessed at a time."""
+        return self._params.drafts
+
+    @property
     def steps(self) -> int:
         """Of the tokens that a generation may have, those that are used."""
         return len(self._tokens) + (self._trace.steps if self._trace else 0)
