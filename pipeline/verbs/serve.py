@@ -30,7 +30,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", choices=["fp32", "bf16", "int8", "packed"], default="fp32", help="how eager holds them: exactly, rounded "
                         "to bf16 or to 8-bit blocks, or in the source's own 4- or 8-bit codes (default %(default)s)")  # fmt: skip
     parser.add_argument("--config", type=Path, metavar="FILE", help="a runtime configuration instead of the directory's")
+    parser.add_argument("--judge", action="append", default=[], metavar="JUDGE", help="of answers to requests with `refine`: a judge file, or "
+                        "contains:TEXT, matches:PATTERN, schema:FILE, command:WORDS; may be given several times")  # fmt: skip
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
+    parser.add_argument("--drafts", type=int, default=0, metavar="N", help="tokens guessed from the text so far and proven in one pass where one "
+                        "generation runs alone: the same answer, sooner where it repeats its prompt (default %(default)s)")  # fmt: skip
     parser.add_argument("--parallel", type=int, default=8, metavar="N", help="generations that take turns (default %(default)s)")
     parser.add_argument("--queue", type=int, default=64, metavar="N", help="generations that may wait; more get status 429 (default %(default)s)")
     parser.add_argument("--prefix-cache-mb", type=int, default=512, metavar="MB",
@@ -46,11 +50,13 @@ def run(args: argparse.Namespace, session: Session) -> int:
     _check(args)
     from runtime.effective import COMMAND_LINE
     from runtime.load import load
-    from runtime.orchestration.inference import configured
+    from runtime.orchestration.inference import InferenceOrchestrator, configured
+    from runtime.orchestration.judges import opening
     from runtime.orchestration.parameters import Choices, generation_params
     from runtime.serving import server
     from runtime.serving.running import Model
 
+    judges = opening.read(args.judge)
     settings = _settings(args)
     bound = server.bind(settings)  # before minutes of loading
     if args.threads:
@@ -63,7 +69,8 @@ def run(args: argparse.Namespace, session: Session) -> int:
     resolved = configured(loaded, args.model, args.config, os.environ, None, COMMAND_LINE)
     for surprise in resolved.surprises():
         session.voice.warn(surprise)
-    model = Model(name, loaded, generation_params(loaded, resolved.config, Choices()))
+    params, rules = generation_params(loaded, resolved.config, Choices(drafts=args.drafts)), InferenceOrchestrator(loaded, resolved).rules
+    model = Model(name, loaded, params, rules, opening.opened(judges) if judges else None)
     url = server.url_of(bound)
 
     def ready() -> None:
@@ -76,7 +83,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    least = {"port": 0, "parallel": 1, "queue": 0, "prefix_cache_mb": 0, "request_timeout": 0.1, "shutdown_timeout": 1, "threads": 1}
+    least = {"port": 0, "parallel": 1, "queue": 0, "prefix_cache_mb": 0, "request_timeout": 0.1, "shutdown_timeout": 1, "threads": 1, "drafts": 0}
     for name, bound in least.items():
         value = getattr(args, name)
         if value is not None and not value >= bound:

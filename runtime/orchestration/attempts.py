@@ -6,7 +6,7 @@ A request has one budget of latent spans: what its first attempt used, its secon
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runtime.efficiency import Efficiency, Meter
@@ -46,22 +46,32 @@ class Refined:
 
 
 OnAttempt = Callable[[Attempt], None]
+Answer = Callable[[Sequence[int], GenerationParams], Generation]
 
 
 def refine(
-    loaded: Loaded, conversation: Conversation, params: GenerationParams, rules: Rules, judge: Judge | None, on_attempt: OnAttempt | None = None
+    loaded: Loaded,
+    conversation: Conversation,
+    params: GenerationParams,
+    rules: Rules,
+    judge: Judge | None,
+    on_attempt: OnAttempt | None = None,
+    answer: Answer | None = None,
 ) -> Refined:
     """At most `rules.max_loops` attempts. An interrupt ends it with what there is, marked so.
+
+    answer: generates after a prompt, where others share the model; without it the model runs here.
 
     Raises what encoding, generating and the judge raise for the first attempt; a later prompt that no longer fits ends the loop instead.
     """
     meter, attempts, shown = Meter(), list[Attempt](), list[Shown]()
     as_text = conversation.raw or loaded.tokenizer.chat_template is None
     ids = encode(loaded.tokenizer, conversation)
+    answer = answer or (lambda ids, own: generate(loaded.backend, loaded.tokenizer, ids, own))
     while True:
         own = _within_spans(params, sum(one.latent_spans for one in shown))
         forced = own.latent is not None and own.latent.forces(own.sampling.seed, ids)
-        generation = generate(loaded.backend, loaded.tokenizer, ids, own)
+        generation = answer(ids, own)
         interrupted = generation.reason == "interrupted"
         verdict = judge(conversation.request, generation.text) if judge and not interrupted else None
         shown.append(_shown(loaded, generation, verdict, judge is not None))

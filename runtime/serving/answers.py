@@ -57,8 +57,9 @@ class Heading:
         return {"index": index, **words, "logprobs": logprobs, "finish_reason": finish}
 
 
-def usage(finished: Iterable[Finished], prompts: int) -> dict[str, Any]:
-    """prompts: their tokens, once for all choices of each. A latent step is a completion token that reasons."""
+def usage(finished: Iterable[Finished], prompts: int, loops: int = 1) -> dict[str, Any]:
+    """prompts: their tokens, once for all choices of each, or those of all attempts; loops: attempts. A latent step is a completion token that
+    reasons."""
     done = list(finished)
     traces = [one.generation.latent for one in done if one.generation.latent]
     halts = [one.halt_probability for one in done if one.halt_probability is not None]
@@ -71,7 +72,7 @@ def usage(finished: Iterable[Finished], prompts: int) -> dict[str, Any]:
         "completion_tokens_details": {"reasoning_tokens": latent},
         "latent_steps": latent,
         "latent_spans": sum(len(trace.spans) for trace in traces),
-        "loops": 1,  # each answer is given once: the server refines none
+        "loops": loops,
         "halt_probability": max(halts) if halts else None,
     }
 

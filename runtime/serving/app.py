@@ -1,7 +1,7 @@
 """The application: paths, and what each answers.
 
 Here: from a request's body to its answer or stream. Not here: who may ask (gate.py), the bodies (requests.py) and the documents (answers.py),
-generating (running.py), the process (server.py).
+generating (running.py, refining.py), the process (server.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import json
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,9 +26,10 @@ from runtime.engine.logprobs import Chosen
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.turn import GenerationParams
 from runtime.serving import answers, metrics, openapi, page
-from runtime.serving.answers import Heading
+from runtime.serving.answers import Finished, Heading
 from runtime.serving.asking import ask
 from runtime.serving.metrics import Metrics
+from runtime.serving.refining import Refinement
 from runtime.serving.refusals import Refused, refused
 from runtime.serving.requests import BODY_BYTES, BodyT, ChatRequest, CompletionRequest, read
 from runtime.serving.running import Event, Model, Run
@@ -52,6 +53,8 @@ class Service:
         asked = await self._asked(request, ChatRequest)
         told = await asyncio.to_thread(ask, self.model, asked)
         heading = Heading("chat.completion", f"chatcmpl-{secrets.token_hex(12)}", *self._names())
+        if asked.refine:
+            return await self._refined(request, asked, told.params, heading)
         return await self._answered(request, asked, [told.prompt_ids], told.params, heading)
 
     async def completions(self, request: Request) -> Response:
@@ -105,11 +108,24 @@ class Service:
     async def _answered(self, request: Request, asked: Asked, prompts: list[list[int]], defaults: GenerationParams, heading: Heading) -> Response:
         record = request.state.record
         run = record.stack.enter_context(Run(self.model, self.scheduler, prompts, asked, defaults, self.seconds))
-        record.stack.callback(lambda: self._count(run, sum(map(len, prompts)), record))
+        record.stack.callback(lambda: self._count(list(run.finished.values()), sum(map(len, prompts)), record))
         if asked.stream:
             events = self._stream(run, asked, sum(map(len, prompts)), heading)
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         return JSONResponse(await _unless_gone(request, self._whole(run, asked, sum(map(len, prompts)), heading)))
+
+    async def _refined(self, request: Request, asked: ChatRequest, defaults: GenerationParams, heading: Heading) -> Response:
+        record = request.state.record
+        refinement = record.stack.enter_context(Refinement(self.model, self.scheduler, asked, defaults, self.seconds))
+        record.stack.callback(lambda: self._count(refinement.finished, refinement.prompt_tokens, record))
+        made = await _unless_gone(request, refinement.run())
+        answer = made.answer
+        said = message(answer.generation.text, tools=False)
+        choice = heading.choice(0, said, finish_of(answer.generation.reason, said), None)
+        used = answers.usage(refinement.finished, refinement.prompt_tokens, len(made.attempts))
+        score = answer.verdict.score if answer.verdict else None
+        ended = {"halt_reason": made.attempts[-1].decision.halt_reason, "attempt": made.best + 1, "score": score}
+        return JSONResponse(heading.document([choice], usage=used, refinement=ended))
 
     async def _whole(self, run: Run, asked: Asked, prompt_tokens: int, heading: Heading) -> dict[str, Any]:
         logprobs: dict[int, list[Chosen]] = {}
@@ -153,17 +169,17 @@ class Service:
         tokenizer = self.model.loaded.tokenizer
         return answers.chat_logprobs(tokenizer, chosen) if isinstance(asked, ChatRequest) else answers.text_logprobs(tokenizer, chosen, offset)
 
-    def _count(self, run: Run, prompt_tokens: int, record: Any) -> None:
+    def _count(self, finished: Sequence[Finished], prompt_tokens: int, record: Any) -> None:
         """When the answer is over, or nobody wants it any more."""
-        used = answers.usage(run.finished.values(), prompt_tokens)
+        used = answers.usage(finished, prompt_tokens)
         cached, latent = used["prompt_tokens_details"]["cached_tokens"], used["latent_steps"]
         for kind, amount in (("prompt", prompt_tokens), ("cached", cached), ("completion", used["completion_tokens"]), ("latent", latent)):
             self.metrics.add("tokens_total", amount, kind=kind)
-        for one in run.finished.values():
+        for one in finished:
             self.metrics.add("finished_total", reason=one.generation.reason)
             if one.generation.first_token_ms is not None:
                 self.metrics.observe("first_token_seconds", one.generation.first_token_ms / 1e3)
-        reasons = ",".join(one.generation.reason for one in run.finished.values()) or "unfinished"
+        reasons = ",".join(one.generation.reason for one in finished) or "unfinished"
         record.note = f" {prompt_tokens}+{used['completion_tokens']} tokens ({cached} cached, {latent} latent) {reasons}"
 
 

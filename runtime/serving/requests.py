@@ -7,6 +7,7 @@ Source: platform.openai.com/docs/api-reference, `chat/create` and `completions/c
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -146,6 +147,8 @@ class _Generating(_Body):
 
 
 class ChatRequest(_Generating):
+    """refine: whether the answer may be given again until the model's judge or halt head is content (an extension)."""
+
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
@@ -154,6 +157,7 @@ class ChatRequest(_Generating):
     tool_choice: Literal["auto", "none", "required"] | dict[str, Any] = "auto"
     parallel_tool_calls: bool = True
     response_format: Annotated[AsText | AsObject | AsSchema, Field(discriminator="type")] = AsText(type="text")
+    refine: bool = False
 
     @model_validator(mode="after")
     def _agree(self) -> ChatRequest:
@@ -163,7 +167,14 @@ class ChatRequest(_Generating):
             raise ValueError("`max_tokens` and `max_completion_tokens` are two names of one limit, and differ")
         if self.tools and not isinstance(self.response_format, AsText):
             raise ValueError("`tools` and a `response_format` at the same time are not supported")
+        if self.refine and (excluded := [name for name, given in self._beside_one_answer() if given]):
+            raise ValueError(f"`refine` and `{excluded[0]}` at the same time are not supported")
         return self
+
+    def _beside_one_answer(self) -> Iterator[tuple[str, bool]]:
+        """What does not go with an answer of which only the best attempt is told, and whether it is asked."""
+        yield from (("stream", self.stream), ("n", self.n > 1), ("logprobs", self.logprobs), ("tools", bool(self.tools)))
+        yield "tool_calls", any(message.of_tools for message in self.messages)
 
     @property
     def limit(self) -> int | None:

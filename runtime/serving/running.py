@@ -19,6 +19,8 @@ from runtime.engine.scheduler import Job, Scheduler
 from runtime.engine.tokenizer import Tokenizer
 from runtime.engine.turn import GenerationParams, Reason, Turn
 from runtime.load import Loaded
+from runtime.orchestration.judges.verdict import Judge
+from runtime.orchestration.refine import Rules
 from runtime.serving.answers import Finished
 from runtime.serving.refusals import Refused
 from runtime.serving.requests import ChatRequest, CompletionRequest
@@ -26,11 +28,13 @@ from runtime.serving.requests import ChatRequest, CompletionRequest
 
 @dataclass(frozen=True)
 class Model:
-    """What is served, under which name, and how it is run unless a request says otherwise."""
+    """What is served, under which name, and how it is run unless a request says otherwise. rules, judge: of answers that are to be refined."""
 
     name: str
     loaded: Loaded
     defaults: GenerationParams
+    rules: Rules
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)

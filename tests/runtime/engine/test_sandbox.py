@@ -50,6 +50,7 @@ def leaves_no_child(way: str, call_that_fails: str, failure: str) -> bool:
 import os, signal, threading
 from runtime.engine.sandbox import ChildFailed, Limits
 from runtime.engine.{way} import call
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it without
 try:
     {call_that_fails}
 except {failure}:

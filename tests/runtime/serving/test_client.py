@@ -20,9 +20,14 @@ from runtime.engine.generate import generate
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.turn import Generation, GenerationParams
 from runtime.load import Loaded, load
+from runtime.orchestration.attempts import refine
+from runtime.orchestration.judges.opening import opened, read
+from runtime.orchestration.prompts import asked
+from runtime.orchestration.refine import Rules
 
 pytestmark = pytest.mark.train
 
+NEVER = "contains:what this model never says"
 ASKED: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello 👩‍👩‍👧 <|im_end|>"}]
 
 
@@ -33,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Served]:
-    with served(folder) as running:
+    with served(folder, "--judge", NEVER) as running:
         yield running
 
 
@@ -237,3 +242,43 @@ def test_what_cannot_be_told_or_enforced_is_refused(client: openai.OpenAI, more:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**{"model": "student", "messages": ASKED, **more})
     assert refused.value.param == param
+
+
+def test_an_answer_is_refined_as_the_engine_refines_it(client: openai.OpenAI, loaded: Loaded) -> None:
+    """The judge likes no answer of this model: it has two loops, and the better of two equal answers is the first."""
+    params = GenerationParams(SamplingParams(temperature=0.0), 20, eos_ids=loaded.info.eos_ids)
+    expected = refine(loaded, asked(ASKED), params, Rules(0.8, None, 2), opened(read([NEVER])))
+    body: dict[str, Any] = {"model": "student", "messages": ASKED, "max_tokens": 20, "temperature": 0.0}
+    answer = client.chat.completions.create(**body, extra_body={"refine": True})
+    told = answer.model_dump()
+    assert answer.choices[0].message.content == expected.answer.generation.text
+    assert told["refinement"] == {"halt_reason": "max_loops_reached", "attempt": expected.best + 1, "score": 0.0}
+    assert (told["usage"]["loops"], told["usage"]["completion_tokens"]) == (2, expected.efficiency.generated_tokens)
+    assert told["usage"]["prompt_tokens"] == expected.efficiency.prompt_tokens
+    assert client.chat.completions.create(**body).model_dump()["usage"]["loops"] == 1
+
+
+def test_many_refined_answers_at_once_are_their_own(client: openai.OpenAI) -> None:
+    def ask(number: int) -> str:
+        messages: Any = [{"role": "user", "content": f"question {number}"}]
+        got = client.chat.completions.create(model="student", messages=messages, max_tokens=12, temperature=0.0, extra_body={"refine": True})
+        return str(got.choices[0].message.content)
+
+    one_by_one = [ask(number) for number in range(10)]
+    with ThreadPoolExecutor(10) as pool:
+        assert list(pool.map(ask, range(10))) == one_by_one
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"stream": True}, "stream"),
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]}, "tools"),
+        ({"messages": [*ASKED, {"role": "tool", "content": "1", "tool_call_id": "a"}]}, "tool_calls"),
+    ],
+)
+def test_what_cannot_be_refined_is_refused_by_name(client: openai.OpenAI, more: dict[str, Any], name: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"`refine` and `{name}`"):
+        client.chat.completions.create(**{"model": "student", "messages": ASKED, **more}, extra_body={"refine": True})

@@ -136,6 +136,15 @@ def test_a_client_that_leaves_frees_its_place_at_once(server: Served, stream: bo
     assert send(server, "POST", "/v1/completions", BODY)[0] == 200
 
 
+def test_a_client_that_leaves_a_refinement_ends_it(server: Served) -> None:
+    body = {"model": "student", "messages": [{"role": "user", "content": "q"}], "max_tokens": 30_000, "refine": True}
+    with raw(server, body, "/v1/chat/completions"):
+        until(server, running=1)
+    left = time.monotonic()
+    until(server, running=0)
+    assert time.monotonic() - left < 20
+
+
 def test_a_reader_that_does_not_read_holds_nobody_up(server: Served) -> None:
     with raw(server, {**ENDLESS, "max_tokens": 500, "stream": True, "logprobs": 5}) as slow:
         assert send(server, "POST", "/v1/completions", BODY)[0] == 200

@@ -15,6 +15,7 @@ from fakes.function_backend import FunctionBackend
 from runtime.engine.scheduler import Limits, Scheduler
 from runtime.engine.turn import GenerationParams
 from runtime.load import Loaded
+from runtime.orchestration.refine import Rules
 from runtime.serving.app import Service, application
 from runtime.serving.gate import Access, Gate
 from runtime.serving.metrics import Metrics
@@ -36,7 +37,7 @@ def asked(
         return np.zeros(tokenizer.vocab_size, np.float32)
 
     backend = FunctionBackend(logits_of, capacity=1_000_000)
-    model = Model("m", Loaded(backend, "eager", tokenizer, tokenizer.info, None, "0" * 64), GenerationParams())
+    model = Model("m", Loaded(backend, "eager", tokenizer, tokenizer.info, None, "0" * 64), GenerationParams(), Rules(1.0, None, 1))
     scheduler = Scheduler(backend, Limits())
     service = Service(model, scheduler, Metrics(), generating_s, 0)
     gate = Gate(application(service), Access(seconds=whole_s), service.metrics, log.append)
