@@ -169,8 +169,8 @@ def together(work: Sequence[Any]) -> list[Any]:
 
 def soak(server: Server, seconds: float, clients: int, count: int = 40, seed: int = 0) -> dict[str, Any]:
     """Mixed load of `count` prompts, every third a chat. Every whole answer is compared with the one that was given alone before, and one that
-    differs with those of all other prompts; memory is read when all were asked once, while it goes on, and at the end. Raises StageFailed for an
-    answer that did not come."""
+    differs with those of all other prompts. Memory is read ten times: growth is that from the second tenth, when as many sequences have run at once
+    as may, to the last. Raises StageFailed for an answer that did not come."""
     prompts = [
         (f"{PREAMBLE[: 100 * (number % 5)]}Notes on {TOPICS[number % 8]}, {number}.", 4 + number % 40, number % 3 == 0) for number in range(count)
     ]
@@ -179,9 +179,9 @@ def soak(server: Server, seconds: float, clients: int, count: int = 40, seed: in
         return server.ask(prompt, tokens, chat=chat)[0]
 
     alone = {prompt[0]: ask(*prompt) for prompt in prompts}
-    before, end = server.resident_bytes(), time.monotonic() + seconds
+    started, end = time.monotonic(), time.monotonic() + seconds
     counts = dict.fromkeys(("whole", "left", "unread", "nonsense", "differs", "anothers"), 0)
-    highest, lock = [before], threading.Lock()
+    memory, lock = [0] * 10, threading.Lock()  # the most that was seen in each tenth
 
     def client(number: int) -> None:
         draw = random.Random(seed * 1000 + number)  # noqa: S311 - load, no secret
@@ -196,16 +196,14 @@ def soak(server: Server, seconds: float, clients: int, count: int = 40, seed: in
             else:
                 _misbehave(server, kind, prompt[0], draw)
             with lock:
-                highest[0] = max(highest[0], server.resident_bytes())
+                tenth = min(9, int(10 * (time.monotonic() - started) / seconds))
+                memory[tenth] = max(memory[tenth], server.resident_bytes())
                 for name in (kind, *found):
                     counts[name] += 1
 
     together([lambda number=number: client(number) for number in range(clients)])
-    for prompt in prompts:
-        ask(*prompt)
-    after = server.resident_bytes()
-    memory = {"resident_before_bytes": before, "resident_highest_bytes": highest[0], "resident_after_bytes": after}
-    return {"seconds": seconds, **counts, **memory, "growth": after / before - 1}
+    seen = [one for one in memory if one]  # where an answer takes longer than a tenth, there are fewer
+    return {"seconds": seconds, **counts, "resident_bytes": seen, "growth": seen[-1] / seen[min(1, len(seen) - 1)] - 1}
 
 
 def _misbehave(server: Server, kind: str, prompt: str, draw: random.Random) -> None:
@@ -230,7 +228,7 @@ def table(report: dict[str, Any]) -> list[str]:
             f"{asked}: {report['seconds']:.0f} s of mixed load: {done}",
             f"of the whole ones {report['differs']} are not what was answered alone, {report['anothers']} are another prompt's answer",
             f"failures told in the server's log: {report['tracebacks']}",
-            f"memory {report['resident_after_bytes'] / 1e6:.0f} MB, {report['growth']:+.1%}, at most {report['resident_highest_bytes'] / 1e6:.0f} MB",
+            f"memory by tenths of the time, MB: {' '.join(f'{one / 1e6:.0f}' for one in report['resident_bytes'])}; {report['growth']:+.1%}",
         ]
     return [
         f"{asked}, answers of {report['tokens']} tokens",
