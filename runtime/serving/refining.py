@@ -53,24 +53,25 @@ class Refinement:
 
     async def run(self) -> Refined:
         """Raises what encoding, generating and the judge raise, QueueFull, and Refused when the time is over."""
-        loop, made = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[Refined] = loop.create_future()
 
-        def tell(result: Refined | None, error: BaseException | None) -> None:
+        def tell(found: Refined | Exception) -> None:
             if made.done():  # nobody waits any more
                 return
-            if error is not None:
-                made.set_exception(error)
+            if isinstance(found, Exception):
+                made.set_exception(found)
             else:
-                made.set_result(result)
+                made.set_result(found)
 
         def work() -> None:
-            result, error = None, None
+            found: Refined | Exception
             try:
-                result = refine(self._model.loaded, self._conversation, self._params, self._model.rules, self._model.judge, answer=self._answer)
-            except BaseException as problem:  # raised again where it is waited for
-                error = problem
+                found = refine(self._model.loaded, self._conversation, self._params, self._model.rules, self._model.judge, answer=self._answer)
+            except Exception as problem:  # raised again where it is waited for
+                found = problem
             if not self._left:
-                loop.call_soon_threadsafe(tell, result, error)
+                loop.call_soon_threadsafe(tell, found)
 
         # A thread of its own: attempts of some would otherwise hold up templates and forms of others, which share a few.
         threading.Thread(target=work, name="refinement", daemon=True).start()
