@@ -15,8 +15,8 @@ pytest_plugins = ("reliability.scoreboard",)
 
 HERE = "export" if importlib.util.find_spec("coremltools") else "train"
 HOME = {"train": "train", "export": "export", "e2e": "train"}
-# What cannot even be imported there: llguidance and starlette are of the train environment alone.
-collect_ignore = ["runtime/engine/constraints", "runtime/serving", "runtime/tools"] if HERE == "export" else []
+# What cannot even be imported there: llguidance, starlette and jsonschema are of the train environment alone.
+collect_ignore = ["e2e", "runtime/engine/constraints", "runtime/serving", "runtime/tools"] if HERE == "export" else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
