@@ -49,6 +49,12 @@ class Model:
     ids: list[int]
     codes: LoadCodes | None
 
+    def text(self, count: int) -> list[int]:
+        """So many ids: TEXT, again and again. Raises UsageError beyond the model's positions."""
+        if count > self.arch.max_position:
+            raise UsageError(f"{count} tokens are asked for, the model has {self.arch.max_position} positions", remedy="ask for fewer")
+        return (self.ids * -(-count // len(self.ids)))[:count]
+
     @property
     def size_bytes(self) -> int:
         return sum(weight.numel() * 4 for weight in self.weights.values())

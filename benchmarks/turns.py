@@ -49,15 +49,14 @@ class Times:
 def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> dict[str, Any]:
     """All figures: per engine milliseconds and ratios to transformers, and how far its logits are from transformers'.
 
-    Raises UsageError if there is no text for `prompt` + `steps` tokens, and what open_model raises.
+    Raises UsageError for counts below 1 or more tokens than the model has positions, and what open_model raises.
     """
     torch.set_num_threads(threads)
     model = open_model(spec)
-    if prompt < 1 or steps < 1 or rounds < 1 or prompt + steps > len(model.ids):
-        raise UsageError(f"{rounds} rounds of {prompt} + {steps} tokens", remedy=f"at least one of each, and at most {len(model.ids)} tokens")
-    forms: tuple[Weights, ...] = ("fp32", "bf16", "int8", *(("packed",) if model.codes else ()))
-    engines: dict[str, Engine] = {BASE: Transformers(model)} | {f"eager {weights}": Eager(model, weights) for weights in forms}
-    ids = model.ids[: prompt + steps]
+    if min(prompt, steps, rounds) < 1:
+        raise UsageError(f"{rounds} rounds of {prompt} + {steps} tokens", remedy="at least one of each")
+    engines: dict[str, Engine] = {BASE: Transformers(model)} | {f"eager {weights}": Eager(model, weights) for weights in forms_of(model)}
+    ids = model.text(prompt + steps)
     roofline = Roofline(model.size_bytes)
     agreement = {name: _distance(engines[BASE], engines[name], ids, prompt) for name in engines if name != BASE}
     times = {name: Times() for name in (*engines, ROOFLINE)}
@@ -67,9 +66,9 @@ def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> di
         order.shuffle(turns)
         for name in turns:
             if name in engines:
-                times[name].prefill.append(_timed(engines[name].prefill, ids[:prompt]))
+                times[name].prefill.append(timed(engines[name].prefill, ids[:prompt]))
             step = engines[name].decode if name in engines else roofline.decode
-            times[name].decode.append([_timed(step, token) for token in ids[prompt:]])
+            times[name].decode.append([timed(step, token) for token in ids[prompt:]])
     capabilities = torch.cpu.get_capabilities()
     return {
         "model": spec,
@@ -85,12 +84,18 @@ def measure(spec: str, prompt: int, steps: int, rounds: int, threads: int) -> di
     }
 
 
+def forms_of(model: Model) -> tuple[Weights, ...]:
+    """In which eager can hold its weights."""
+    return ("fp32", "bf16", "int8", *(("packed",) if model.codes else ()))
+
+
 def _share(engine: Engine | None, model: Model) -> float:
     """Of the bytes that the weights have in fp32, those that an engine holds."""
     return engine.backend.weight_bytes / model.size_bytes if isinstance(engine, Eager) else 1.0
 
 
-def _timed(call: Callable[[T], object], argument: T) -> Spent:
+def timed(call: Callable[[T], object], argument: T) -> Spent:
+    """Seconds of the clock and of the processor that a call takes."""
     clock, processor = time.perf_counter(), time.process_time()
     call(argument)
     return time.perf_counter() - clock, time.process_time() - processor
@@ -100,21 +105,22 @@ def _figures(own: Times, times: dict[str, Times], agreement: dict[str, Any] | No
     """share: of the fp32 bytes, what is read for one step."""
     decode, base = ([statistics.median(clock for clock, _ in steps) for steps in found.decode] for found in (own, times[BASE]))
     figures: dict[str, Any] = {
-        "decode_ms": _spread([1e3 * seconds for seconds in decode]),
-        "decode_vs_base": _spread([theirs / ours for theirs, ours in zip(base, decode, strict=True)]),
+        "decode_ms": spread([1e3 * seconds for seconds in decode]),
+        "decode_vs_base": spread([theirs / ours for theirs, ours in zip(base, decode, strict=True)]),
         "decode_cpu_ms": round(1e3 * own.least_step, 3),
         "decode_cpu_vs_base": round(times[BASE].least_step / own.least_step, 3),
         "share_of_read": round(share * times[ROOFLINE].least_step / own.least_step, 3),
     }
     if own.prefill:
         prefill, others = ([clock for clock, _ in found.prefill] for found in (own, times[BASE]))
-        figures["prefill_tokens_per_s"] = _spread([prompt / seconds for seconds in prefill])
-        figures["prefill_vs_base"] = _spread([theirs / ours for theirs, ours in zip(others, prefill, strict=True)])
+        figures["prefill_tokens_per_s"] = spread([prompt / seconds for seconds in prefill])
+        figures["prefill_vs_base"] = spread([theirs / ours for theirs, ours in zip(others, prefill, strict=True)])
         figures["prefill_cpu_vs_base"] = round(times[BASE].least_prompt / own.least_prompt, 3)
     return figures | ({"agreement": agreement} if agreement else {})
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and greatest."""
     return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
 
 

@@ -106,7 +106,7 @@ class Decoder:
     ) -> None:
         """Every product is one of these kernels. tables: cos and sin, fp32 [positions, D/2]; norm: fp32 [d], after the last block; halt: weight and
         bias, fp32 [2, d] and [2]."""
-        self._step, self._shape, self._head = kernels.step_function, shape, _own(head)
+        self._step, self._prompt, self._shape, self._head = kernels.step_function, kernels.prompt_function, shape, _own(head)
         self._halt = kernels.dense(halt[0]) if halt else None
         self._positions = len(tables[0])
         # What C points to must live as long as this does.
@@ -123,7 +123,10 @@ class Decoder:
         return self._run(inputs, sequences, sum(sequence.count for sequence in sequences), whole=False)
 
     def prompt(self, inputs: Floats, sequence: Sequence) -> Said:
-        """The same of one sequence, and what is said is of its last input alone: rows is 1. Products add in the order that is fastest for many."""
+        """The same of one sequence, and what is said is of its last input alone: rows is 1. Products add in the order that is fastest for many.
+
+        On matrix units bits depend on what lies before a position, and not on how a prompt is divided (csrc/prompt.h; error: csrc/bricks.h).
+        """
         return self._run(inputs, [sequence], 1, whole=True)
 
     def _run(self, inputs: Floats, sequences: Many[Sequence], said: int, *, whole: bool) -> Said:
@@ -137,7 +140,12 @@ class Decoder:
         described = (_Sequence * len(sequences))(*map(self._place, sequences))
         halt_at = None if halts is None else address(halts)
         model, used = ctypes.addressof(self._model), min(threads.count(), MOST_THREADS)
-        if self._step(model, described, len(described), address(hidden), address(logits), halt_at, whole, used):
+        if whole and self._prompt is not None:
+            failed = self._prompt(model, described, address(hidden), address(logits), halt_at, used)
+            hidden[rows - said :] = hidden[:said]  # it leaves the last position's in the first row
+        else:
+            failed = self._step(model, described, len(described), address(hidden), address(logits), halt_at, whole, used)
+        if failed:
             raise MemoryError(f"no memory for a step of {rows} rows")
         return logits, halts, hidden[rows - said :]
 

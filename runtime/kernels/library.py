@@ -10,13 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from dataclasses import replace
 from typing import Any
 
 from interlock.errors import UsageError
 from runtime.kernels.build import Compiler, NoKernels, compiler, shared_object
 from runtime.kernels.products import Kernels
 from runtime.kernels.proof import mismatch
-from runtime.kernels.proof_step import step_mismatch
+from runtime.kernels.proof_step import prompt_mismatch, step_mismatch
 
 _pointer, _count = ctypes.c_void_p, ctypes.c_int64
 # What each variant exports, in the order of Kernels' fields.
@@ -25,6 +26,9 @@ ARGUMENTS = {
     "blocks": (_pointer, _pointer, _pointer, _count),
     "step": (_pointer, _pointer, _count, _pointer, _pointer, _pointer, ctypes.c_int32, ctypes.c_int32),
 }
+# What a variant exports beside them where the processor has matrix units.
+OF_UNITS = "avx512"
+PROMPT = (_pointer, _pointer, _pointer, _pointer, _pointer, ctypes.c_int32)
 CHOICES = ("off", "avx512", "avx2", "neon", "generic")
 
 
@@ -74,9 +78,20 @@ def _proved(candidates: tuple[Kernels, ...], wanted: str, found: Compiler) -> tu
     for kernels in chosen:
         problem = mismatch(kernels) or step_mismatch(kernels)
         if problem is None:
-            return kernels, "; ".join([f"{kernels.variant}, compiled by {found.version.splitlines()[0]}", *failed])
+            proved, prompts = _prompts_proved(kernels)
+            return proved, "; ".join([f"{proved.variant}, compiled by {found.version.splitlines()[0]}", *prompts, *failed])
         failed.append(f"{kernels.variant} is not used: {problem}")
     raise NoKernels("; ".join(failed))
+
+
+def _prompts_proved(kernels: Kernels) -> tuple[Kernels, list[str]]:
+    """With its prompt only if that is right, and what to say of it."""
+    if kernels.prompt_function is None:
+        return kernels, []
+    problem = prompt_mismatch(kernels)
+    if problem is None:
+        return kernels, ["prompts on matrix units"]
+    return replace(kernels, prompt_function=None), [f"prompts not on matrix units: {problem}"]
 
 
 def variants(found: Compiler) -> tuple[Kernels, ...]:
@@ -87,8 +102,14 @@ def variants(found: Compiler) -> tuple[Kernels, ...]:
     except OSError as error:
         raise NoKernels(f"the compiled kernels cannot be loaded: {error}") from error
     library.variants.restype = ctypes.c_char_p
-    names = library.variants().decode().split()
-    return tuple(Kernels(name, *(_function(library, f"{work}_{name}", types) for work, types in ARGUMENTS.items())) for name in names)
+    names, has_units = library.variants().decode().split(), bool(library.matrix_units())
+
+    def made(name: str) -> Kernels:
+        dense, blocks, step = (_function(library, f"{work}_{name}", types) for work, types in ARGUMENTS.items())
+        prompt = _function(library, f"prompt_{name}", PROMPT) if has_units and name == OF_UNITS else None
+        return Kernels(name, dense, blocks, step, prompt)
+
+    return tuple(map(made, names))
 
 
 def _function(library: ctypes.CDLL, name: str, types: tuple[Any, ...]) -> Any:

@@ -28,6 +28,8 @@ TILE = 32
 Function = Callable[[int, int, int, int], int]
 # A step (decoder.py): model, sequences, how many, inputs, logits, halt logits, whether it is a prompt, threads.
 Step = Callable[[int, object, int, int, int, int | None, bool, int], int]
+# A prompt on matrix units: model, sequence, inputs, logits, halt logits, threads.
+Prompt = Callable[[int, object, int, int, int | None, int], int]
 
 
 class DenseMatrix(ctypes.Structure):
@@ -179,12 +181,13 @@ class Blocks(Product):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The products of one variant. Weights stay where they are; errors as stated above."""
+    """The products of one variant. Weights stay where they are; errors as stated above. prompt_function: None where there are no matrix units."""
 
     variant: str
     dense_function: Function
     blocks_function: Function
     step_function: Step
+    prompt_function: Prompt | None = None
 
     def dense(self, weight: Array) -> Dense:
         """weight: fp32, fp16 or bf16 (as uint16) [N, K], kept as it is if contiguous. Activations and sums are fp32. Raises ValueError."""

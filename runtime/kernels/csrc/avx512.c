@@ -60,4 +60,7 @@ INLINE TARGET sums dot4(const uint8_t *codes, const struct tile *x)
 
 #include "products.h"
 #include "step.h"
+#if MATRIX_UNITS
+#include "prompt.h"
+#endif
 #endif

@@ -16,6 +16,13 @@
 #define SHARED static __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* Whether this compiler and system can use the matrix units of x86-64: an assembler that knows them, and a kernel that is asked for their registers. */
+#if defined(__x86_64__) && defined(__linux__) && ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
+#define MATRIX_UNITS 1
+#else
+#define MATRIX_UNITS 0
+#endif
+
 enum {
     GROUP = 16, /* matrix rows that are stored together, one per 32-bit lane of a 512-bit register */
     TILE = 32   /* matrix columns that are multiplied as integers before anything becomes a float */

@@ -1,4 +1,5 @@
 /* Which variants this processor can run, and whether the operating system saves the registers that they use. */
+#define _GNU_SOURCE /* syscall */
 #include "kernels.h"
 
 #if defined(__x86_64__)
@@ -23,6 +24,24 @@ static struct flags ask(void)
 }
 
 static int has(unsigned flags, unsigned needed) { return (flags & needed) == needed; }
+
+#if MATRIX_UNITS
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Whether there are matrix units with bf16 (AMX), and the kernel lets this process use them: their registers are 8 KB, which it saves only for those that
+ * ask. Source: the same manual, chapter 18; Documentation/arch/x86/xstate.rst of Linux. */
+EXPORT int matrix_units(void)
+{
+    enum { TILES = 1 << 24, TILES_BF16 = 1 << 22, BF16 = 1 << 5, STATE = 3 << 17, REQUEST = 0x1023, TILE_DATA = 18 };
+    const struct flags found = ask();
+    unsigned a, b, c, units, more;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &units) || !__get_cpuid_count(7, 1, &more, &b, &c, &a)) return 0;
+    return has(units, TILES | TILES_BF16) && has(more, BF16) && has(found.saved, STATE) && !syscall(SYS_arch_prctl, REQUEST, TILE_DATA);
+}
+#else
+EXPORT int matrix_units(void) { return 0; }
+#endif
 
 /* Names, best first, separated by a space. */
 EXPORT const char *variants(void)
@@ -49,4 +68,8 @@ EXPORT const char *variants(void) { return "neon generic"; }
 
 EXPORT const char *variants(void) { return "generic"; }
 
+#endif
+
+#if !defined(__x86_64__)
+EXPORT int matrix_units(void) { return 0; }
 #endif

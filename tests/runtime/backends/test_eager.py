@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fakes.students import BOTH_HEADS, some_ids, tiny_student
+from fakes.units import prompt_db
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,9 @@ from runtime.student.model import Student
 SHAPES = [(4, 4, 8, True), (4, 2, 16, False), (6, 1, 64, True)]
 
 
-def close(step: Step, student: Student, ids: list[int], least_db: float = 110) -> None:
+def close(step: Step, student: Student, ids: list[int], least_db: float | None = None) -> None:
     """`step` is what the student says after `ids`."""
+    least_db = prompt_db(110) if least_db is None else least_db
     out = student(torch.tensor([ids]))
     assert out.halt_logits is not None and step.halt_logits is not None
     assert step.logits.dtype == step.halt_logits.dtype == step.hidden.dtype == np.float32
@@ -106,7 +108,7 @@ def test_a_latent_vector_takes_the_place_of_an_embedding() -> None:
     step = backend.decode(hidden, cache)
     inputs = torch.cat([student.embed(torch.tensor([ids])), torch.from_numpy(hidden)[None, None]], 1)
     expected = student.logits(student.hidden(inputs))[0, -1]
-    assert psnr_db(expected, torch.from_numpy(step.logits)) >= 110
+    assert psnr_db(expected, torch.from_numpy(step.logits)) >= prompt_db(110)
 
 
 def test_sequences_share_weights_and_nothing_else() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from fakes.relatives import ALL, RELATIVES, relative_student
 from fakes.students import some_ids
+from fakes.units import prompt_db
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,8 @@ from runtime.numerics import psnr_db
 from runtime.student.model import Student
 
 
-def close(step: Step, student: Student, ids: list[int], least_db: float = 105) -> None:
+def close(step: Step, student: Student, ids: list[int]) -> None:
+    least_db = prompt_db(105)
     out = student(torch.tensor([ids]))
     assert psnr_db(out.logits[0, -1], torch.from_numpy(step.logits)) >= least_db
     assert psnr_db(out.hidden[0, -1], torch.from_numpy(step.hidden)) >= least_db

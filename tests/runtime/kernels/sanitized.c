@@ -8,12 +8,20 @@
 typedef int product_dense(const struct dense *, const float *, float *, int64_t);
 typedef int product_blocks(const struct blocks *, const float *, float *, int64_t);
 typedef int model_step(const struct model *, const struct sequence *, int64_t, float *, float *, float *, int32_t, int32_t);
+typedef int model_prompt(const struct model *, const struct sequence *, float *, float *, float *, int32_t);
 const char *variants(void);
+int matrix_units(void);
 #define DECLARE(name) product_dense dense_##name; product_blocks blocks_##name; model_step step_##name
 #define CALL(name) (strstr(variants(), #name) ? dense_##name(&dense, x, y, rows) + blocks_##name(&blocks, x, y, rows) : 0)
 #define STEP(name) (strstr(variants(), #name) ? step_##name(&model, sequences, count, inputs, logits, halt, whole, threads) : 0)
 
 DECLARE(generic);
+#if MATRIX_UNITS
+model_prompt prompt_avx512;
+#define PROMPT (matrix_units() ? prompt_avx512(&model, sequences, x, logits, halt, threads) : 0)
+#else
+#define PROMPT 0
+#endif
 #if defined(__x86_64__)
 DECLARE(avx2);
 DECLARE(avx512);
@@ -92,7 +100,7 @@ static int steps(void)
     int64_t rows = 0;
     for (int64_t i = 0; i < count; i++) {
         struct sequence *at = sequences + i;
-        at->position = below(20), at->count = 1 + below(4), at->room = at->position + at->count, rows += at->count;
+        at->position = below(20), at->count = 1 + below(i ? 4 : 20), at->room = at->position + at->count, rows += at->count;
         at->slots = keep(bytes(model.layers * 2 * model.kv_heads * at->room * size * 4));
     }
     const int32_t whole = (int32_t)below(2);
@@ -101,7 +109,10 @@ static int steps(void)
     float *halt = model.halt.dense ? keep(malloc((size_t)(said * 8))) : NULL;
     for (int64_t j = 0; j < rows * model.d && below(2); j++) inputs[j] = (float)below(2000) / 1000 - 1;
     const int32_t threads = 1 + (int32_t)below(3);
-    return STEP_ALL;
+    const size_t prompt = (size_t)(sequences->count * model.d * 4);
+    float *x = keep(malloc(prompt));
+    memcpy(x, inputs, prompt);
+    return STEP_ALL + PROMPT;
 }
 
 int main(int argc, char **argv)

@@ -15,7 +15,7 @@ from runtime.kernels import build
 from runtime.kernels.build import DIGEST, OBJECT, SOURCE
 from runtime.kernels.library import CHOICES, choose, variants
 from runtime.kernels.proof import mismatch
-from runtime.kernels.proof_step import step_mismatch
+from runtime.kernels.proof_step import prompt_mismatch, step_mismatch
 
 LOAD = "from runtime.kernels import load, why; print(load() is not None, why())"
 
@@ -180,6 +180,30 @@ def test_the_proof_refuses_wrong_code(cache: Path, monkeypatch: pytest.MonkeyPat
     found = {kernels.variant: mismatch(kernels) or step_mismatch(kernels) for kernels in variants(build.compiler())}
     wrong = [variant for variant, problem in found.items() if problem]
     assert wrong == ([variant for variant in found if name in (f"{variant}.c", "products.h", "kernels.h", "step.h")])
+
+
+# In what is used only where there are matrix units.
+PROMPT_FAULTS = {
+    "bricks.h": [
+        ("to + BRICK, (__m512i)", "to, (__m512i)"),
+        ("turned[r % 4][1] + r / 4 * 16", "turned[r % 4][0] + r / 4 * 16"),
+    ],
+    "prompt_attention.h": [
+        ("1.0f / sqrtf((float)size)", "1.0f"),
+        ("position + SQUARE - p->first", "SQUARE"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [(name, *fault) for name, faults in PROMPT_FAULTS.items() for fault in faults])
+def test_the_proof_refuses_wrong_prompts(cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str) -> None:
+    monkeypatch.setattr(build, "SOURCE", _copy(cache.parent, name, old, new))
+    best = variants(build.compiler())[0]
+    if best.prompt_function is None:
+        pytest.skip("this processor has no matrix units")
+    assert "differs from numpy's" in (prompt_mismatch(best) or "")
+    kernels, told = choose()
+    assert kernels is not None and kernels.prompt_function is None and "prompts not on matrix units: a prompt on" in told
 
 
 def test_a_variant_that_fails_its_proof_gives_way_to_the_next(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
