@@ -31,7 +31,7 @@ def compiled(source: sources.Source) -> object:
     return compile_constraint(TOKENIZER, source)
 
 
-@pytest.mark.parametrize("keyword", [*(set(ASSERTIONS) - ENFORCED), "requird", "nullable", "discriminator", "x-guidance", "Type"])
+@pytest.mark.parametrize("keyword", [*sorted(set(ASSERTIONS) - ENFORCED), "requird", "nullable", "discriminator", "x-guidance", "Type"])
 def test_a_keyword_that_is_not_enforced_is_named_with_its_place(keyword: str) -> None:
     schema = {"type": "object", "properties": {"a": {"anyOf": [{"type": "array", "items": {keyword: {}}}]}}}
     with pytest.raises(UsageError, match="cannot be enforced") as refused:
