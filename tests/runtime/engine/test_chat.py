@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from interlock.errors import ContractError, UsageError
 from runtime.engine.chat import TEMPLATE_BYTES, encode_chat, render_chat
 
+pytestmark = pytest.mark.train  # the export environment renders no chat
+
 MESSAGES = [{"role": "user", "content": "hello"}]
 TOKENIZER = byte_tokenizer()
 IDS = {text: TOKENIZER.encode(text, control=True)[0] for text in CONTROL}

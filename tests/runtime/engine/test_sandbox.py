@@ -19,6 +19,8 @@ import pytest
 from runtime.engine import forks, sandbox
 from runtime.engine.sandbox import ChildFailed, Limits
 
+pytestmark = pytest.mark.train  # what is tried does not depend on the interpreter
+
 Evaluate = Callable[..., Any]
 
 
