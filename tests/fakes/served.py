@@ -147,6 +147,7 @@ def answered(loaded: Loaded, bodies: list[dict[str, Any]], *, running: int) -> l
     from runtime.engine.scheduler import Limits, Scheduler
     from runtime.orchestration.inference import configured
     from runtime.orchestration.parameters import Choices, generation_params
+    from runtime.orchestration.refine import Rules
     from runtime.serving.app import Service, application
     from runtime.serving.gate import Access, Gate
     from runtime.serving.metrics import Metrics
@@ -154,7 +155,8 @@ def answered(loaded: Loaded, bodies: list[dict[str, Any]], *, running: int) -> l
 
     config = configured(loaded, Path(), None, None, {}, "test").config
     scheduler, metrics = Scheduler(loaded.backend, Limits(running=running)), Metrics()
-    service = Service(Model("it", loaded, generation_params(loaded, config, Choices())), scheduler, metrics, 60.0, 0)
+    model = Model("it", loaded, generation_params(loaded, config, Choices()), Rules(1.0, None, 1))
+    service = Service(model, scheduler, metrics, 60.0, 0)
     transport = httpx2.ASGITransport(Gate(application(service), Access(), metrics, lambda _line: None))
 
     async def one(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Answer]:

@@ -82,7 +82,7 @@ def test_disk_full(place: str, memory: Path, stub_python: Path, undisturbed: str
         sizes = [4096 * 2 * n for n in range(1, 61)]
     results = {
         size: namespaces.inside(on_a_small_disk, memory / f"disk-{size}", stub_python, place, f"size={size}")
-        for size in evenly(sizes, 60 if extent else 6 if place == ".interlock" else 2)
+        for size in evenly(sizes, 60 if extent else 4 if place == ".interlock" else 2)
     }
     if place == "tmp":
         assert all(result["code"] == 0 for result in results.values())

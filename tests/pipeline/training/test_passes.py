@@ -8,6 +8,7 @@ pytest.importorskip("tokenizers")
 import torch
 from fakes.students import some_ids, tiny_student
 from fakes.trainings import SPECIAL, rows
+from fakes.units import one_by_one
 
 from pipeline.training.examples import left_padded
 from pipeline.training.latent import run_span
@@ -56,7 +57,7 @@ def test_a_span_is_what_the_decoder_of_deployed_students_makes_of_it(slots_per_s
     backend = eager_from(student)
     for number, row in enumerate(asked):
         cache = backend.new_cache()
-        step = backend.prefill([*row.prompt, 1], cache)
+        step = one_by_one(backend, [*row.prompt, 1], cache)
         for slot in range(2 * slots_per_step):
             assert torch.allclose(span.fed[number, slot], torch.from_numpy(step.hidden), atol=ERROR)
             step = backend.decode(step.hidden, cache)
