@@ -17,10 +17,10 @@ Score = Callable[[str, int, int], None]
 needs_namespaces = pytest.mark.needs("namespaces")
 
 
-@pytest.fixture
-def undisturbed(memory: Path, stub_python: Path) -> str:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, stub_python: Path) -> str:
     """The digest of what a build with enough of everything makes."""
-    project = Project(memory / "undisturbed", stub_python)
+    project = Project(tmp_path_factory.mktemp("undisturbed") / "project", stub_python)
     project.write()
     project.build()
     return project.digest()
