@@ -86,12 +86,11 @@ def opened(path: Path, fs: Fs | None = None) -> Iterator[Journal]:
 @contextlib.contextmanager
 def _locked(path: Path, fs: Fs) -> Iterator[None]:
     """The lock of the file that lies there: a cleaner may take it between its opening and its lock, and then there is another one to be made."""
-    end = time.monotonic() + _PATIENCE_S
     while True:
         with named_failures(path):
             make_parents(fs, path.parent)
-            fs.append(path, b"")
-            fs.fsync(path.parent)
+            with contextlib.suppress(FileExistsError):
+                fs.write(path, b"")
         try:
             held = open_regular(path)
         except ContractError:
@@ -99,16 +98,32 @@ def _locked(path: Path, fs: Fs) -> Iterator[None]:
                 raise
             continue
         with held:
-            try:
-                fcntl.flock(held.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() < end:
-                    time.sleep(0.01)
-                    continue
-                raise StageFailed(f"another process writes `{path}`", remedy="wait until it has ended, or end it") from None
-            if _lies(held.fileno(), path):
+            if _lock(held.fileno(), path):
+                with named_failures(path):
+                    fs.fsync(path.parent)  # not before the lock, which comes at once: in the time of a flush a cleaner takes the file
                 yield
                 return
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    """Whether the lock was had of the file that lies there. Patience is with one file: cleaners may come as often as they like."""
+    end = time.monotonic() + _PATIENCE_S
+    while not _free(descriptor):
+        if not _lies(descriptor, path):
+            return False
+        if time.monotonic() >= end:
+            raise StageFailed(f"another process writes `{path}`", remedy="wait until it has ended, or end it")
+        time.sleep(0.01)
+    return _lies(descriptor, path)
+
+
+def _free(descriptor: int) -> bool:
+    """Whether nobody had its lock; then it is ours."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _lies(descriptor: int, path: Path) -> bool:
