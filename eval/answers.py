@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from eval.calls import Made
 
-Reason = Literal["eos", "stop", "halt", "length", "position_limit"]
+Reason = Literal["eos", "stop", "halt", "length", "position_limit", "failed"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,12 @@ class Ran:
 
 @dataclass(frozen=True)
 class Answered:
-    """text: the last thing that was said; reason: why it ended.
+    """text: the last thing that was said; reason: why it ended. `failed` is no answer: the model could not be asked, and `problems` says why.
 
     passes: positions after the prompt that the answer took, latent slots among them; problems: codes of latent mode; prompt_tokens: of all prompts
     together; turns: what was said before the text, where it took several rounds, each with its role; calls: of tools, in order; malformed: blocks of
-    calls that could not be read; numbers: what was measured along the way, one number per position; ran: programs, in order.
+    calls that could not be read; numbers: what was measured along the way, one number per position (`halt_probability`: one alone,
+    of an endpoint that tells it); ran: programs, in order; fingerprint: what an endpoint said of its model.
     """
 
     text: str
@@ -47,6 +48,7 @@ class Answered:
     malformed: int = 0
     numbers: dict[str, tuple[float, ...]] = field(default_factory=dict)
     ran: tuple[Ran, ...] = ()
+    fingerprint: str = ""
 
     def record(self) -> dict[str, Any]:
         """As it stands on disk: what is not there is left out."""
@@ -67,3 +69,8 @@ def record(found: Mapping[str, Answered]) -> dict[str, Any]:
 
 def from_record(document: Mapping[str, Any]) -> Answers:
     return _ANSWERS.validate_python(document["answers"])
+
+
+def failed(document: Mapping[str, Any]) -> bool:
+    """Whether a record says that there was no answer."""
+    return any(said["reason"] == "failed" for said in document["answers"].values())

@@ -2,7 +2,8 @@
 
 Here: the guide's flags as those of the verb, and its two files made of what the verb leaves. Not here: evaluating: the verb runs in a process of its
 own, because rooms import one way and this one stands below the pipeline.
-EVAL_LATENT=1 asks suite `latent`, EVAL_CODE_MODE=1 lets programs of the model call the tools.
+EVAL_LATENT=1 asks suite `latent`, EVAL_CODE_MODE=1 lets programs of the model call the tools. Of runner openai_http OPENAI_BASE_URL is the
+address and `--model` the model's name there.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from eval.runners import NAMES
 from interlock.command import guarded, parser, words
 from interlock.errors import GateFailed, InterlockError
 from interlock.fs import save_file
 
-# What the guide calls a runner is a model and what runs it.
-BACKENDS = {"orchestrator": "eager", "coreml": "reference", "deployment": "reference"}
+BASE_URL = "https://api.openai.com/v1"  # the guide's own default
 GATE = GateFailed.exit_code
 
 
@@ -31,8 +32,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(given: list[str]) -> int:
     args = _parser().parse_args(given)
     directory = args.report.with_name(f"{args.report.stem}-evaluation")
-    command = [sys.executable, "-I", "-m", "pipeline.here", "eval", str(args.model), _suite(args), "--out", str(directory)]
-    command += ["--backend", BACKENDS[args.runner], "--jobs", str(args.jobs)]
+    over_http = args.runner == "openai_http"
+    model = [os.environ.get("OPENAI_BASE_URL") or BASE_URL, "--model-name", args.model] if over_http else [args.model]
+    command = [sys.executable, "-I", "-m", "pipeline.here", "eval", *model, _suite(args), "--out", str(directory)]
+    command += ["--runner", args.runner, "--jobs", str(args.jobs)]
     command += ["--dataset", str(args.dataset)] if args.dataset else []
     command += ["--max-new-tokens", str(args.max_tokens)] if args.max_tokens else []
     command += ["--toy"] if args.toy else []
@@ -49,11 +52,9 @@ def _run(given: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     example = "python -m eval.cli --runner orchestrator --model models/student/deployed --out results.jsonl --report report.json"
-    made = parser("python -m eval.cli", "ask a deployed directory a suite of questions, in the deployment guide's words", example)
-    made.add_argument(
-        "--runner", choices=list(BACKENDS), required=True, help="orchestrator: eager; coreml, deployment: the package, by the reference"
-    )
-    made.add_argument("--model", type=Path, required=True, help="a deployed directory")
+    made = parser("python -m eval.cli", "ask a model a suite of questions, in the deployment guide's words", example)
+    made.add_argument("--runner", choices=NAMES, required=True, help="as `interlock eval --help` explains them")
+    made.add_argument("--model", required=True, help="a deployed directory; of openai_http a name at OPENAI_BASE_URL, of hf_local a directory")
     made.add_argument(
         "--in", dest="dataset", type=Path, metavar="DIR", help="a dataset directory, its tools and fixtures in it (default: the suite's)"
     )

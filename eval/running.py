@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from eval import worker
-from eval.answers import Answers, from_record, record
+from eval.answers import Answers, failed, from_record, record
 from eval.asking import Ask, Settings
 from eval.items import Item
 from interlock.canonical import canonical_json
 from interlock.errors import UsageError
 from interlock.voice import Task
+
+FAILED = "failed "
+# Of a model's settings: where it lies, and how patiently it is asked.
+ELSEWHERE = {"directory", "key_variable", "timeout_s", "retries", "plain_http"}
 
 
 class Kept(Protocol):
@@ -34,7 +38,7 @@ class Kept(Protocol):
 def run_digest(settings: Settings, digests: Sequence[str], program: str) -> str:
     """What an answer depends on beside its item: settings; digests of the models, and of the dataset whose tools are replayed; that of the program.
     Where directories lie is no part of it."""
-    told = settings.model_dump(mode="json", exclude={"model": {"directory"}, "against": {"directory"}, "dataset": True})
+    told = settings.model_dump(mode="json", exclude={"model": ELSEWHERE, "against": ELSEWHERE, "dataset": True})
     return hashlib.sha256(canonical_json([told, list(digests), program])).hexdigest()
 
 
@@ -58,7 +62,7 @@ def ask_here(items: Iterable[Item], ask: Ask, run: str, kept: Kept, task: Task) 
     """One item after another; each answer is kept before the next one is asked."""
     for item in items:
         task.note(item.id)
-        kept.add(item.digest, {"run": run, **record(ask(item))})
+        _keep(kept, run, item.digest, record(ask(item)))
         task.advance()
 
 
@@ -78,8 +82,13 @@ def taken_over(records: Iterable[tuple[str, dict[str, Any]]], run: str, kept: Ke
 
 
 def answers_of(items: Iterable[Item], kept: Kept) -> dict[str, Answers]:
-    """The answers to all items by their ids. Raises KeyError for one that was not asked."""
-    return {item.id: from_record(kept.get(item.digest)) for item in items}
+    """The answers to all items by their ids: of one that failed each time, that. Raises KeyError for one that was not asked."""
+    return {item.id: from_record(kept.get(item.digest if item.digest in kept else FAILED + item.digest)) for item in items}
+
+
+def _keep(kept: Kept, run: str, digest: str, said: Mapping[str, Any]) -> None:
+    """What failed is kept under another name: it is told, and asked again by the next run."""
+    kept.add(FAILED + digest if failed(said) else digest, {"run": run, **said})
 
 
 def _side_by_side(waiting: Mapping[str, Item], settings: Settings, run: str, kept: Kept, jobs: int, task: Task) -> None:
@@ -101,7 +110,7 @@ def _side_by_side(waiting: Mapping[str, Item], settings: Settings, run: str, kep
                 if isinstance(found, BaseException):
                     raise found
                 digest, said = found
-                kept.add(digest, {"run": run, **said})
+                _keep(kept, run, digest, said)
                 task.advance()
         finally:
             stop.set()

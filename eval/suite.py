@@ -14,6 +14,8 @@ from interlock.contracts.base import Frozen
 from interlock.errors import UsageError
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+# What is asked, and then claimed, of every model that may fail by itself.
+ANSWERED, UNANSWERED = "answered", "unanswered"
 Asking = Literal["text", "latent", "halting", "parity", "tools", "code", "reading"]
 
 

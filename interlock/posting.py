@@ -40,7 +40,18 @@ class Patience:
 
 
 Failed = Callable[[str, object], StageFailed]
-"""Of what was expected and what was found: the error that says whose answer it was."""
+"""Of what was expected and what was found (text, or a `Refusal`): the error that says whose answer it was."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer other than 200: its status, and the beginning of what it said."""
+
+    status: int
+    reply: bytes
+
+    def __str__(self) -> str:
+        return f"{self.status} {http.client.responses.get(self.status, '')}: {excerpt(self.reply)}"
 
 
 def completions(url: str) -> SplitResult:
@@ -60,7 +71,7 @@ def completions(url: str) -> SplitResult:
 def endpoint_key(variable: str, url: SplitResult) -> str | None:
     """The key that an environment variable holds, None where it is not set. Raises UsageError for one that would travel in the clear, or is none."""
     key = os.environ.get(variable)
-    if key and url.scheme == "http" and not _is_here(url.hostname or ""):
+    if key and url.scheme == "http" and not is_here(url.hostname or ""):
         raise UsageError(f"the key in {variable} would be sent unencrypted to `{url.hostname}`", remedy="use https, or unset that variable")
     if key and not all("!" <= char <= "~" for char in key):
         raise UsageError(f"what {variable} holds is no key", remedy="a key has letters, digits and signs, no spaces and no line ends")
@@ -87,7 +98,7 @@ def post(url: SplitResult, key: str | None, document: dict[str, Any], patience: 
                     raise failed(f"an answer of at most {MAX_REPLY} bytes", "more")
                 return reply
             if last or status not in PASSING:
-                raise failed("status 200", _refusal(status, reply))
+                raise failed("status 200", Refusal(status, reply))
         time.sleep(wait if wait is not None else patience.backoff_s * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - no secret
     raise AssertionError("the last attempt returns or raises")
 
@@ -142,11 +153,8 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _refusal(status: int, reply: bytes) -> str:
-    return f"{status} {http.client.responses.get(status, '')}: {excerpt(reply)}"
-
-
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
+    """Whether a host's name is one of this machine alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -18,9 +18,9 @@ from eval.broker.replay import Broker
 from eval.broker.tools import Property, Tool
 from eval.calls import Call, Made
 from eval.items import Item
-from eval.runners.deployment import answered, chat_ids, generated
+from eval.runners import Runner
+from eval.runners.table import opened as runner
 from runtime.confinement import running
-from runtime.load import Loaded, load
 
 SYSTEM = """You can run Python programs that call tools. The tools are functions:
 {tools}
@@ -36,13 +36,11 @@ def opened(settings: Settings) -> Ask:
     """Raises UsageError where there is no dataset with tools, EnvironmentRefused where no program could be confined."""
     broker = tools.broker_of(settings)
     running.run("", {}, lambda name, arguments: None)
-    model = settings.model
-    loaded = load(model.directory, model.backend, mode=model.mode)
-    most = settings.max_new_tokens
-    return lambda item: {"text": dialogue(loaded, broker, item, most), "direct": tools.dialogue(loaded, broker, item, most)}
+    model = runner(settings.model, settings.max_new_tokens)
+    return lambda item: {"text": dialogue(model, broker, item), "direct": tools.dialogue(model, broker, item)}
 
 
-def dialogue(loaded: Loaded, broker: Broker, item: Item, max_new_tokens: int) -> Answered:
+def dialogue(model: Runner, broker: Broker, item: Item) -> Answered:
     """Rounds of programs until the model says something without one, at most as many as direct calls have. Tokens are counted as there."""
     offered = {name: broker.registry[name] for name in sorted(item.tools) if name in broker.registry}
     messages = [{"role": "system", "content": SYSTEM.format(tools="\n".join(map(signature, offered, offered.values())))}, *item.messages]
@@ -51,7 +49,7 @@ def dialogue(loaded: Loaded, broker: Broker, item: Item, max_new_tokens: int) ->
     ran: list[Ran] = []
     passes = malformed = 0
     for _ in range(tools.ROUNDS):
-        said = answered(generated(loaded, item, chat_ids(loaded, item, messages), max_new_tokens))
+        said = model.say(item, messages)
         passes += said.passes
         programs, unread = programs_in(said.text)
         malformed += unread

@@ -14,7 +14,7 @@ from runtime.orchestration.parameters import reads_text
 
 def opened(settings: Settings) -> Ask:
     """Raises UsageError where the model has no halt head that reads sentence and line ends."""
-    model = settings.model
+    model = settings.deployed
     loaded = load(model.directory, model.backend, mode=model.mode)
     if not reads_text(loaded):
         raise UsageError(f"`{model.directory}` has no halt head that reads sentence ends", remedy="deploy one that has: interlock build smollm2-halt")

@@ -19,7 +19,7 @@ from runtime.orchestration.inference import configured
 
 
 def opened(settings: Settings) -> Ask:
-    model = settings.model
+    model = settings.deployed
     return asker(load(model.directory, model.backend, mode=model.mode), model.directory, settings.max_new_tokens)
 
 

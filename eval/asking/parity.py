@@ -37,7 +37,7 @@ def pair(settings: Settings) -> tuple[Loaded, Loaded]:
     """The two models of a comparison. Raises UsageError where there is no second one, or one of another tokenizer."""
     if settings.against is None:
         raise UsageError("this suite compares two models and was given one", remedy="name the other with --against or --against-backend")
-    ours, theirs = (load(one.directory, one.backend, mode=one.mode) for one in (settings.model, settings.against))
+    ours, theirs = (load(one.directory, one.backend, mode=one.mode) for one in (settings.deployed, settings.against))
     if ours.info.sha256 != theirs.info.sha256:
         raise UsageError("the two models have different tokenizers: their tokens cannot be compared", remedy="name another build of the same student")
     return ours, theirs

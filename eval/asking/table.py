@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import torch
 
+from eval.answers import Answered, Answers
 from eval.asking import Ask, Settings, code, halting, latent, parity, reading, text, tools
+from eval.items import Item
+from eval.runners import NotAnswered
 
 WAYS = {
     "text": text.opened,
@@ -21,9 +24,18 @@ WAYS = {
 
 
 def opened(settings: Settings) -> Ask:
-    """The model or models of the settings, ready to be asked. One thread: an answer does not depend on how many processors there are.
+    """The model or models of the settings, ready to be asked. One thread: an answer does not depend on how many processors there are. Of an item
+    that got no answer it says so.
 
     Raises what opening a directory raises, and UsageError where the model cannot be asked in this way.
     """
     torch.set_num_threads(1)
-    return WAYS[settings.asks](settings)
+    way = WAYS[settings.asks](settings)
+
+    def ask(item: Item) -> Answers:
+        try:
+            return way(item)
+        except NotAnswered as error:
+            return {"text": Answered("", "failed", 0, problems=(error.problem,))}
+
+    return ask

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from eval.asking import Ask, Settings
-from eval.runners.deployment import answer
-from runtime.load import load
+from eval.runners.table import opened as runner
 
 
 def opened(settings: Settings) -> Ask:
-    model = settings.model
-    loaded = load(model.directory, model.backend, mode=model.mode)
-    return lambda item: {"text": answer(loaded, item, settings.max_new_tokens)}
+    model = runner(settings.model, settings.max_new_tokens)
+    return lambda item: {"text": model.say(item)}

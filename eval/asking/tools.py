@@ -18,10 +18,10 @@ from eval.broker import replay
 from eval.broker.replay import Broker
 from eval.calls import Call, Made
 from eval.items import Item
-from eval.runners.deployment import answered, chat_ids, generated
+from eval.runners import Runner
+from eval.runners.table import opened as runner
 from interlock.contracts import dataset, io
 from interlock.errors import UsageError
-from runtime.load import Loaded, load
 from runtime.tools.calls import parse_reply
 
 ROUNDS = 4
@@ -39,9 +39,8 @@ PROMPTS = hashlib.sha256(SYSTEM.encode()).hexdigest()
 def opened(settings: Settings) -> Ask:
     """Raises UsageError where there is no dataset with tools."""
     broker = broker_of(settings)
-    model = settings.model
-    loaded = load(model.directory, model.backend, mode=model.mode)
-    return lambda item: {"text": dialogue(loaded, broker, item, settings.max_new_tokens)}
+    model = runner(settings.model, settings.max_new_tokens)
+    return lambda item: {"text": dialogue(model, broker, item)}
 
 
 def broker_of(settings: Settings) -> Broker:
@@ -54,7 +53,7 @@ def broker_of(settings: Settings) -> Broker:
     return replay.opened(settings.dataset, contract)
 
 
-def dialogue(loaded: Loaded, broker: Broker, item: Item, max_new_tokens: int) -> Answered:
+def dialogue(model: Runner, broker: Broker, item: Item) -> Answered:
     """Rounds of calls until the model says something without one, at most four. `prompt_tokens` are those of the last round, which has all others
     in it: with `passes`, all that enters the context."""
     messages = [{"role": "system", "content": system(broker, item)}, *item.messages]
@@ -62,7 +61,7 @@ def dialogue(loaded: Loaded, broker: Broker, item: Item, max_new_tokens: int) ->
     calls: list[Made] = []
     passes = malformed = 0
     for _ in range(ROUNDS):
-        said = answered(generated(loaded, item, chat_ids(loaded, item, messages), max_new_tokens))
+        said = model.say(item, messages)
         passes += said.passes
         reply = parse_reply(said.text)
         malformed += reply.unread

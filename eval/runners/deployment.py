@@ -7,19 +7,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from eval.answers import Answered
+from eval.asking import Model
 from eval.items import Item
 from interlock.errors import UsageError
 from runtime.engine.chat import encode_chat
 from runtime.engine.generate import generate
 from runtime.engine.latent import LatentParams
 from runtime.engine.turn import Generation, GenerationParams
-from runtime.load import Loaded
+from runtime.load import Loaded, load
 
 # What turns an item into a prompt, for the record: it names itself by the digest of this sentence.
 WRAPPER = "the prompt of the item as it stands, or its messages by the model's own chat template"
 PROMPTS = hashlib.sha256(WRAPPER.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A `Runner` of plain text."""
+
+    loaded: Loaded
+    max_new_tokens: int
+
+    def say(self, item: Item, messages: Sequence[Mapping[str, str]] | None = None) -> Answered:
+        ids = ids_of(self.loaded, item) if messages is None else chat_ids(self.loaded, item, messages)
+        return answered(generated(self.loaded, item, ids, self.max_new_tokens))
+
+
+def opened(model: Model, max_new_tokens: int) -> Deployment:
+    """Raises what `runtime.load.load` raises."""
+    return Deployment(load(model.directory, model.backend, mode=model.mode), max_new_tokens)
 
 
 def ids_of(loaded: Loaded, item: Item) -> list[int]:
@@ -29,7 +48,7 @@ def ids_of(loaded: Loaded, item: Item) -> list[int]:
             return loaded.tokenizer.encode_prompt(item.prompt)
         return encode_chat(loaded.tokenizer, item.messages)
     except UsageError as error:
-        raise _of_item(item, error) from None
+        raise of_item(item, error) from None
 
 
 def chat_ids(loaded: Loaded, item: Item, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -37,7 +56,7 @@ def chat_ids(loaded: Loaded, item: Item, messages: Sequence[Mapping[str, str]]) 
     try:
         return encode_chat(loaded.tokenizer, messages)
     except UsageError as error:
-        raise _of_item(item, error) from None
+        raise of_item(item, error) from None
 
 
 def generated(
@@ -51,7 +70,7 @@ def generated(
     try:
         made = generate(loaded.backend, loaded.tokenizer, ids, params)
     except UsageError as error:
-        raise _of_item(item, error) from None
+        raise of_item(item, error) from None
     if made.reason == "interrupted":
         raise KeyboardInterrupt
     return made
@@ -72,5 +91,6 @@ def answered(made: Generation) -> Answered:
     return Answered(made.text, made.reason, made.steps, trace.slots, len(trace.spans), tuple(trace.errors), made.prompt_tokens)
 
 
-def _of_item(item: Item, error: UsageError) -> UsageError:
+def of_item(item: Item, error: UsageError) -> UsageError:
+    """The same mistake, with the item's name."""
     return UsageError(f"item {item.id}: {error.problem}", remedy=error.remedy)

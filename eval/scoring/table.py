@@ -11,11 +11,12 @@ from typing import Any
 from eval.answers import Answered
 from eval.figures import Metric
 from eval.items import Item
-from eval.scoring import Scorer, answers, calls, code, context, grounding, halting, latent, parity, privacy, reading, speech
+from eval.scoring import Scorer, answered, answers, calls, code, context, grounding, halting, latent, parity, privacy, reading, speech
 from eval.suite import Suite
 from interlock.errors import UsageError
 
 SCORERS = {
+    "answered": answered.SCORER,
     "answers": answers.SCORER,
     "calls": calls.SCORER,
     "code": code.SCORER,
@@ -49,8 +50,9 @@ def words(suite: Suite) -> dict[str, str]:
 
 
 def row(suite: Suite, item: Item, said: Mapping[str, Answered]) -> dict[str, Any]:
-    """An item as it stands in `results.jsonl`: what was asked, what was said, how that is judged."""
-    scores = {name: score for scorer in scorers(suite.scorers) for name, score in scorer.score(item, said).items()}
+    """An item as it stands in `results.jsonl`: what was asked, what was said, how that is judged. One without an answer has no score but that."""
+    judging = scorers(suite.scorers) if answered.answered(said) else [answered.SCORER]
+    scores = {name: score for scorer in judging for name, score in scorer.score(item, said).items()}
     document: dict[str, Any] = {
         "id": item.id,
         "given": item.given,

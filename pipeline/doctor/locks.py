@@ -27,7 +27,7 @@ def locks(place: Place) -> Iterator[Finding]:
     """Each lock of each environment, line by line; then that they agree on torch."""
     torch = {}
     for env in place.environments().values():
-        for file in ("requirements.lock", "dev.lock"):
+        for file in dict.fromkeys(("requirements.lock", "dev.lock", *sorted(path.name for path in env.folder.glob("*.lock")))):
             pins, wrong = _read(env, file)
             if wrong:
                 yield _wrong(env, file, wrong, f"`{FIRST_LINE}`, then every package with its hashes, as ci/lock writes them")

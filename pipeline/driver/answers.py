@@ -2,8 +2,9 @@
 
 Here: the folder, which models a file's answers are of, taking files away. Not here: what an answer is (eval), the form of a file
 (interlock/journal.py), when the store is cleaned (gc.py).
-A file is named by the digest of everything that its answers depend on, and its first record names the models. While one of these can still be asked,
-because it lies in an output, in an output's history or in the store beside what was made of it, its answers spare the asking and stay.
+A file is named by the digest of everything that its answers depend on, and its first record names the models, or, of one that has
+no contract (an endpoint), the dataset that it was asked. While one of these can still be asked, because it lies in an output, in an
+output's history or in the store beside what was made of it, its answers spare the asking and stay.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def file_of(run: str) -> Path:
 
 
 def describe(kept: journal.Journal, run: str, models: Sequence[str]) -> None:
-    """Says once whose answers follow. models: digests of their contracts."""
+    """Says once whose answers follow. models: digests of their contracts; of a model without one, of the dataset."""
     if ABOUT not in kept:
         kept.add(ABOUT, {"run": run, "models": list(models)})
 

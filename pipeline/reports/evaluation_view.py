@@ -96,13 +96,15 @@ class View:
 def view(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> View:
     """body: the fields of the contract's body."""
     gates = tuple(sorted(body["gates"], key=lambda gate: ("fail", "inconclusive", "pass").index(gate.verdict)))
+    subject = body["subject"]
     told: tuple[tuple[str, str], ...] = (
-        ("model", f"{body['subject'].name}, {str(body['subject'].digest)[:16]}"),
-        ("backend", str(body["backend"])),
+        ("model", ", ".join(filter(None, (subject.name, (subject.digest or "")[:16], subject.fingerprint)))),
+        ("runner", str(body["runner"])),
+        *((("backend", str(body["backend"])),) if body["backend"] else ()),
         ("items", str(body["items"])),
         ("most tokens", str(body["decoding"].max_new_tokens)),
     )
-    told += tuple((name.replace("_", " "), str(value)[:16]) for name, value in summary.get("asked", {}).items())
+    told += tuple((name.replace("_", " "), str(value)[: 16 if name == "against" else 64]) for name, value in summary.get("asked", {}).items())
     fixtures = body.get("fixtures")
     told += (("replayed calls", f"{fixtures.asked}, {fixtures.missed} of them without a recorded result"),) if fixtures else ()
     items, left_out = _items(rows, gates, summary, {}, {})

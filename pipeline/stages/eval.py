@@ -8,16 +8,19 @@ and what another suite asked is not asked again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from eval.suite import Suite
+from eval.asking import SPOKEN, Endpoint, Foreign
+from eval.suite import ANSWERED, UNANSWERED, Claim, Suite, changed
 from interlock import journal
+from interlock.canonical import canonical_json
 from interlock.contracts import checkpoint, deployment, evaluation, io
 from interlock.contracts.base import Contract, InputRef
 from interlock.contracts.dataset import DatasetContract
@@ -39,17 +42,21 @@ SUMMARY, STUBS = "summary.json", "fixtures-missing.jsonl"
 PAGE, JUNIT, COMMENT = "report.html", "junit.xml", "comment.md"
 Backend = Literal["eager", "torchscript", "reference", "coreml"]
 Mode = Literal["fp16", "fp32", "fast"]
+RunnerName = Literal["deployment", "orchestrator", "coreml", "openai_http", "hf_local"]
 
 
 class Params(stage.Params):
-    """`suite` is asked of `deployment` through `backend` (`mode`: of the reference runner), over the rows of `dataset`.
+    """`suite` is asked of `deployment` through `backend` (`mode`: of the reference runner), over the rows of `dataset`; or of `other`, a model that
+    `runner` reaches in another way.
 
     `against`, `against_backend`: the second model of suites `parity` and `perplexity`; each is the first one's where only the other is given.
     `answers`: files that shards of the same run wrote. `confidence`: of every interval, two-sided. `jobs`: processes that answer at once,
     which changes no answer.
     """
 
-    deployment: Path
+    deployment: Path | None = None
+    other: Annotated[Endpoint | Foreign, Field(discriminator="kind")] | None = None
+    runner: RunnerName = "deployment"
     dataset: Path
     suite: Suite
     backend: Backend = "reference"
@@ -60,12 +67,21 @@ class Params(stage.Params):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     jobs: Annotated[int, Field(ge=1, le=256)] = 1
 
+    @model_validator(mode="after")
+    def _asks_one_model(self) -> Params:
+        wanted = {"openai_http": Endpoint, "hf_local": Foreign}.get(self.runner)
+        if (self.deployment is None) != (self.other is not None) or (wanted or type(None)) is not type(self.other):
+            raise ValueError(f"runner {self.runner} asks one model, of its own kind")
+        return self
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is to be asked of whom. `run`: the digest of all that an answer depends on beside its item."""
+    """What is to be asked of whom. `subject`: of a deployed directory; `suite`: with what is claimed of a model that may fail by itself; `run`: the
+    digest of all that an answer depends on beside its item."""
 
-    subject: deployment.DeploymentContract
+    subject: deployment.DeploymentContract | None
+    suite: Suite
     source: DatasetContract
     against: Contract | None
     items: list[Item]
@@ -78,47 +94,44 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
     with voice.task("load torch"):
         from eval.asking import code, tools
         from eval.runners import deployment as plain
+        from eval.runners.openai_http import SEED
         from eval.running import answers_of
         from eval.scoring.table import metrics, row
         from eval.statistics import gates
         from eval.summary import figures_of, summary
 
-    gates.check_known(metrics(params.suite), params.suite.gates)
+    suite = ready.suite
+    gates.check_known(metrics(suite), suite.gates)
     with journal.opened(stored.file_of(ready.run)) as kept:
-        stored.describe(kept, ready.run, [one.digest for one in (ready.subject, ready.against) if one])
+        stored.describe(kept, ready.run, _about(ready))
         ask(params, ready, ready.items, kept, voice)
         found = answers_of(ready.items, kept)
     calls = [made for said in found.values() for answer in said.values() for made in answer.calls]
     with voice.task("intervals"):
-        rows = [row(params.suite, item, found[item.id]) for item in ready.items]
-        figures = figures_of(params.suite, rows, params.confidence)
-        results = gates.judge(figures, params.suite.gates, params.confidence, params.suite.least)
+        rows = [row(suite, item, found[item.id]) for item in ready.items]
+        figures = figures_of(suite, rows, params.confidence)
+        results = gates.judge(figures, suite.gates, params.confidence, suite.least)
     body: dict[str, Any] = {
-        "suite": params.suite.name,
-        "subject": evaluation.Subject(kind="deployment", name=f"step {ready.subject.model_info.checkpoint_step}", digest=ready.subject.digest),
-        "runner": "deployment",
-        "backend": params.backend,
-        "decoding": evaluation.Decoding(temperature=0.0, seed=None, max_new_tokens=params.suite.max_new_tokens),
-        "prompts": {"code": code.PROMPTS, "tools": tools.PROMPTS}.get(params.suite.asks, plain.PROMPTS),
+        "suite": suite.name,
+        "subject": _subject(params, ready, sorted({answer.fingerprint for said in found.values() for answer in said.values()} - {""})),
+        "runner": params.runner,
+        "backend": params.backend if ready.subject else None,
+        "decoding": evaluation.Decoding(temperature=0.0, seed=SEED if params.runner == "openai_http" else None, max_new_tokens=suite.max_new_tokens),
+        "prompts": {"code": code.PROMPTS, "tools": tools.PROMPTS}.get(suite.asks, plain.PROMPTS),
         "items": len(ready.items),
-        "fixtures": _use(ready, calls) if params.suite.has_tools else None,
+        "fixtures": _use(ready, calls) if suite.has_tools else None,
         "gates": results,
         "verdict": gates.verdict(results),
     }
-    told = {**summary(params.suite, rows, figures), "asked": {**_asked(params, ready), **_confined(found)}, "verdict": body["verdict"]}
+    told = {**summary(suite, rows, figures), "asked": {**_asked(params, ready), **_confined(found)}, "verdict": body["verdict"]}
     files = _files(body, rows, {**told, "gates": [gate.model_dump(mode="json") for gate in results]}, calls)
     if wrong := [gates.told(gate, figures[gate.metric].missed) for gate in results if gates.stops(gate)]:
-        raise _failed(params, work, files, results, wrong, [ready.subject.digest, ready.source.digest])
+        raise _failed(params, work, files, results, wrong, [one.digest for one in (ready.subject, ready.source) if one])
     for name, data in files.items():
         work.write(name, data)
-    inputs = [InputRef(kind="deployment", digest=ready.subject.digest), InputRef(kind="dataset", digest=ready.source.digest)]
-    if ready.against and ready.against.digest != ready.subject.digest:
-        inputs.append(InputRef(kind=ready.against.kind, digest=ready.against.digest))
-    return stage.Outcome(
-        body,
-        tuple(inputs),
-        toy=ready.subject.toy or ready.source.toy or bool(ready.against and ready.against.toy),
-    )
+    models = {one.digest: one for one in (ready.subject, ready.against) if one}
+    inputs = [InputRef(kind=one.kind, digest=one.digest) for one in (*models.values(), ready.source)]
+    return stage.Outcome(body, tuple(inputs), toy=any(one.toy for one in (*models.values(), ready.source)))
 
 
 STAGE = stage.Stage("eval", "train", "evaluation", Params, work, __name__)
@@ -132,7 +145,7 @@ def prepare(params: Params, voice: Voice) -> Prepared:
     from pipeline.datasets.items import items_of
     from pipeline.datasets.reading import read_split
 
-    subject = _model(params.deployment, deployment.DeploymentContract, params, voice)
+    subject = _model(params.deployment, deployment.DeploymentContract, params, voice) if params.deployment else None
     source = stage.read_input(params.dataset, DatasetContract, voice, toy=params.toy)
     against = _other(params.against, params, voice) if params.against else None
     whole = items_of(read_split(params.dataset, source, params.suite.split, voice))
@@ -148,23 +161,58 @@ def prepare(params: Params, voice: Voice) -> Prepared:
             raise UsageError(
                 f"suite `{params.suite.name}` asks one model", remedy="leave --against and --against-backend out, or choose parity or perplexity"
             )
-        directory = params.against or params.deployment
-        usual = "eager" if isinstance(against, checkpoint.CheckpointContract) else params.backend
-        second = Model(directory=directory, backend=params.against_backend or usual)
+        if directory := params.against or params.deployment:
+            usual = "eager" if isinstance(against, checkpoint.CheckpointContract) else params.backend
+            second = Model(directory=directory, backend=params.against_backend or usual)
     items = sampled(whole, params.suite.items)
     has_tools = params.suite.has_tools
     if has_tools:
         _check_coverage(params, source, items)
+    # The other ways decide by themselves what of a model's configuration holds.
+    configured = params.runner == "orchestrator" and params.suite.asks in SPOKEN
+    deployed = Model(directory=params.deployment, backend=params.backend, mode=params.mode, configured=configured) if params.deployment else None
+    chosen = params.other or deployed
+    assert chosen
     settings = Settings(
         asks=params.suite.asks,
         max_new_tokens=params.suite.max_new_tokens,
-        model=Model(directory=params.deployment, backend=params.backend, mode=params.mode),
+        model=chosen,
         against=second,
         dataset=params.dataset if has_tools else None,
     )
-    digests = [subject.digest, *([(against or subject).digest] if second else []), *([source.digest] if has_tools else [])]
-    run = run_digest(settings, digests, keys.source_digest("eval.running"))
-    return Prepared(subject, source, against, items, settings, run)
+    if params.suite.asks not in SPOKEN:
+        _ = settings.deployed  # refused before anything is asked
+    foreign = [_digest_of(chosen.directory)] if isinstance(chosen, Foreign) else []
+    digests = [one.digest for one in (subject, (against or subject) if second else None, source if has_tools else None) if one]
+    run = run_digest(settings, [*foreign, *digests], keys.source_digest("eval.running"))
+    return Prepared(subject, _suite(params), source, against, items, settings, run)
+
+
+def _suite(params: Params) -> Suite:
+    """The suite that is judged: of an endpoint it is claimed, too, that every item got an answer."""
+    if not isinstance(params.other, Endpoint):
+        return params.suite
+    gates = {UNANSWERED: Claim(at_most=0), **params.suite.gates} if params.suite.gates else {}
+    return changed(params.suite, scorers=(ANSWERED, *(one for one in params.suite.scorers if one != ANSWERED)), gates=gates)
+
+
+def _digest_of(directory: Path) -> str:
+    """Of all files of a foreign directory. Raises ContractError where it is none."""
+    from eval.runners.hf_local import check
+
+    check(directory)
+    digests = {file.name: keys.sha256_of(file) for file in directory.iterdir() if file.is_file()}
+    return hashlib.sha256(canonical_json(digests)).hexdigest()
+
+
+def _subject(params: Params, ready: Prepared, fingerprints: Sequence[str]) -> evaluation.Subject:
+    """fingerprints: all that an endpoint told; where there are several, its model changed between two answers."""
+    if ready.subject:
+        return evaluation.Subject(kind="deployment", name=f"step {ready.subject.model_info.checkpoint_step}", digest=ready.subject.digest)
+    if isinstance(params.other, Endpoint):
+        return evaluation.Subject(kind="foreign", name=params.other.model, digest=None, fingerprint=", ".join(fingerprints) or None)
+    assert params.other
+    return evaluation.Subject(kind="foreign", name=params.other.directory.absolute().name, digest=None)
 
 
 def ask(params: Params, ready: Prepared, items: Sequence[Item], kept: journal.Journal, voice: Voice) -> int:
@@ -176,7 +224,10 @@ def ask(params: Params, ready: Prepared, items: Sequence[Item], kept: journal.Jo
     if left < len(items):
         voice.step(f"{len(items) - left} of {len(items)} items were answered before")
     with voice.task(f"ask {params.suite.name}", left, "items") as task:
-        return ask_all(items, ready.settings, ready.run, kept, params.jobs, task)
+        asked = ask_all(items, ready.settings, ready.run, kept, params.jobs, task)
+    if failed := [item.id for item in items if item.digest not in kept]:
+        voice.warn(f"{len(failed)} of {len(items)} items got no answer and are asked again by the same command: {', '.join(failed[:8])}")
+    return asked
 
 
 def _records(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -200,11 +251,17 @@ def _other(directory: Path, params: Params, voice: Voice) -> Contract:
     return _model(directory, deployment.DeploymentContract, params, voice)
 
 
+def _about(ready: Prepared) -> list[str]:
+    """What answers are kept as long as: the models that gave them, or the dataset that asks a model which nobody here can look up."""
+    return [one.digest for one in (ready.subject, ready.against) if one] or [ready.source.digest]
+
+
 def _asked(params: Params, ready: Prepared) -> dict[str, str]:
-    """What the contract has no field for: how reference computed, and the second model of a comparison."""
-    second = ready.settings.against
-    against = {"against": (ready.against or ready.subject).digest, "against_backend": second.backend} if second else {}
-    return {**({"mode": params.mode} if params.mode else {}), **against}
+    """What the contract has no field for: how reference computed, the second model of a comparison, where an endpoint is."""
+    second, other = ready.settings.against, ready.against or ready.subject
+    against = {"against": other.digest, "against_backend": second.backend} if second and other else {}
+    url = {"endpoint": params.other.url} if isinstance(params.other, Endpoint) else {}
+    return {**({"mode": params.mode} if params.mode else {}), **against, **url}
 
 
 def _confined(found: Mapping[str, Answers]) -> dict[str, str]:

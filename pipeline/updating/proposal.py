@@ -21,7 +21,6 @@ ROOMS = ("ci", "envs", "eval", "interlock", "pipeline", "runtime")
 FILES = ("LICENSE", "README.md", "flake.nix", "pyproject.toml", "tox.ini")
 # uv and tox of the project itself, which `ci/env` would otherwise fetch again.
 TOOLS = (".uv", ".venv")
-LOCKED = ("pyproject.toml", "dev.lock", "requirements.lock")
 
 Moved = dict[str, tuple[str, str]]
 

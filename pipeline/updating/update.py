@@ -22,7 +22,6 @@ from pipeline.updating.trial import Trial, tried
 from pipeline.updating.verdict import Verdict, judged, mixed
 
 Try = Callable[[Path, str, Path, Sequence[str], Voice], Trial]
-WRITTEN = ("dev.lock", "pyproject.toml", "requirements.lock")
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,9 @@ def _tried(try_: Try, tree: Path, label: str, work: fs.Workspace, voice: Voice) 
 def files(proposal: Proposal, name: str) -> list[Path]:
     """What makes a lock of environment `name`, in the order of writing: the lock itself, which all others are checked against, comes last."""
     folder = proposal.tree / "envs" / name
-    return [*sorted(folder.glob("wheels-*.json")), *(folder / file for file in WRITTEN)]
+    lock = folder / "requirements.lock"
+    extras = sorted(file for file in folder.glob("*.lock") if file != lock)
+    return [*sorted(folder.glob("wheels-*.json")), *extras, folder / "pyproject.toml", lock]
 
 
 def write(proposal: Proposal, root: Path) -> None:

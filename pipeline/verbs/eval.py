@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eval.shipped import read_suite, shipped
 from eval.suite import Claim, Suite, changed, in_code_mode
@@ -18,18 +19,35 @@ if TYPE_CHECKING:
     from pipeline.stages.eval import Params
 
 BACKENDS = ("eager", "torchscript", "reference", "coreml")
+# Of a runner that opens a deployed directory: what runs the model unless --backend says so. Core ML itself runs on macOS alone.
+RUNNERS = {
+    "deployment": "reference",
+    "orchestrator": "eager",
+    "coreml": "coreml" if sys.platform == "darwin" else "reference",
+    "openai_http": None,
+    "hf_local": None,
+}
+OVER_HTTP = ("model_name", "key_variable", "timeout_s", "retries", "plain_http")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="deployed directory that is asked")
+    parser.add_argument("model", help="deployed directory that is asked; of runner openai_http the address of an endpoint, of hf_local a directory")
     parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(shipped())}, or a suite of your own by its path (NAME.toml)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="evaluation directory to make (default: evaluations/SUITE beside the model)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="evaluation directory to make (default: evaluations/SUITE beside the model; of an endpoint, here)"
+    )
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="dataset with the items (default: the suite's own, made beside --out)")
     parser.add_argument("--code-mode", action="store_true",
                         help="programs of the model call the tools, confined, beside direct calls: is it as good, for fewer tokens")  # fmt: skip
     parser.add_argument("--split", help="of the dataset (default: the suite's)")
     parser.add_argument("--n", type=int, metavar="N", help="ask no more items, chosen by a hash of their ids (default: the suite's number)")
-    parser.add_argument("--backend", choices=BACKENDS, default="reference", help="what runs the model (default %(default)s: the package itself)")
+    parser.add_argument("--runner", choices=list(RUNNERS), default="deployment",
+                        help="deployment: in plain text; orchestrator: as the directory's own configuration says; coreml: the package, by "
+                        "the reference off macOS; openai_http: a model behind an OpenAI-compatible address; hf_local: a directory, by transformers "
+                        "(default %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--backend", choices=BACKENDS, help="what runs a deployed directory (default: reference, the package itself; of orchestrator eager)"
+    )
     parser.add_argument("--mode", choices=["fp16", "fp32", "fast"], help="how reference computes (default: fast)")
     parser.add_argument(
         "--against",
@@ -55,6 +73,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-gates", action="store_true", help="claim nothing: the evaluation is published as inconclusive, whatever it shows")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="P", help="of every interval, two-sided (default %(default)s)")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="most tokens and slots of an answer (default: the suite's)")
+    parser.add_argument("--model-name", metavar="NAME", help="of an endpoint: what it calls the model")
+    parser.add_argument("--key-variable", metavar="NAME", help="of an endpoint: environment variable with its key (default: OPENAI_API_KEY)")
+    parser.add_argument("--timeout-s", type=float, metavar="S", help="of an endpoint: seconds for a whole answer (default: 300)")
+    parser.add_argument("--retries", type=int, metavar="N", help="of an endpoint: further attempts where that may help (default: 4)")
+    parser.add_argument("--plain-http", action="store_true", default=None, help="of an endpoint: let prompts travel to another machine unencrypted")
     parser.add_argument("--toy", action="store_true", help="allow toy artifacts and any interpreter; the contract says so")
 
 
@@ -89,15 +112,16 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
     from pipeline.stages import eval as evaluating
 
     suite = in_code_mode(read_suite(args.suite)) if args.code_mode else read_suite(args.suite)
-    out = args.out or Path(os.path.normpath(args.model / os.pardir)) / "evaluations" / suite.name
+    home = Path() if args.runner == "openai_http" else Path(os.path.normpath(Path(args.model) / os.pardir))
+    out = args.out or home / "evaluations" / suite.name
     parity = suite.compares and not args.against
     try:
         gates = {name: Claim(at_least=least) for name, least in args.gates}
         chosen = changed(suite, items=args.n, split=args.split, max_new_tokens=args.max_new_tokens, gates=gates)
         chosen = Suite.model_validate({**dict(chosen), **({"gates": {}} if args.no_gates else {})})
         return evaluating.Params(
-            out=out, toy=args.toy, deployment=args.model, dataset=args.dataset or _made(suite, out, session), suite=chosen, backend=args.backend,
-            mode=args.mode, against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=_jobs(args),
+            out=out, toy=args.toy, **_asked(args), dataset=args.dataset or _made(suite, out, session), suite=chosen, mode=args.mode,
+            against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=_jobs(args),
             answers=tuple(args.answers), confidence=args.confidence, again=" ".join(["interlock eval", *session.argv]),
         )  # fmt: skip
     except ValidationError as error:
@@ -111,6 +135,24 @@ def _jobs(args: argparse.Namespace) -> int:
     if args.jobs is not None:
         return int(args.jobs)
     return 1 if args.toy else min(2, os.cpu_count() or 1)
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    """Of whom it is asked, as parameters. Raises UsageError for options that belong to another runner, ValidationError."""
+    from eval.asking import Endpoint, Foreign
+
+    backend = RUNNERS[args.runner]
+    given = {name: value for name in OVER_HTTP if (value := getattr(args, name)) is not None}
+    inside = [name for name in ("backend", "mode", "against", "against_backend") if getattr(args, name) is not None] if backend is None else []
+    if wrong := [*inside, *(given if args.runner != "openai_http" else ())]:
+        raise UsageError(f"runner {args.runner} has no --{wrong[0].replace('_', '-')}", remedy="leave it out, or choose another --runner")
+    if args.runner == "openai_http":
+        if "model_name" not in given:
+            raise UsageError("an endpoint has models by name, and none is named", remedy="add --model-name; GET …/v1/models lists them")
+        return {"runner": args.runner, "other": Endpoint(url=args.model, model=given.pop("model_name"), **given)}
+    if args.runner == "hf_local":
+        return {"runner": args.runner, "other": Foreign(directory=Path(args.model))}
+    return {"runner": args.runner, "deployment": Path(args.model), "backend": args.backend or backend}
 
 
 def _made(suite: Suite, out: Path, session: Session) -> Path:

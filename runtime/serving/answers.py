@@ -1,7 +1,7 @@
 """What a client gets: completions, chunks and usage in the form of the OpenAI interface.
 
 Here: documents. Not here: where their values come from (running.py), how they are sent (app.py).
-Fields beyond the interface: `latent_steps`, `latent_spans`, `loops` and `halt_probability` of `usage`, `state` of a chunk.
+Fields beyond the interface: `latent_steps`, `latent_slots`, `latent_spans`, `loops` and `halt_probability` of `usage`, `state` of a chunk.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def usage(finished: Iterable[Finished], prompts: int, loops: int = 1) -> dict[st
         "prompt_tokens_details": {"cached_tokens": min(prompts, sum(one.reused for one in done))},
         "completion_tokens_details": {"reasoning_tokens": latent},
         "latent_steps": latent,
+        "latent_slots": sum(trace.slots for trace in traces),
         "latent_spans": sum(len(trace.spans) for trace in traces),
         "loops": loops,
         "halt_probability": max(halts) if halts else None,

@@ -23,9 +23,10 @@ _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {
     "type": "object", "required": ["message", "type", "param", "code"],
     "properties": {"message": _TEXT, "type": _TEXT, "param": {"type": ["string", "null"]}, "code": {"type": ["string", "null"]}},
 }}}  # fmt: skip
+_COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens", "latent_steps", "latent_slots", "latent_spans", "loops")
 _USAGE = {
     "type": "object", "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-    "properties": {**dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", "latent_steps", "latent_spans", "loops"), _COUNT),
+    "properties": {**dict.fromkeys(_COUNTED, _COUNT),
                    "halt_probability": {"type": ["number", "null"], "minimum": 0, "maximum": 1}},
 }  # fmt: skip
 _ANSWER = {

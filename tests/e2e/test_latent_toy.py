@@ -15,6 +15,7 @@ from fakes.artifacts import resealed
 from fakes.doctors import looked
 from fakes.latent_students import ANSWER, MAX_SLOTS, THRESHOLD, known_student, trained, write_checkpoint
 from fakes.makers import maker
+from fakes.served import served
 from fakes.shell import interlock
 
 import runtime.orchestration
@@ -276,3 +277,58 @@ def test_a_shard_taken_over_ends_in_the_same_bytes_and_equal_runs_compare_as_suc
     environ = {"INTERLOCK_HOME": str(tmp_path / "home"), "EVAL_LATENT": "1", "EVAL_CODE_MODE": "1"}
     refused = shell.run([sys.executable, "-m", "eval.cli", *map(str, flags)], cwd=tmp_path, environ=environ)
     refused.refused(2, "asks without tools")
+
+
+NUMBERS = ("text", "passes", "slots", "spans", "prompt_tokens")
+SPOKEN = """
+description = "what is said in one answer"
+asks = "text"
+scorers = ["answers", "context", "speech"]
+"""
+
+
+def test_every_runner_gives_rows_of_one_form_and_a_served_directory_those_of_its_own(toy: Path, asked: Path, tmp_path: Path) -> None:
+    """Two runners answer as the directory's configuration says, in spans: one opens it, the other asks a server of it. Three answer in plain text."""
+    (tmp_path / "said.toml").write_text(SPOKEN)
+    shared = ("--dataset", asked, "--toy", "--no-gates")
+
+    def evaluated(model: object, runner: str, *more: object) -> list[dict[str, Any]]:
+        said = interlock("eval", model, "said.toml", "--runner", runner, "--out", runner, *shared, *more, cwd=tmp_path)
+        assert said.code == 0, said.err
+        made = io.read_artifact(tmp_path / runner, evaluation.EvaluationContract)
+        assert isinstance(made, evaluation.EvaluationContract) and (made.runner, made.verdict) == (runner, "inconclusive")
+        return results(tmp_path / runner)
+
+    plain, packaged = evaluated(toy / "deployed", "deployment"), evaluated(toy / "deployed", "coreml")
+    assert plain == packaged and not any("slots" in row["answers"]["text"] for row in plain)
+    ours = evaluated(toy / "deployed", "orchestrator")
+    assert sum(row["answers"]["text"]["slots"] for row in ours) == 160
+    with served(toy / "deployed") as running:
+        theirs = evaluated(f"{running.url}/v1", "openai_http", "--model-name", "deployed")
+        flags = [
+            "--runner",
+            "openai_http",
+            "--model",
+            "deployed",
+            "--in",
+            asked,
+            "--out",
+            "r.jsonl",
+            "--report",
+            "r.json",
+            "--toy",
+            "--suite",
+            "said.toml",
+        ]
+        environ = {"OPENAI_BASE_URL": f"{running.url}/v1"}
+        guide = shell.run([sys.executable, "-m", "eval.cli", *map(str, flags)], cwd=tmp_path, environ=environ)
+    assert guide.code == 0 and "40 of 40 items were answered before" in guide.err, guide.err
+    assert [row["id"] for row in theirs] == [row["id"] for row in ours]
+    for one, other in zip(ours, theirs, strict=True):
+        a, b = one["answers"]["text"], other["answers"]["text"]
+        assert {name: a[name] for name in NUMBERS} == {name: b[name] for name in NUMBERS}
+        assert b["numbers"]["halt_probability"][0] > THRESHOLD and b["fingerprint"].startswith("fp_")
+        assert {name: score for name, score in other["scores"].items() if name != "answered"} == one["scores"]
+    wrong = interlock("eval", toy / "deployed", "said.toml", "--runner", "openai_http", *shared, cwd=tmp_path)
+    wrong.refused(2, "none is named")
+    interlock("eval", toy / "deployed", "said.toml", "--retries", "2", *shared, cwd=tmp_path).refused(2, "runner deployment has no --retries")

@@ -10,6 +10,7 @@ from fakes.scripted import BROKER, ITEM, LOOK, TOKENIZER, scripted
 
 from eval.answers import Answered, Ran, from_record, record
 from eval.asking.code import dialogue, programs_in, signature
+from eval.runners.deployment import Deployment
 from eval.scoring.table import metrics, row
 from eval.shipped import read_suite
 from eval.suite import in_code_mode
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.train, pytest.mark.skipif(not _confined(), reason="not
 
 def test_what_a_program_prints_comes_back_and_nothing_else() -> None:
     loaded, prompts = scripted(PROGRAM, "Integration: It is 13 degrees.")
-    said = dialogue(loaded, BROKER, ITEM, 300)
+    said = dialogue(Deployment(loaded, 300), BROKER, ITEM)
     assert said.text == "Integration: It is 13 degrees." and [one.how for one in said.ran] == ["done"]
     (made,) = said.calls
     assert (made.name, made.arguments, made.result) == (LOOK.name, LOOK.arguments, {"temperature": 12})
@@ -60,14 +61,14 @@ def test_what_a_program_prints_comes_back_and_nothing_else() -> None:
 )
 def test_what_goes_wrong_is_told(program: str, told: str, calls: int) -> None:
     loaded, prompts = scripted(f"```py\n{program}\n```", "I do not know.")
-    said = dialogue(loaded, BROKER, ITEM, 300)
+    said = dialogue(Deployment(loaded, 300), BROKER, ITEM)
     assert f"<tool_response>{told}" in prompts[1] and len(said.calls) == calls and said.text == "I do not know."
     assert said.ran[0].how in ("error", "output") and said.ran[0].message
 
 
 def test_a_program_without_an_end_is_not_run() -> None:
     loaded, prompts = scripted("```python\nprint(1)")
-    said = dialogue(loaded, BROKER, ITEM, 200)
+    said = dialogue(Deployment(loaded, 200), BROKER, ITEM)
     assert said.malformed == 1 and said.ran == () and len(prompts) == 1
     assert programs_in("a ```python\n1\n``` b ```json\n{}\n``` c\n```py\n2\n  ``` d") == (["1\n", "2\n"], 0)
 

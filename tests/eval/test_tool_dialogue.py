@@ -6,6 +6,7 @@ import pytest
 from fakes.scripted import BROKER, ITEM, LOOK, TOKENIZER, scripted
 
 from eval.asking.tools import MISS, ROUNDS, dialogue
+from eval.runners.deployment import Deployment
 
 pytestmark = pytest.mark.train
 
@@ -14,7 +15,7 @@ CALL = '<tool_call>[{"name": "weather.lookup", "arguments": {"place": "Gugeam"}}
 
 def test_a_result_comes_back_and_the_answer_is_what_is_said_last() -> None:
     loaded, prompts = scripted(CALL, "Integration: It is 12 degrees.")
-    said = dialogue(loaded, BROKER, ITEM, 200)
+    said = dialogue(Deployment(loaded, 200), BROKER, ITEM)
     assert said.text == "Integration: It is 12 degrees." and said.reason == "eos"
     (made,) = said.calls
     assert made.result == {"temperature": 12} and made.arguments == LOOK.arguments and made.problems == ()
@@ -27,17 +28,17 @@ def test_a_result_comes_back_and_the_answer_is_what_is_said_last() -> None:
 
 def test_a_miss_is_told_and_counted_and_goes_nowhere() -> None:
     loaded, prompts = scripted(CALL.replace("Gugeam", "Elsewhere"), "I do not know.")
-    said = dialogue(loaded, BROKER, ITEM, 200)
+    said = dialogue(Deployment(loaded, 200), BROKER, ITEM)
     assert said.calls[0].result is None and MISS in prompts[1]
 
 
 def test_rounds_come_to_an_end() -> None:
     loaded, prompts = scripted(*[CALL] * (ROUNDS + 1))
-    said = dialogue(loaded, BROKER, ITEM, 200)
+    said = dialogue(Deployment(loaded, 200), BROKER, ITEM)
     assert len(prompts) == ROUNDS == len(said.calls) and said.text == ""
 
 
 def test_what_cannot_be_read_is_counted_and_ends_it() -> None:
     loaded, prompts = scripted('<tool_call>[{"name": "weather.lookup", "arguments": {"place": "Gug')
-    said = dialogue(loaded, BROKER, ITEM, 200)
+    said = dialogue(Deployment(loaded, 200), BROKER, ITEM)
     assert said.malformed == 1 and said.calls == () and len(prompts) == 1

@@ -94,5 +94,5 @@ def body_of(name: str, results: Sequence[GateResult], count: int) -> dict[str, A
     """The body of a contract, as the stage has it."""
     subject = Subject(kind="deployment", name="step 1000", digest="a" * 64)
     decoding = Decoding(temperature=0.0, seed=None, max_new_tokens=64)
-    return {"suite": name, "verdict": gates.verdict(results), "subject": subject, "backend": "reference", "items": count, "decoding": decoding,
-            "fixtures": None, "gates": tuple(results)}  # fmt: skip
+    return {"suite": name, "verdict": gates.verdict(results), "subject": subject, "runner": "deployment", "backend": "reference", "items": count,
+            "decoding": decoding, "fixtures": None, "gates": tuple(results)}  # fmt: skip

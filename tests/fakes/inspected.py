@@ -31,7 +31,7 @@ def write_inspected(directory: Path) -> tuple[EvaluationContract, list[dict[str,
     directory.mkdir(parents=True)
     (directory / evaluation.RESULTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (directory / "summary.json").write_text(json.dumps(told))
-    body = {"runner": "deployment", **body_of("contextual", (), len(rows)), "prompts": "3" * 64}
+    body = {**body_of("contextual", (), len(rows)), "prompts": "3" * 64}
     inputs = (InputRef(kind="deployment", digest="a" * 64), InputRef(kind="dataset", digest="b" * 64))
     contract = EvaluationContract(created_by=maker("eval"), inputs=inputs, files=io.entries(directory), **body).sealed()
     assert isinstance(contract, EvaluationContract)

@@ -12,7 +12,7 @@ from packaging.version import Version
 from interlock.environments import environments
 from pipeline import ci
 
-LOCKS = [(name, lock) for name in ("export", "train") for lock in ("requirements.lock", "dev.lock")]
+LOCKS = [(name, lock) for name in ("export", "train") for lock in ("requirements.lock", "dev.lock")] + [("train", "hf.lock")]
 
 
 def pins(text: str) -> dict[str, set[str]]:
@@ -49,16 +49,17 @@ def test_a_lock_pins_every_file_by_hash_and_names_no_index(root: Path, name: str
 
 
 @pytest.mark.parametrize("name", ["export", "train"])
-def test_a_lock_satisfies_its_definition_and_dev_adds_to_it(root: Path, name: str) -> None:
+def test_a_lock_satisfies_its_definition_and_extras_add_to_it(root: Path, name: str) -> None:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     env = environments()[name]
-    locked, dev = pins(env.lock_file.read_text()), pins((env.folder / "dev.lock").read_text())
+    locked = pins(env.lock_file.read_text())
+    more = [pins(file.read_text()) for file in env.folder.glob("*.lock")]
     for line in env.definition["project"]["dependencies"]:
         need = Requirement(line)
         assert all(need.specifier.contains(Version(version)) for version in locked[canonicalize_name(need.name)]), line
-    assert all(dev[package] == versions for package, versions in locked.items())
+    assert len(more) > 1 and all(one[package] == versions for one in more for package, versions in locked.items())
 
 
 def test_one_torch_new_enough_to_read_weights_safely() -> None:

@@ -35,7 +35,8 @@ def test_latent_spans_are_told(server: Served) -> None:
     whole = client.chat.completions.create(**asked)
     used = whole.usage.model_dump()
     assert whole.choices[0].message.content == ANSWER
-    assert (used["latent_steps"], used["latent_spans"], used["loops"]) == (HALTS_AFTER + 1, 1, 1)  # the slots, and `<eot>`
+    assert (used["latent_steps"], used["latent_slots"]) == (HALTS_AFTER + 1, HALTS_AFTER)  # the slots, and `<eot>`
+    assert (used["latent_spans"], used["loops"]) == (1, 1)
     assert used["completion_tokens_details"]["reasoning_tokens"] == HALTS_AFTER + 1
     assert used["halt_probability"] >= THRESHOLD
     stream: Any = client.chat.completions.create(**asked, stream=True, stream_options={"include_state": True})  # type: ignore[call-overload]  # ours
