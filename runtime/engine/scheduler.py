@@ -24,12 +24,15 @@ import numpy as np
 from interlock.errors import InterlockError, StageFailed
 from runtime.backends.protocol import Backend, CacheT, Copyable, Step, Vector
 from runtime.engine.generate import drafts, prove
+from runtime.engine.logprobs import Chosen, log_probabilities
 from runtime.engine.lookup import Lookup
 from runtime.engine.prefixes import LEAST, Prefixes, common
 from runtime.engine.turn import Turn
 
 # Products are at full speed from 128 rows on (facts of torch on these cores, runtime/backends/eager.py); more would only make the others wait longer.
 CHUNK = 128
+# Of a prompt whose tokens are scored, so many are read together: all their logits are in memory at once.
+SCORED = 16
 
 
 class QueueFull(InterlockError):
@@ -50,13 +53,17 @@ class Limits:
 @dataclass(eq=False)
 class Job(Generic[CacheT]):
     """A turn on its way. `told` is called by the scheduler's thread after each step of it, and when it is over: then `done` is set, and `error` says
-    what went wrong, if something did. reused: ids of the prompt that were in a cache already."""
+    what went wrong, if something did. reused: ids of the prompt that were in a cache already. scores: how many of the likeliest tokens are told
+    beside each of the prompt's after the first, in `scored`; None scores no prompt. Its cache is neither taken from another nor left to one: the same
+    tokens read in other pieces differ in their last bits."""
 
     turn: Turn
     told: Callable[[Job[CacheT]], None]
     prompt: list[int]
     cache: CacheT | None = None
     reused: int = 0
+    scores: int | None = None
+    scored: list[Chosen] = field(default_factory=list)
     done: bool = False
     error: InterlockError | None = None
     # What was fed, as far as it is ids; whether a latent vector was; what is still to be fed of the turn's inputs; the last round that read a piece.
@@ -90,9 +97,9 @@ class Scheduler(Generic[CacheT]):
         self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
         self._thread.start()
 
-    def submit(self, turns: Sequence[tuple[Turn, Callable[[Job[CacheT]], None]]]) -> list[Job[CacheT]]:
-        """All of these, each with its listener, or none. Raises QueueFull."""
-        jobs = [Job(turn, told, prompt=list(turn.inputs), rest=turn.inputs) for turn, told in turns]
+    def submit(self, turns: Sequence[tuple[Turn, Callable[[Job[CacheT]], None]]], scores: int | None = None) -> list[Job[CacheT]]:
+        """All of these, each with its listener, or none. scores: of their prompts, as in `Job`. Raises QueueFull."""
+        jobs = [Job(turn, told, prompt=list(turn.inputs), rest=turn.inputs, scores=scores) for turn, told in turns]
         with self._changed:
             self.check_room(len(jobs))
             self._waiting.extend(jobs)
@@ -185,7 +192,10 @@ class Scheduler(Generic[CacheT]):
         """Whether it has a cache; the first time, one with as much of the prompt as can be had. It waits for whoever reads the same beginning."""
         if job.cache is not None:
             return True
-        others = [other for other in self._running if other is not job and isinstance(other.cache, Copyable)]
+        if job.scores is not None:
+            job.cache = self._backend.new_cache()
+            return True
+        others = [other for other in self._running if other is not job and other.scores is None and isinstance(other.cache, Copyable)]
         best = max(others, key=lambda other: common(other.fed, job.prompt), default=None)
         shared = min(common(best.fed, job.prompt), len(job.prompt) - 1) if best else 0
         had = max(shared, self._prefixes.longest(job.prompt))
@@ -203,13 +213,22 @@ class Scheduler(Generic[CacheT]):
 
     def _read(self, job: Job[CacheT]) -> None:
         assert isinstance(job.rest, list) and job.cache is not None
-        size = min(len(job.rest), CHUNK - job.cache.position % CHUNK)
+        size = min(len(job.rest), CHUNK - job.cache.position % CHUNK, CHUNK if job.scores is None else SCORED)
         job.round, self._budget = self._round, self._budget - size
         piece, job.rest = job.rest[:size], job.rest[size:]
-        step = self._backend.prefill(piece, job.cache)
+        step = self._backend.prefill(piece, job.cache) if job.scores is None else self._scored(job, piece)
         job.fed += [] if job.vectors else piece
         if not job.rest:
             self._took(job, step)
+
+    def _scored(self, job: Job[CacheT], piece: Sequence[int]) -> Step:
+        """Read a piece of a prompt and keep what the model thinks of each token that follows in the prompt."""
+        assert job.cache is not None and job.scores is not None
+        first = job.cache.position
+        steps = self._backend.score(piece, job.cache)
+        for step, token in zip(steps, job.prompt[first + 1 :], strict=False):
+            job.scored.append(Chosen.of(log_probabilities(step.logits), token, job.scores))
+        return steps[-1]
 
     def _took(self, job: Job[CacheT], step: Step) -> None:
         """The step after the turn's inputs."""
@@ -220,7 +239,8 @@ class Scheduler(Generic[CacheT]):
         """What is next, or the end."""
         job.rest = job.turn.inputs if isinstance(job.turn.inputs, np.ndarray) else list(job.turn.inputs)
         if job.turn.reason is not None and job.cache is not None and not job.cancelled:
-            self._prefixes.keep(job.fed, job.cache)
+            if job.scores is None:
+                self._prefixes.keep(job.fed, job.cache)
             job.done, job.cache = True, None
         if not job.cancelled:
             job.told(job)

@@ -23,11 +23,13 @@ FINISH: dict[Reason, Literal["stop", "length"]] = {
 
 @dataclass(frozen=True)
 class Finished:
-    """One choice that is over. reused: ids of its prompt that were in a cache already."""
+    """One choice that is over. reused: ids of its prompt that were in a cache already; echoed: what the model thought of the prompt's tokens after
+    the first, where that was asked for."""
 
     generation: Generation
     reused: int
     halt_probability: float | None
+    echoed: tuple[Chosen, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,16 @@ def text_logprobs(tokenizer: Tokenizer, chosen: Sequence[Chosen], offset: int) -
         "top_logprobs": tops if any(tops) else None,
         "text_offset": offsets[:-1],
     }
+
+
+def echoed_logprobs(tokenizer: Tokenizer, prompt: Sequence[int], finished: Finished) -> dict[str, Any]:
+    """Of a text that begins with its prompt: of all its tokens, one that ended it included, so that their number is known beforehand. Of the first
+    there is nothing to tell."""
+    told = text_logprobs(tokenizer, [Chosen(prompt[0], 0.0, ()), *finished.echoed, *finished.generation.logprobs], 0)
+    told["token_logprobs"][0] = None
+    if told["top_logprobs"]:
+        told["top_logprobs"][0] = None
+    return told
 
 
 def _spelled(tokenizer: Tokenizer, token: int) -> str:

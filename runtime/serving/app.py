@@ -59,7 +59,7 @@ class Service:
 
     async def completions(self, request: Request) -> Response:
         asked = await self._asked(request, CompletionRequest)
-        ids = [self.model.loaded.tokenizer.encode_prompt(prompt) for prompt in asked.prompts]
+        ids = [self._prompt_ids(prompt) for prompt in asked.prompts]
         heading = Heading("text_completion", f"cmpl-{secrets.token_hex(12)}", *self._names())
         return await self._answered(request, asked, ids, self.model.defaults, heading)
 
@@ -112,7 +112,7 @@ class Service:
         if asked.stream:
             events = self._stream(run, asked, sum(map(len, prompts)), heading)
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        return JSONResponse(await _unless_gone(request, self._whole(run, asked, sum(map(len, prompts)), heading)))
+        return JSONResponse(await _unless_gone(request, self._whole(run, asked, prompts, heading)))
 
     async def _refined(self, request: Request, asked: ChatRequest, defaults: GenerationParams, heading: Heading) -> Response:
         record = request.state.record
@@ -127,7 +127,7 @@ class Service:
         ended = {"halt_reason": made.attempts[-1].decision.halt_reason, "attempt": made.best + 1, "score": score}
         return JSONResponse(heading.document([choice], usage=used, refinement=ended))
 
-    async def _whole(self, run: Run, asked: Asked, prompt_tokens: int, heading: Heading) -> dict[str, Any]:
+    async def _whole(self, run: Run, asked: Asked, prompts: list[list[int]], heading: Heading) -> dict[str, Any]:
         logprobs: dict[int, list[Chosen]] = {}
         async for event in run.events():
             logprobs.setdefault(event.index, []).extend(event.logprobs)
@@ -135,8 +135,11 @@ class Service:
         for index, one in sorted(run.finished.items()):
             text, reason = one.generation.text, one.generation.reason
             said = message(text, tools=_calls(asked)) if isinstance(asked, ChatRequest) else {"text": text}
-            choices.append(heading.choice(index, said, finish_of(reason, said), self._logprobs(asked, logprobs[index], 0)))
-        return heading.document(choices, usage=answers.usage(run.finished.values(), prompt_tokens))
+            told = self._logprobs(asked, logprobs[index], 0)
+            if isinstance(asked, CompletionRequest) and asked.echo:
+                said, told = self._echoed(asked, prompts[index // asked.n], one)
+            choices.append(heading.choice(index, said, finish_of(reason, said), told))
+        return heading.document(choices, usage=answers.usage(run.finished.values(), sum(map(len, prompts))))
 
     async def _stream(self, run: Run, asked: Asked, prompt_tokens: int, heading: Heading) -> AsyncIterator[str]:
         options = asked.stream_options
@@ -168,6 +171,22 @@ class Service:
             return None
         tokenizer = self.model.loaded.tokenizer
         return answers.chat_logprobs(tokenizer, chosen) if isinstance(asked, ChatRequest) else answers.text_logprobs(tokenizer, chosen, offset)
+
+    def _prompt_ids(self, prompt: str | list[int]) -> list[int]:
+        """Raises Refused for ids that are none."""
+        tokenizer = self.model.loaded.tokenizer
+        if isinstance(prompt, str):
+            return tokenizer.encode_prompt(prompt)
+        if (highest := max(prompt)) >= tokenizer.vocab_size:
+            problem = f"`prompt` has token {highest}, the model has {tokenizer.vocab_size}"
+            raise Refused(400, problem, remedy="use the model's own tokenizer", param="prompt")
+        return prompt
+
+    def _echoed(self, asked: CompletionRequest, ids: list[int], one: Finished) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """A text that begins with its prompt, and the log-probabilities of both."""
+        tokenizer = self.model.loaded.tokenizer
+        told = None if asked.told is None else answers.echoed_logprobs(tokenizer, ids, one)
+        return {"text": tokenizer.decode(ids) + one.generation.text}, told
 
     def _count(self, finished: Sequence[Finished], prompt_tokens: int, record: Any) -> None:
         """When the answer is over, or nobody wants it any more."""

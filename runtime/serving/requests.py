@@ -185,16 +185,29 @@ class ChatRequest(_Generating):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
+Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Prompts = Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
 
 
 class CompletionRequest(_Generating):
-    prompt: str | Prompts
+    """echo: each text begins with its prompt, and `logprobs` are told of the prompt's tokens, too."""
+
+    prompt: str | Prompts | Ids | Annotated[list[Ids], Field(min_length=1, max_length=MOST_CHOICES)]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: bool = False
+
+    @model_validator(mode="after")
+    def _echo_is_whole(self) -> CompletionRequest:
+        if self.echo and self.stream:
+            raise ValueError("`echo` and `stream` at the same time are not supported")
+        return self
 
     @property
-    def prompts(self) -> list[str]:
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+    def prompts(self) -> list[str] | list[list[int]]:
+        """Texts, or ids of tokens."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt  # one kind in each list
 
     @property
     def told(self) -> int | None:

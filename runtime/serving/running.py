@@ -86,7 +86,8 @@ class Run:
             pieces: list[str] = []
             turn = Turn(tokenizer, ids, params_of(defaults, asked, number % asked.n), capacity, pieces.append)
             self._choices.append(_Choice(number, turn, pieces, tokenizer, tell))
-        self._jobs = scheduler.submit([(choice.turn, choice.told) for choice in self._choices])
+        echoed = asked.told if isinstance(asked, CompletionRequest) and asked.echo else None
+        self._jobs = scheduler.submit([(choice.turn, choice.told) for choice in self._choices], scores=echoed)
         self.finished: dict[int, Finished] = {}
 
     def __enter__(self) -> Run:
@@ -107,8 +108,8 @@ class Run:
             if isinstance(news, InterlockError):
                 raise news
             if news.reason is not None:
-                turn = self._choices[news.index].turn
-                self.finished[news.index] = Finished(turn.result(), self._jobs[news.index].reused, turn.halt_probability)
+                turn, job = self._choices[news.index].turn, self._jobs[news.index]
+                self.finished[news.index] = Finished(turn.result(), job.reused, turn.halt_probability, tuple(job.scored))
             yield news
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import jsonschema
 import openai
 import pytest
+import torch
 from fakes.served import Served, served, write_student
 
 from benchmarks.serving import Server, soak
+from interlock.contracts import checkpoint, io
 from runtime.engine.chat import encode_chat
 from runtime.engine.generate import generate
 from runtime.engine.sampling import SamplingParams
@@ -24,6 +26,8 @@ from runtime.orchestration.attempts import refine
 from runtime.orchestration.judges.opening import opened, read
 from runtime.orchestration.prompts import asked
 from runtime.orchestration.refine import Rules
+from runtime.student.checkpoint import random_student
+from runtime.student.model import Student
 
 pytestmark = pytest.mark.train
 
@@ -282,3 +286,57 @@ def test_many_refined_answers_at_once_are_their_own(client: openai.OpenAI) -> No
 def test_what_cannot_be_refined_is_refused_by_name(client: openai.OpenAI, more: dict[str, Any], name: str) -> None:
     with pytest.raises(openai.BadRequestError, match=f"`refine` and `{name}`"):
         client.chat.completions.create(**{"model": "student", "messages": ASKED, **more}, extra_body={"refine": True})
+
+
+@pytest.fixture(scope="module")
+def student(folder: Path) -> Student:
+    """What is served, as a model of torch."""
+    contract = io.read_contract(folder / checkpoint.FILE, checkpoint.CheckpointContract)
+    return random_student(contract.arch, contract.model_arch, seed=5).requires_grad_(False)
+
+
+def test_each_token_of_an_echoed_prompt_is_scored_as_by_one_pass_of_the_student(client: openai.OpenAI, loaded: Loaded, student: Student) -> None:
+    """Of a text and of ids, read in one piece or several, beside each other; and the same once more."""
+    text = "hello world, the quick brown fox 👩‍👩‍👧 jumps <|im_end|> over"
+    ids = loaded.tokenizer.encode_prompt(text)
+    prompts: list[list[int]] = [ids, ids[:1], ids[:16], ids[:17]]
+    assert len(ids) > 40
+    for prompt in (text, prompts, prompts):
+        got: Any = client.completions.create(model="student", prompt=prompt, echo=True, logprobs=3, max_tokens=1, temperature=0)
+        asked = prompts if prompt is prompts else [ids]
+        for choice, given in zip(got.choices, asked, strict=True):
+            told, count = choice.logprobs, len(given)
+            scores = torch.log_softmax(student(torch.tensor([given])).logits[0].double(), -1)
+            assert len(told.tokens) == len(told.token_logprobs) == len(told.top_logprobs) == len(told.text_offset) == count + 1
+            assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
+            assert told.token_logprobs[1:count] == pytest.approx([scores[k, given[k + 1]].item() for k in range(count - 1)], abs=1e-4)
+            for top, best in zip(told.top_logprobs[1:], scores.topk(3).values.tolist(), strict=True):
+                assert sorted(top.values(), reverse=True) == pytest.approx(best[: len(top)], abs=1e-4)
+            assert told.token_logprobs[count] == pytest.approx(scores[-1].max().item(), abs=1e-4)
+            assert choice.text.startswith(loaded.tokenizer.decode(given))
+        assert (got.usage.prompt_tokens, got.usage.prompt_tokens_details.cached_tokens) == (sum(map(len, asked)), 0)
+
+
+def test_an_echo_counts_a_token_that_ends_the_text(client: openai.OpenAI, loaded: Loaded, student: Student) -> None:
+    """Harnesses take the last one off: it must be there whatever it is."""
+    likeliest = student(torch.arange(loaded.info.vocab_size)[:, None]).logits[:, 0].argmax(-1).tolist()
+    before = next(token for token, best in enumerate(likeliest) if best in loaded.info.eos_ids)
+    got: Any = client.completions.create(model="student", prompt=[before], echo=True, logprobs=1, max_tokens=1, temperature=0)
+    assert got.choices[0].finish_reason == "stop" and len(got.choices[0].logprobs.tokens) == 2
+
+
+def test_echo_alone_puts_the_prompt_before_its_text(client: openai.OpenAI) -> None:
+    options: Any = {"model": "student", "prompt": ["hello", "world"], "max_tokens": 5, "temperature": 0}
+    plain, echoed = client.completions.create(**options), client.completions.create(**options, echo=True)
+    assert [choice.text for choice in echoed.choices] == ["hello" + plain.choices[0].text, "world" + plain.choices[1].text]
+    assert echoed.choices[0].logprobs is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"echo": True, "stream": True}, "stream"), ({"prompt": [1, 9999]}, "token 9999"), ({"prompt": []}, "prompt"), ({"prompt": [-1]}, "prompt")],
+)
+def test_prompts_that_cannot_be_are_refused(client: openai.OpenAI, wrong: dict[str, Any], told: str) -> None:
+    body: Any = {"model": "student", "prompt": "a", "max_tokens": 1, **wrong}
+    with pytest.raises(openai.BadRequestError, match=told):
+        client.completions.create(**body)
