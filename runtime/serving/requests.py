@@ -56,13 +56,14 @@ class ToolCall(_Body):
 
 
 class Message(_Body):
-    """refusal: as it stands in every answer, which clients send back."""
+    """refusal: as it stands in every answer, which clients send back; type: as lm_eval writes it beside a text."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1000)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
     tool_call_id: str | None = None
     refusal: None = None
+    type: Literal["text"] | None = None
 
     @model_validator(mode="after")
     def _suits_its_role(self) -> Message:
@@ -224,9 +225,11 @@ def read(kind: type[BodyT], data: bytes) -> BodyT:
         document = parse_json(data, "the request", limit=BODY_BYTES, remedy=remedy)
     except ContractError as error:
         raise Refused(400, error.problem, remedy=remedy) from None
-    document = {name: value for name, value in document.items() if value is not None or not (name in UNSUPPORTED or name in kind.model_fields)}
+    document = {
+        name: _whole(value) for name, value in document.items() if value is not None or not (name in UNSUPPORTED or name in kind.model_fields)
+    }
     for name in [name for name in document if name in UNSUPPORTED and name not in kind.model_fields]:
-        if not any(document[name] == value and type(document[name]) is type(value) for value in (*UNSUPPORTED[name], *_floats(UNSUPPORTED[name]))):
+        if not any(document[name] == value and type(document[name]) is type(value) for value in UNSUPPORTED[name]):
             raise Refused(400, f"`{name}` is not supported by this server", remedy="leave it out", param=name, code="unsupported_parameter")
         del document[name]
     valid, wrong = validated(kind, document, "the request")
@@ -238,8 +241,11 @@ def read(kind: type[BodyT], data: bytes) -> BodyT:
     return valid
 
 
-def _floats(values: tuple[Any, ...]) -> list[float]:
-    return [float(value) for value in values if type(value) is int]
+def _whole(value: Any) -> Any:
+    """A number, or a list of them, as JSON Schema takes it: 3.0 is an integer."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _param(where: str) -> str:
