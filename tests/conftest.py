@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ HERE = "export" if importlib.util.find_spec("coremltools") else "train"
 HOME = {"train": "train", "export": "export", "e2e": "train"}
 # What cannot even be imported there: llguidance, starlette and jsonschema are of the train environment alone.
 collect_ignore = ["e2e", "runtime/engine/constraints", "runtime/serving", "runtime/tools"] if HERE == "export" else []
+if "INTERLOCK_HARNESSES" not in os.environ:
+    collect_ignore += ["interop"]  # `tox -e interop` has what it asks
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
