@@ -1,18 +1,19 @@
 """Asking many items: each answer is on the disk before the next question, none is asked twice, and the order does not matter.
 
-Here: which items are still to be asked, the journal, several processes at once. Not here: one question (asking), what is made of the answers
-(scoring). A journal belongs to one `run_digest`, and each of its records names it.
+Here: which items are still to be asked, the journal, several processes at once. Not here: one question (asking), several machines (cluster.py), what
+is made of the answers (scoring). A journal belongs to one `run_digest`, and each of its records names it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from eval import worker
+from eval import cluster, worker
 from eval.answers import Answers, failed, from_record, record
 from eval.asking import Ask, Settings
 from eval.items import Item
@@ -54,7 +55,15 @@ def ask_all(items: Iterable[Item], settings: Settings, run: str, kept: Kept, job
 
         ask_here(waiting.values(), opened(settings), run, kept, task)
     elif jobs:
-        _side_by_side(waiting, settings, run, kept, jobs, task)
+        _keep_all(_side_by_side(waiting, settings, jobs), run, kept, task)
+    return len(waiting)
+
+
+def ask_nodes(items: Iterable[Item], order: cluster.Order, address: str, kept: Kept, task: Task) -> int:
+    """Every item that has no answer yet, by the nodes of a cluster (eval/cluster.py). Returns how many were asked; raises as `ask_all`."""
+    waiting = {item.digest: item for item in items if item.digest not in kept}
+    if waiting:
+        _keep_all(cluster.answers(waiting.values(), order, address, task), order.run, kept, task)
     return len(waiting)
 
 
@@ -91,8 +100,16 @@ def _keep(kept: Kept, run: str, digest: str, said: Mapping[str, Any]) -> None:
     kept.add(FAILED + digest if failed(said) else digest, {"run": run, **said})
 
 
-def _side_by_side(waiting: Mapping[str, Item], settings: Settings, run: str, kept: Kept, jobs: int, task: Task) -> None:
-    """One thread speaks to each process; answers are written here, one after another."""
+def _keep_all(answers: Generator[tuple[str, dict[str, Any]]], run: str, kept: Kept, task: Task) -> None:
+    """Answers come in any order and are written here, one after another."""
+    with contextlib.closing(answers):
+        for digest, said in answers:
+            _keep(kept, run, digest, said)
+            task.advance()
+
+
+def _side_by_side(waiting: Mapping[str, Item], settings: Settings, jobs: int) -> Generator[tuple[str, dict[str, Any]]]:
+    """One thread speaks to each process."""
     left: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[str, dict[str, Any]] | BaseException] = queue.SimpleQueue()
     for item in waiting.values():
@@ -109,9 +126,7 @@ def _side_by_side(waiting: Mapping[str, Item], settings: Settings, run: str, kep
                 found = done.get()
                 if isinstance(found, BaseException):
                     raise found
-                digest, said = found
-                _keep(kept, run, digest, said)
-                task.advance()
+                yield found
         finally:
             stop.set()
 

@@ -8,7 +8,6 @@ directory is run, no pickle is opened, nothing is fetched.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any
 
 from eval.answers import Answered
 from eval.asking import Foreign
+from eval.extras import require
 from eval.items import Item
-from interlock.environments import environment
-from interlock.errors import EnvironmentRefused, UsageError, refuse
+from interlock.errors import UsageError, refuse
 
 REMEDY = "name a directory with config.json, tokenizer.json and safetensors, as `save_pretrained` writes it"
-LOCK = "hf.lock"
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def opened(model: Foreign, max_new_tokens: int) -> Transformed:
     """In fp32. Raises EnvironmentRefused without transformers, ContractError for a directory that it cannot load."""
     folder = model.directory
     check(folder)
-    _require(folder)
+    require("transformers", "runner `hf_local`", "hf", f"{folder} SUITE --runner hf_local")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -86,20 +84,6 @@ def check(folder: Path) -> None:
     """Raises ContractError for what is not even such a directory."""
     if not (folder / "config.json").is_file():
         raise refuse(folder, "", expected="a directory with config.json", found="none", remedy=REMEDY)
-
-
-def _require(folder: Path) -> None:
-    try:
-        import transformers  # noqa: F401 - whether it is there
-    except ImportError as error:
-        env = environment("train")
-        pins = env.pins(lock=env.folder / LOCK)
-        raise EnvironmentRefused(
-            "runner `hf_local` needs the package `transformers`",
-            required=f"transformers {pins['transformers']} of envs/train/{LOCK}",
-            running=f"{sys.executable} without it ({_line(error)})",
-            remedy=f"run it in the environment that has it: ci/env tox run -e hf -- {folder} SUITE --runner hf_local",
-        ) from None
 
 
 def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ and what another suite asked is not asked again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from interlock.contracts.dataset import DatasetContract
 from interlock.contracts.evaluation import GateResult
 from interlock.errors import ContractError, GateFailed, UsageError, Violation
 from interlock.fs import Workspace, publish, workspace
-from interlock.voice import Voice
+from interlock.voice import SilentVoice, Voice
 from pipeline.driver import answers as stored
 from pipeline.driver import keys, stage
 from pipeline.gates.rejected import EVIDENCE, Rejection
@@ -51,7 +52,7 @@ class Params(stage.Params):
 
     `against`, `against_backend`: the second model of suites `parity` and `perplexity`; each is the first one's where only the other is given.
     `answers`: files that shards of the same run wrote. `confidence`: of every interval, two-sided. `jobs`: processes that answer at once,
-    which changes no answer.
+    which changes no answer. `ray`: address of a Ray cluster whose nodes answer instead.
     """
 
     deployment: Path | None = None
@@ -66,6 +67,7 @@ class Params(stage.Params):
     answers: tuple[Path, ...] = ()
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     jobs: Annotated[int, Field(ge=1, le=256)] = 1
+    ray: str | None = None
 
     @model_validator(mode="after")
     def _asks_one_model(self) -> Params:
@@ -217,17 +219,34 @@ def _subject(params: Params, ready: Prepared, fingerprints: Sequence[str]) -> ev
 
 def ask(params: Params, ready: Prepared, items: Sequence[Item], kept: journal.Journal, voice: Voice) -> int:
     """Every item that has no answer in a file of a shard or in `kept`. Returns how many were asked."""
-    from eval.running import ask_all, taken_over
+    from eval.cluster import Order
+    from eval.running import ask_all, ask_nodes, taken_over
 
     taken_over(_records(params.answers), ready.run, kept)
     left = sum(item.digest not in kept for item in items)
     if left < len(items):
         voice.step(f"{len(items) - left} of {len(items)} items were answered before")
     with voice.task(f"ask {params.suite.name}", left, "items") as task:
-        asked = ask_all(items, ready.settings, ready.run, kept, params.jobs, task)
+        if params.ray:
+            asked = ask_nodes(items, Order(ready.run, functools.partial(prepared, _anywhere(params))), params.ray, kept, task)
+        else:
+            asked = ask_all(items, ready.settings, ready.run, kept, params.jobs, task)
     if failed := [item.id for item in items if item.digest not in kept]:
         voice.warn(f"{len(failed)} of {len(items)} items got no answer and are asked again by the same command: {', '.join(failed[:8])}")
     return asked
+
+
+def prepared(params: Params) -> tuple[Settings, str]:
+    """What a process of a node makes of the parameters by itself, everything checked there as here."""
+    ready = prepare(params, SilentVoice())
+    return ready.settings, ready.run
+
+
+def _anywhere(params: Params) -> Params:
+    """The same from another working directory."""
+    paths = {name: value.absolute() for name, value in params if isinstance(value, Path)}
+    other = {"other": params.other.model_copy(update={"directory": params.other.directory.absolute()})} if isinstance(params.other, Foreign) else {}
+    return params.model_copy(update={**paths, **other, "answers": ()})
 
 
 def _records(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -66,6 +66,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that answer at once; no answer depends on it (default: 2 with 2 cores, 1 for a toy)",
     )
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="let the nodes of a Ray cluster answer: HOST:PORT of its head, or auto for the one of this machine"
+    )
     parser.add_argument("--shard", type=part, metavar="I/N", help="ask the I-th of N parts alone, and write its answers into the folder --out")
     parser.add_argument("--answers", type=Path, nargs="+", default=[], metavar="FILE", help="answers that shards of the same run wrote")
     parser.add_argument("--gate", dest="gates", type=bound, action="append", default=[], metavar="NAME=LEAST",
@@ -121,7 +124,7 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
         chosen = Suite.model_validate({**dict(chosen), **({"gates": {}} if args.no_gates else {})})
         return evaluating.Params(
             out=out, toy=args.toy, **_asked(args), dataset=args.dataset or _made(suite, out, session), suite=chosen, mode=args.mode,
-            against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=_jobs(args),
+            against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=_jobs(args), ray=args.ray,
             answers=tuple(args.answers), confidence=args.confidence, again=" ".join(["interlock eval", *session.argv]),
         )  # fmt: skip
     except ValidationError as error:
@@ -133,6 +136,8 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
 def _jobs(args: argparse.Namespace) -> int:
     """Two, because each holds a model in memory; a toy answers sooner than a process starts."""
     if args.jobs is not None:
+        if args.ray:
+            raise UsageError("--jobs says how many processes answer here, and with --ray none does", remedy="leave one of the two out")
         return int(args.jobs)
     return 1 if args.toy else min(2, os.cpu_count() or 1)
 

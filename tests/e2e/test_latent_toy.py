@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from fakes import alike, guide, shell
+from fakes import alike, clusters, guide, shell
 from fakes.artifacts import resealed
 from fakes.doctors import looked
 from fakes.latent_students import ANSWER, MAX_SLOTS, THRESHOLD, known_student, trained, write_checkpoint
@@ -279,6 +280,20 @@ def test_a_shard_taken_over_ends_in_the_same_bytes_and_equal_runs_compare_as_suc
     refused.refused(2, "asks without tools")
 
 
+def test_a_cluster_answers_with_the_bytes_of_one_process(toy: Path, asked: Path, tmp_path: Path) -> None:
+    """Paths are given as they look from here; the processes of the nodes start elsewhere, and read and check everything again."""
+    here = os.path.relpath(toy / "deployed", tmp_path)
+    words = ("eval", here, "latent", "--dataset", asked, "--backend", "eager", "--toy")
+    with clusters.nodes(2) as cluster:
+        homes = ({"INTERLOCK_HOME": str(tmp_path / name)} for name in ("a", "b"))
+        for more in (("--ray", cluster.address, "--out", "many"), ("--out", "one")):
+            said = interlock(*words, *more, cwd=tmp_path, environ=next(homes))
+            assert said.code == 0 and "were answered before" not in said.err, said.err
+    for name in ("results.jsonl", "summary.json", "report.html"):
+        assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
+    interlock(*words, "--ray", "auto", "--jobs", "2", cwd=tmp_path).refused(2, "--jobs says how many processes answer here")
+
+
 NUMBERS = ("text", "passes", "slots", "spans", "prompt_tokens")
 SPOKEN = """
 description = "what is said in one answer"
@@ -305,21 +320,8 @@ def test_every_runner_gives_rows_of_one_form_and_a_served_directory_those_of_its
     assert sum(row["answers"]["text"]["slots"] for row in ours) == 160
     with served(toy / "deployed") as running:
         theirs = evaluated(f"{running.url}/v1", "openai_http", "--model-name", "deployed")
-        flags = [
-            "--runner",
-            "openai_http",
-            "--model",
-            "deployed",
-            "--in",
-            asked,
-            "--out",
-            "r.jsonl",
-            "--report",
-            "r.json",
-            "--toy",
-            "--suite",
-            "said.toml",
-        ]
+        told = ("--runner", "openai_http", "--model", "deployed", "--suite", "said.toml", "--toy")
+        flags = (*told, "--in", asked, "--out", "r.jsonl", "--report", "r.json")
         environ = {"OPENAI_BASE_URL": f"{running.url}/v1"}
         guide = shell.run([sys.executable, "-m", "eval.cli", *map(str, flags)], cwd=tmp_path, environ=environ)
     assert guide.code == 0 and "40 of 40 items were answered before" in guide.err, guide.err
