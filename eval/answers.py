@@ -32,8 +32,9 @@ class Answered:
 
     passes: positions after the prompt that the answer took, latent slots among them; problems: codes of latent mode; prompt_tokens: of all prompts
     together; turns: what was said before the text, where it took several rounds, each with its role; calls: of tools, in order; malformed: blocks of
-    calls that could not be read; numbers: what was measured along the way, one number per position (`halt_probability`: one alone,
-    of an endpoint that tells it); ran: programs, in order; fingerprint: what an endpoint said of its model.
+    calls that could not be read; numbers: what was measured along the way, one number per position, of halt_probability one for each attempt;
+    ran: programs, in order; fingerprint: what an endpoint said of its model; loops: attempts, of which the text is the best, and passes and
+    prompt_tokens those of all; refined_until: why no other one followed.
     """
 
     text: str
@@ -49,6 +50,8 @@ class Answered:
     numbers: dict[str, tuple[float, ...]] = field(default_factory=dict)
     ran: tuple[Ran, ...] = ()
     fingerprint: str = ""
+    loops: int = 0
+    refined_until: str = ""
 
     def record(self) -> dict[str, Any]:
         """As it stands on disk: what is not there is left out."""

@@ -37,6 +37,7 @@ def _run(given: list[str]) -> int:
     command = [sys.executable, "-I", "-m", "pipeline.here", "eval", *model, _suite(args), "--out", str(directory)]
     command += ["--runner", args.runner, "--jobs", str(args.jobs)]
     command += ["--dataset", str(args.dataset)] if args.dataset else []
+    command += ["--fixtures", str(args.fixtures)] if args.fixtures else []
     command += ["--max-new-tokens", str(args.max_tokens)] if args.max_tokens else []
     command += ["--toy"] if args.toy else []
     command += ["--code-mode"] if os.environ.get("EVAL_CODE_MODE") == "1" else []
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--in", dest="dataset", type=Path, metavar="DIR", help="a dataset directory, its tools and fixtures in it (default: the suite's)"
     )
+    made.add_argument("--fixtures", type=Path, metavar="DIR", help="a dataset directory whose tools are replayed in place of those of --in")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="results, one JSON object per line")
     made.add_argument("--report", type=Path, required=True, metavar="FILE", help="report in JSON; the evaluation is kept beside it")
     made.add_argument("--suite", help="default: contextual, or latent with EVAL_LATENT=1")

@@ -37,9 +37,9 @@ class Kept(Protocol):
 
 
 def run_digest(settings: Settings, digests: Sequence[str], program: str) -> str:
-    """What an answer depends on beside its item: settings; digests of the models, and of the dataset whose tools are replayed; that of the program.
+    """What an answer depends on beside its item: settings; digests of the models, of the dataset whose tools are replayed, of judges; of the program.
     Where directories lie is no part of it."""
-    told = settings.model_dump(mode="json", exclude={"model": ELSEWHERE, "against": ELSEWHERE, "dataset": True})
+    told = settings.model_dump(mode="json", exclude={"model": ELSEWHERE, "against": ELSEWHERE, "dataset": True, "judges": True})
     return hashlib.sha256(canonical_json([told, list(digests), program])).hexdigest()
 
 

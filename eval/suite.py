@@ -16,7 +16,7 @@ from interlock.errors import UsageError
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 # What is asked, and then claimed, of every model that may fail by itself.
 ANSWERED, UNANSWERED = "answered", "unanswered"
-Asking = Literal["text", "latent", "halting", "parity", "tools", "code", "reading"]
+Asking = Literal["text", "latent", "halting", "parity", "tools", "code", "reading", "refinement"]
 
 
 class Claim(Frozen):
@@ -49,7 +49,8 @@ class Suite(Frozen):
     """asks: how an item is put to the model; scorers: what is made of its answers; split, items: which rows are asked, at most how many.
 
     `dataset` is absent where the rows are those that a student was trained beside: then one has to be named. `least` is how many items a gate needs
-    to be judged at all: below it, it is inconclusive whatever they show. `code_mode`: gates beside the others where its tools are called by programs.
+    to be judged at all: below it, it is inconclusive whatever they show. `judges`: of `refinement`, who says that an answer will do, each as
+    `interlock infer --judge` takes it. `code_mode`: gates beside the others where its tools are called by programs.
     """
 
     name: Name
@@ -61,8 +62,15 @@ class Suite(Frozen):
     items: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     least: Annotated[int, Field(ge=1)] = 15
     max_new_tokens: Annotated[int, Field(ge=1, le=1 << 24)] = 256
+    judges: tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...] = ()
     gates: dict[Name, Claim] = Field(default_factory=dict)
     code_mode: dict[Name, Claim] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _judges_refinement(self) -> Suite:
+        if self.judges and self.asks != "refinement":
+            raise ValueError(f"judges are of suites that ask by `refinement`, and this one asks by `{self.asks}`")
+        return self
 
     @property
     def has_tools(self) -> bool:

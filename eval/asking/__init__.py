@@ -57,13 +57,15 @@ class Foreign(Frozen):
 
 
 class Settings(Frozen):
-    """Everything that a process needs to answer items. `against` is the second model of a comparison, `dataset` the directory of replayed tools."""
+    """Everything that a process needs to answer items. `against` is the second model of a comparison, `dataset` the directory of replayed tools,
+    `judges` those of refinement, in words."""
 
     asks: Asking
     max_new_tokens: int
     model: Annotated[Model | Endpoint | Foreign, Field(discriminator="kind")]
     against: Model | None = None
     dataset: Path | None = None
+    judges: tuple[str, ...] = ()
 
     @property
     def deployed(self) -> Model:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from eval.answers import Answered, Answers
-from eval.asking import Ask, Settings, code, halting, latent, parity, reading, text, tools
+from eval.asking import Ask, Settings, code, halting, latent, parity, reading, refinement, text, tools
 from eval.items import Item
 from eval.runners import NotAnswered
 
@@ -20,6 +20,7 @@ WAYS = {
     "tools": tools.opened,
     "code": code.opened,
     "reading": reading.opened,
+    "refinement": refinement.opened,
 }
 
 

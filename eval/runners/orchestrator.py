@@ -1,8 +1,8 @@
 """A deployed directory answers as its own configuration says, through the orchestrator: in latent spans where they are on, with the halt head where
 it is obeyed.
 
-Here: one prompt, one answer; it is not refined, because nothing judges it. Not here: the orchestrator (runtime/orchestration), the same directory in
-plain text (deployment.py).
+Here: one prompt, one answer. Not here: the orchestrator (runtime/orchestration), the same directory in plain text (deployment.py), answers that are
+refined (asking/refinement.py).
 Temperature is 0 and the limit that of the suite; everything else of the configuration holds.
 """
 
@@ -18,6 +18,7 @@ from eval.runners.deployment import answered, of_item
 from interlock.errors import UsageError
 from runtime.engine.chat import template_of
 from runtime.load import load
+from runtime.orchestration.attempts import halt_probability
 from runtime.orchestration.inference import ARGUMENT, InferenceOrchestrator, configured
 
 
@@ -38,7 +39,8 @@ class Orchestrated:
             raise of_item(item, error) from None
         if made.reason == "interrupted":
             raise KeyboardInterrupt
-        return answered(made)
+        halt = halt_probability(self.orchestrator.loaded, made)
+        return replace(answered(made), numbers={} if halt is None else {"halt_probability": (halt,)})
 
 
 def opened(model: Model, max_new_tokens: int) -> Orchestrated:

@@ -44,11 +44,15 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def right(item: Item, said: Answered) -> bool:
+    """By the rule that the item has."""
+    return holds(item, said.text) if item.accepted else is_right(item, said)
+
+
 def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
-    said = answers["text"]
     if item.behaviour == "decline":  # there is more than one way to say that something is missing
         return {"right": None}
-    return {"right": holds(item, said.text) if item.accepted else is_right(item, said)}
+    return {"right": right(item, answers["text"])}
 
 
 WORDS = {

@@ -8,16 +8,16 @@ from eval.answers import Answered
 from eval.figures import change, mean, quantile, rate
 from eval.items import Item
 from eval.scoring import Score, Scorer
-from eval.scoring.answers import holds, is_right
+from eval.scoring.answers import right
 
 
 def _score(item: Item, answers: Mapping[str, Answered]) -> dict[str, Score]:
     ours, theirs = answers["text"], answers["against"]
     numbers = {name: list(values) for name, values in ours.numbers.items()}
-    right = (holds(item, one.text) if item.accepted else is_right(item, one) for one in (ours, theirs))
     return {
         "same_answer": ours.text == theirs.text,
-        **dict(zip(("right", "right_against"), right, strict=True)),
+        "right": right(item, ours),
+        "right_against": right(item, theirs),
         "kl": numbers["kl"],
         "same_top": numbers["same_top"],
         "p_change": numbers["p_change"],

@@ -11,7 +11,7 @@ from typing import Any
 from eval.answers import Answered
 from eval.figures import Metric
 from eval.items import Item
-from eval.scoring import Scorer, answered, answers, calls, code, context, grounding, halting, latent, parity, privacy, reading, speech
+from eval.scoring import Scorer, answered, answers, calls, code, context, grounding, halting, latent, parity, privacy, reading, refinement, speech
 from eval.suite import Suite
 from interlock.errors import UsageError
 
@@ -27,6 +27,7 @@ SCORERS = {
     "parity": parity.SCORER,
     "privacy": privacy.SCORER,
     "reading": reading.SCORER,
+    "refinement": refinement.SCORER,
     "speech": speech.SCORER,
 }
 

@@ -52,7 +52,8 @@ class Params(stage.Params):
 
     `against`, `against_backend`: the second model of suites `parity` and `perplexity`; each is the first one's where only the other is given.
     `answers`: files that shards of the same run wrote. `confidence`: of every interval, two-sided. `jobs`: processes that answer at once,
-    which changes no answer. `ray`: address of a Ray cluster whose nodes answer instead.
+    which changes no answer. `fixtures`: the dataset whose tools are replayed, where it is not `dataset`. `ray`: address of a Ray cluster whose nodes
+    answer instead.
     """
 
     deployment: Path | None = None
@@ -64,6 +65,7 @@ class Params(stage.Params):
     mode: Mode | None = None
     against: Path | None = None
     against_backend: Backend | None = None
+    fixtures: Path | None = None
     answers: tuple[Path, ...] = ()
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     jobs: Annotated[int, Field(ge=1, le=256)] = 1
@@ -79,12 +81,13 @@ class Params(stage.Params):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is to be asked of whom. `subject`: of a deployed directory; `suite`: with what is claimed of a model that may fail by itself; `run`: the
-    digest of all that an answer depends on beside its item."""
+    """What is to be asked of whom. `subject`: of a deployed directory; `suite`: with what is claimed of a model that may fail by itself;
+    `replayed`: the dataset of its tools; `run`: the digest of all that an answer depends on beside its item."""
 
     subject: deployment.DeploymentContract | None
     suite: Suite
     source: DatasetContract
+    replayed: DatasetContract | None
     against: Contract | None
     items: list[Item]
     settings: Settings
@@ -131,9 +134,9 @@ def work(params: Params, work: Workspace, voice: Voice) -> stage.Outcome:
         raise _failed(params, work, files, results, wrong, [one.digest for one in (ready.subject, ready.source) if one])
     for name, data in files.items():
         work.write(name, data)
-    models = {one.digest: one for one in (ready.subject, ready.against) if one}
-    inputs = [InputRef(kind=one.kind, digest=one.digest) for one in (*models.values(), ready.source)]
-    return stage.Outcome(body, tuple(inputs), toy=any(one.toy for one in (*models.values(), ready.source)))
+    made_from = {one.digest: one for one in (ready.subject, ready.against, ready.source, ready.replayed) if one}
+    inputs = tuple(InputRef(kind=one.kind, digest=one.digest) for one in made_from.values())
+    return stage.Outcome(body, inputs, toy=any(one.toy for one in made_from.values()))
 
 
 STAGE = stage.Stage("eval", "train", "evaluation", Params, work, __name__)
@@ -141,7 +144,7 @@ STAGE = stage.Stage("eval", "train", "evaluation", Params, work, __name__)
 
 def prepare(params: Params, voice: Voice) -> Prepared:
     """Everything that can be wrong before a question is asked. Raises ContractError and UsageError."""
-    from eval.asking import Model, Settings
+    from eval.asking import Model, Settings, refinement
     from eval.items import sampled
     from eval.running import run_digest
     from pipeline.datasets.items import items_of
@@ -167,9 +170,7 @@ def prepare(params: Params, voice: Voice) -> Prepared:
             usual = "eager" if isinstance(against, checkpoint.CheckpointContract) else params.backend
             second = Model(directory=directory, backend=params.against_backend or usual)
     items = sampled(whole, params.suite.items)
-    has_tools = params.suite.has_tools
-    if has_tools:
-        _check_coverage(params, source, items)
+    replayed = _replayed(params, source, items, voice) if params.suite.has_tools else None
     # The other ways decide by themselves what of a model's configuration holds.
     configured = params.runner == "orchestrator" and params.suite.asks in SPOKEN
     deployed = Model(directory=params.deployment, backend=params.backend, mode=params.mode, configured=configured) if params.deployment else None
@@ -180,14 +181,16 @@ def prepare(params: Params, voice: Voice) -> Prepared:
         max_new_tokens=params.suite.max_new_tokens,
         model=chosen,
         against=second,
-        dataset=params.dataset if has_tools else None,
+        dataset=(params.fixtures or params.dataset) if replayed else None,
+        judges=params.suite.judges,
     )
     if params.suite.asks not in SPOKEN:
         _ = settings.deployed  # refused before anything is asked
     foreign = [_digest_of(chosen.directory)] if isinstance(chosen, Foreign) else []
-    digests = [one.digest for one in (subject, (against or subject) if second else None, source if has_tools else None) if one]
-    run = run_digest(settings, [*foreign, *digests], keys.source_digest("eval.running"))
-    return Prepared(subject, _suite(params), source, against, items, settings, run)
+    digests = [one.digest for one in (subject, (against or subject) if second else None, replayed) if one]
+    judges = [refinement.digest(settings.judges)] if settings.judges else []
+    run = run_digest(settings, [*foreign, *digests, *judges], keys.source_digest("eval.running"))
+    return Prepared(subject, _suite(params), source, replayed, against, items, settings, run)
 
 
 def _suite(params: Params) -> Suite:
@@ -290,19 +293,23 @@ def _confined(found: Mapping[str, Answers]) -> dict[str, str]:
 
 
 def _use(ready: Prepared, calls: Sequence[Made]) -> evaluation.FixtureUse:
-    assert ready.source.tools
+    assert ready.replayed
+    assert ready.replayed.tools
     missed = sum(made.result is None for made in calls)
-    return evaluation.FixtureUse(dataset=ready.source.digest, source=ready.source.tools.source, asked=len(calls), missed=missed)
+    return evaluation.FixtureUse(dataset=ready.replayed.digest, source=ready.replayed.tools.source, asked=len(calls), missed=missed)
 
 
-def _check_coverage(params: Params, source: DatasetContract, items: Sequence[Item]) -> None:
-    """Raises ContractError where a call that an item expects has no recorded result: nobody could answer it."""
+def _replayed(params: Params, source: DatasetContract, items: Sequence[Item], voice: Voice) -> DatasetContract:
+    """The dataset whose tools are replayed. Raises ContractError where a call that an item expects has no recorded result: nobody could answer it."""
     from eval.broker.replay import opened, stubs, uncovered
 
-    broker = opened(params.dataset, source)
+    found = stage.read_input(params.fixtures, DatasetContract, voice, toy=params.toy) if params.fixtures else source
+    broker = opened(params.fixtures or params.dataset, found)
     if missing := stubs(uncovered(broker, (call for item in items for call in item.calls))):
-        wrong = (Violation(str(params.dataset), "", f"a recorded result of `{one['name']}`", json.dumps(one["key"])[:80]) for one in missing[:20])
+        place = str(params.fixtures or params.dataset)
+        wrong = (Violation(place, "", f"a recorded result of `{one['name']}`", json.dumps(one["key"])[:80]) for one in missing[:20])
         raise ContractError(*wrong, remedy="record what is missing: one line each with `name`, `key`, `digest` and `result`")
+    return found
 
 
 def _files(body: dict[str, Any], rows: Sequence[dict[str, Any]], told: dict[str, Any], calls: Sequence[Made]) -> dict[str, bytes]:

@@ -37,6 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="evaluation directory to make (default: evaluations/SUITE beside the model; of an endpoint, here)"
     )
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="dataset with the items (default: the suite's own, made beside --out)")
+    parser.add_argument(
+        "--fixtures", type=Path, metavar="DIR", help="dataset whose tools and recorded results are replayed (default: the one with the items)"
+    )
     parser.add_argument("--code-mode", action="store_true",
                         help="programs of the model call the tools, confined, beside direct calls: is it as good, for fewer tokens")  # fmt: skip
     parser.add_argument("--split", help="of the dataset (default: the suite's)")
@@ -124,6 +127,7 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
         chosen = Suite.model_validate({**dict(chosen), **({"gates": {}} if args.no_gates else {})})
         return evaluating.Params(
             out=out, toy=args.toy, **_asked(args), dataset=args.dataset or _made(suite, out, session), suite=chosen, mode=args.mode,
+            fixtures=_fixtures(args, suite),
             against=args.against, against_backend=args.against_backend or ("eager" if parity else None), jobs=_jobs(args), ray=args.ray,
             answers=tuple(args.answers), confidence=args.confidence, again=" ".join(["interlock eval", *session.argv]),
         )  # fmt: skip
@@ -131,6 +135,12 @@ def _params(args: argparse.Namespace, session: Session) -> Params:
         first = error.errors(include_url=False)[0]
         option = {"items": "n"}.get(str(first["loc"][0]), str(first["loc"][0]).replace("_", "-"))
         raise UsageError(f"--{option} {first['input']}: {first['msg'].lower()}", remedy="see `interlock eval --help`") from None
+
+
+def _fixtures(args: argparse.Namespace, suite: Suite) -> Path | None:
+    if args.fixtures and not suite.has_tools:
+        raise UsageError(f"suite `{suite.name}` asks without tools, and --fixtures names some", remedy="leave it out, or name contextual or tools")
+    return args.fixtures  # type: ignore[no-any-return]
 
 
 def _jobs(args: argparse.Namespace) -> int:

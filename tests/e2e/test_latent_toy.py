@@ -329,6 +329,7 @@ def test_every_runner_gives_rows_of_one_form_and_a_served_directory_those_of_its
     for one, other in zip(ours, theirs, strict=True):
         a, b = one["answers"]["text"], other["answers"]["text"]
         assert {name: a[name] for name in NUMBERS} == {name: b[name] for name in NUMBERS}
+        assert a["numbers"]["halt_probability"] == pytest.approx(b["numbers"]["halt_probability"], abs=1e-6)
         assert b["numbers"]["halt_probability"][0] > THRESHOLD and b["fingerprint"].startswith("fp_")
         assert {name: score for name, score in other["scores"].items() if name != "answered"} == one["scores"]
     wrong = interlock("eval", toy / "deployed", "said.toml", "--runner", "openai_http", *shared, cwd=tmp_path)

@@ -27,7 +27,7 @@ def test_a_shipped_suite_names_what_there_is(name: str) -> None:
 
 
 def test_the_suites_of_the_guide_are_there() -> None:
-    assert shipped() == ["contextual", "halting", "latent", "needles", "parity", "perplexity", "smoke", "tools"]
+    assert shipped() == ["contextual", "halting", "latent", "needles", "parity", "perplexity", "refinement", "smoke", "tools"]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,7 @@ def test_the_suites_of_the_guide_are_there() -> None:
         ('[gates.right]\nat_least = "0.9"', "/gates/right/at_least"),
         ("[dataset]\nseed = 1", "/dataset/task"),
         ("items = ", ""),
+        ('judges = ["contains:yes"]', "/"),
     ],
 )
 def test_a_suite_file_is_read_strictly(tmp_path: Path, change: str, where: str) -> None:

@@ -88,7 +88,7 @@ def test_the_viewer_shows_the_items(place: tuple[Path, list[dict[str, Any]]], ad
         while "contextual" not in (text := page.evaluate("document.body.innerText")) and time.monotonic() < deadline:
             time.sleep(0.3)
         assert "contextual" in text
-        log = next((folder / "bundle" / "logs").glob("*.json")).name
+        log = next((folder / "bundle" / "logs").glob("*contextual*.json")).name
         page.evaluate(f"location.hash = '/logs/{log}/samples'")  # the page is the same, and loads nothing
         while rows[0]["id"] not in (text := page.evaluate("document.body.innerText")) and time.monotonic() < deadline + 30:
             time.sleep(0.3)
