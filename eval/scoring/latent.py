@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from eval.answers import Answered
-from eval.figures import Row, rate, saving
+from eval.figures import Row, change, rate, saving
 from eval.items import Item
 from eval.scoring import Score, Scorer
 from eval.scoring.answers import is_right
@@ -31,6 +31,7 @@ def _both_right(rows: Sequence[Row]) -> Sequence[Row]:
 WORDS = {
     "latent_accuracy": "right in latent spans",
     "latent_accuracy_deepest": "of the items with the most steps: right in latent spans",
+    "latent_change": "more often right in latent spans than in text",
     "passes_saved": "share of forward passes that spans save, where both ways are right",
     "text_accuracy": "right in text",
 }
@@ -39,6 +40,7 @@ SCORER = Scorer(
     {
         "latent_accuracy": rate("latent_accuracy"),
         "latent_accuracy_deepest": rate("latent_accuracy", _deepest),
+        "latent_change": change("latent_accuracy", "text_accuracy"),
         "passes_saved": saving("latent_passes", "text_passes", _both_right),
         "text_accuracy": rate("text_accuracy"),
     },

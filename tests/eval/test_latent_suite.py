@@ -54,7 +54,7 @@ def test_both_ways_of_an_item(loaded: Loaded) -> None:
 def test_figures_are_of_the_answers(loaded: Loaded) -> None:
     asked = rows(loaded, items(wrong=4))
     found = figures_of(SUITE, asked, 0.95)
-    assert set(found) == {"latent_accuracy", "latent_accuracy_deepest", "passes_saved", "text_accuracy"}
+    assert set(found) == {"latent_accuracy", "latent_accuracy_deepest", "latent_change", "passes_saved", "text_accuracy"}
     assert found["latent_accuracy"].interval and found["latent_accuracy"].interval.measured == 0.9
     assert found["latent_accuracy"].missed == ("i36", "i37", "i38", "i39")
     deepest = found["latent_accuracy_deepest"]
@@ -62,6 +62,8 @@ def test_figures_are_of_the_answers(loaded: Loaded) -> None:
     # text takes 7, 6, 5 or 4 passes, a span and what follows always 8; only items that both ways answer rightly count: nine of each length
     saved = found["passes_saved"]
     assert saved.n == 36 and saved.interval and saved.interval.measured == pytest.approx(1 - 8 / 5.5)
+    # the same items are right either way
+    assert found["latent_change"].n == 40 and found["latent_change"].interval and found["latent_change"].interval.measured == 0
     told = summary(SUITE, asked, found)
     assert told["means"]["slots"] == 4 and told["by"]["steps"]["1"]["text_passes"] == 4 and told["means"]["latent_accuracy"] == 0.9
 
