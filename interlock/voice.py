@@ -20,7 +20,7 @@ from typing import Any, Protocol, TextIO
 
 from interlock.errors import InterlockError
 
-# A person should never wait longer than this without a sign of life.
+# A person should never wait longer than this without a sign of life; of long work a tenth of its time, and never ten times as long as this.
 PULSE_S = 1.0
 
 # Begins a line of figures for a program that listens; every other line is for people.
@@ -83,7 +83,7 @@ def _per_second(rate: float, unit: str) -> str:
 
 
 class _Pulse:
-    """A small process that says what is being done whenever nothing was said for PULSE_S.
+    """A small process that says what is being done whenever nothing was said for PULSE_S, and ever more rarely the longer it takes.
 
     A process and not a thread: loading a large library or saving a model holds the interpreter's lock for seconds. It ends when its input
     does, so a killed parent leaves none behind. Commands, a line each: `T text` a task begins, `U text` its state now, `E` none is left, `S`
@@ -96,7 +96,8 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 pulse, text, rest = float(sys.argv[1]), None, b""
 began = said = time.monotonic() - float(sys.argv[2])
 while True:
-    wait = None if text is None else max(0.02, said + pulse - time.monotonic())
+    now = time.monotonic()
+    wait = None if text is None else max(0.02, said + min(10 * pulse, max(pulse, (now - began) / 10)) - now)
     if select.select([0], [], [], wait)[0]:
         data = os.read(0, 65536)
         if not data:

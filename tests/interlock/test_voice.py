@@ -30,6 +30,17 @@ def test_a_library_that_holds_the_interpreter_does_not_silence_it() -> None:
     assert sum("hold" in line for line in lines) >= 3 and lines[-1] == "done\n"
 
 
+def test_long_work_says_so_ever_more_rarely() -> None:
+    """With a pulse of a twentieth of a second, so that 0.4 s are short and 4 s are long."""
+    script = (
+        "import time; from interlock import voice\nvoice.PULSE_S = 0.05\n"
+        "with voice.PlainVoice().task('hold'): time.sleep(0.4); voice.sys.stderr.write('early\\n'); voice.sys.stderr.flush(); time.sleep(3.6)"
+    )
+    child = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, timeout=60, check=True)
+    late = child.stderr.split("early\n")[1].splitlines()
+    assert 8 <= len(late) <= 30, child.stderr  # 72 with an even pulse; 24 by the rule, fewer on a machine that is held up
+
+
 def test_a_killed_process_leaves_no_pulse_behind() -> None:
     script = "import os; from interlock.voice import PlainVoice\nwith PlainVoice().task('x'): os.kill(os.getpid(), 9)"
     started = time.monotonic()
