@@ -12,7 +12,7 @@ import torch
 from fakes.trainings import LATENT, data, settings, trained
 from torch import Tensor
 
-from interlock.errors import ContractError
+from interlock.errors import ContractError, StageFailed
 from pipeline.training import state
 from pipeline.training.loop import Trace, fit
 from pipeline.training.ranks import Ranks
@@ -97,6 +97,24 @@ def test_a_damaged_state_is_refused_and_left_alone(tmp_path: Path, damage: str) 
     with pytest.raises(ContractError, match="the state of a training"):
         run(settings(), tmp_path)
     assert file.read_bytes() == damaged
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_state(tmp_path: Path) -> None:
+    """Weights are spoiled after step 7: step 8 ends the training, and the state of step 6 goes on as if nothing had been."""
+    chosen, student = settings(), trained(settings())
+
+    def spoil(line: dict[str, Any], tokens: int) -> None:
+        if line["step"] == 7:
+            with torch.no_grad():
+                student.student.norm_f.weight[0] = float("nan")
+
+    with pytest.raises(StageFailed, match=r"step 8.*: the loss is nan"):
+        fit(student, data(), chosen, tmp_path, Ranks(), spoil)
+    steps: list[int] = []
+    again = trained(chosen)
+    fit(again, data(), chosen, tmp_path, Ranks(), lambda line, tokens: steps.append(line["step"]))
+    assert steps[0] == 7
+    assert same(run(chosen, None)[0], {name: one.detach() for name, one in again.named_parameters()})
 
 
 def test_patience_keeps_the_best_moment() -> None:
