@@ -17,7 +17,9 @@ from eval.answers import Answered
 from eval.asking import Foreign
 from eval.extras import require
 from eval.items import Item
+from eval.runners.deployment import of_item
 from interlock.errors import UsageError, refuse
+from runtime.engine.chat import render_chat
 
 REMEDY = "name a directory with config.json, tokenizer.json and safetensors, as `save_pretrained` writes it"
 
@@ -53,10 +55,15 @@ class Transformed:
         """Raises UsageError."""
         if messages is None and item.prompt is not None:
             return list(self.tokenizer(item.prompt)["input_ids"])
-        if not self.tokenizer.chat_template:
+        if not isinstance(self.tokenizer.chat_template, str):
             raise UsageError(f"item {item.id} has messages, and the model has no chat template", remedy="choose a suite whose rows have prompts")
         given = [dict(message) for message in (item.messages if messages is None else messages)]
-        text = self.tokenizer.apply_chat_template(given, add_generation_prompt=True, tokenize=False)
+        # By our own renderer: a template of a foreign directory is not trusted, and theirs has no limits.
+        special = {name: getattr(self.tokenizer, name) for name in ("bos_token", "eos_token")}
+        try:
+            text = render_chat(self.tokenizer.chat_template, given, **special)
+        except UsageError as error:
+            raise of_item(item, error) from None
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
